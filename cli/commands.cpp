@@ -1,0 +1,386 @@
+#include "cli/commands.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <array>
+#include <condition_variable>
+#include <csignal>
+#include <cstdio>
+#include <mutex>
+#include <sstream>
+#include <stop_token>
+
+#include "cli/cutover_view.hpp"
+#include "cli/exit_code.hpp"
+#include "cli/options.hpp"
+#include "cli/status_view.hpp"
+#include "cli/terminal.hpp"
+#include "engine/check/check.hpp"
+#include "engine/cleanup.hpp"
+#include "engine/http/client.hpp"
+#include "engine/http/status_json.hpp"
+#include "engine/migration.hpp"
+#include "engine/progress_line.hpp"
+#include "engine/verify.hpp"
+
+namespace walferry::cli {
+namespace {
+
+namespace fs = std::filesystem;
+namespace keys = store::journal_keys;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto plain_progress_interval = seconds{10};
+constexpr auto watch_interval = milliseconds{1'000};
+constexpr auto daemon_stop_patience = seconds{30};
+
+po::options_description described(std::string_view command, std::string_view summary) {
+  po::options_description options{fmt::format("walferry {}: {}\n\nOptions (each also as WALFERRY_<OPTION> or in the --config file)", command,
+                                              summary),
+                                  110, 55};
+  options.add_options()("help,h", po::bool_switch(), "this text");
+  options.add_options()("config", po::value<std::string>(), "file of name=value lines");
+  options.add_options()("log-level", po::value<std::string>()->default_value("info"), "debug, info, warn or error");
+  return options;
+}
+
+void add_connections(po::options_description& options) {
+  options.add_options()("source", po::value<std::string>(), "source database: URI, \"host=... dbname=...\" or service=name");
+  options.add_options()("target", po::value<std::string>(), "target database, likewise");
+}
+
+void add_state_dir(po::options_description& options) {
+  options.add_options()("state-dir", po::value<std::string>(), "state directory of the migration");
+}
+
+void add_switch(po::options_description& options, const char* name, const char* text) {
+  options.add_options()(name, po::bool_switch(), text);
+}
+
+void add_value(po::options_description& options, const char* name, const char* text) {
+  options.add_options()(name, po::value<std::string>(), text);
+}
+
+void add_value(po::options_description& options, const char* name, const char* text, const char* fallback) {
+  options.add_options()(name, po::value<std::string>()->default_value(fallback), text);
+}
+
+void print(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  if (text.empty() || text.back() != '\n') std::fputc('\n', stdout);
+  std::fflush(stdout);
+}
+
+// Parses, answers --help, starts the log; nullopt when --help was all that was wanted.
+std::optional<Arguments> begin(std::string_view command, const po::options_description& options, const Words& words) {
+  Arguments arguments = Arguments::parse(command, options, words);
+  if (arguments.flag("help")) {
+    std::ostringstream text;
+    text << options;
+    print(text.str());
+    return std::nullopt;
+  }
+  start_logging(arguments.required("log-level"));
+  return arguments;
+}
+
+fs::path control_socket(const Arguments& arguments) { return fs::path{arguments.required("state-dir")} / "control.sock"; }
+
+std::vector<std::string> split_list(const std::optional<std::string>& text) {
+  std::vector<std::string> items;
+  std::string rest = text.value_or("");
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find(','), rest.size());
+    if (end > 0) items.push_back(rest.substr(0, end));
+    rest.erase(0, end + 1);
+  }
+  return items;
+}
+
+std::optional<fs::path> optional_path(const Arguments& arguments, const std::string& name) {
+  const auto text = arguments.text(name);
+  if (!text) return std::nullopt;
+  return fs::path{*text};
+}
+
+// Waits on the terminal's clock; false when interrupted by a signal that asked to stop.
+class Interruptible {
+ public:
+  Interruptible() {
+    std::signal(SIGINT, [](int) { asked_ = 1; });
+    std::signal(SIGTERM, [](int) { asked_ = 1; });
+  }
+  // sleep() of the C library returns early when a signal comes, which is what is wanted here.
+  [[nodiscard]] bool pause() const {
+    timespec time{.tv_sec = watch_interval.count() / 1'000, .tv_nsec = (watch_interval.count() % 1'000) * 1'000'000};
+    ::nanosleep(&time, nullptr);
+    return asked_ == 0;
+  }
+
+ private:
+  static inline volatile std::sig_atomic_t asked_ = 0;
+};
+
+// What a state directory says when no migration runs on it.
+Status offline_status(const fs::path& state_dir) {
+  store::Database database = store::Database::open(state_dir, store::Access::ReadOnly);
+  const store::Journal journal{database};
+  Status status;
+  status.phase = journal.phase();
+  status.activity = "not running; `walferry run` goes on from here";
+  status.migration = journal.get(keys::migration).value_or("");
+  if (const auto source = journal.get(keys::source)) status.source = pg::ConnInfo::parse(*source, Side::Source).redacted();
+  if (const auto target = journal.get(keys::target)) status.target = pg::ConnInfo::parse(*target, Side::Target).redacted();
+  for (const auto& [name, lsn] : journal.copied_tables()) {
+    status.tables.push_back({.name = name, .state = status.phase > Phase::PostData ? TableState::Ready : TableState::Copied});
+  }
+  if (const auto error = journal.get(keys::last_error)) status.last_error = LastError{.text = *error, .at = {}};
+  return status;
+}
+
+std::string current_status(const fs::path& state_dir) {
+  if (const auto response = http::get(state_dir / "control.sock", "/status")) return response->body;
+  return http::status_json(offline_status(state_dir));
+}
+
+// finish and abort work on a state directory at rest: a daemon on it is asked to stop and waited for.
+store::Database open_at_rest(const fs::path& state_dir) {
+  // A directory that was never a migration's must not become one by being looked at.
+  { const store::Database exists = store::Database::open(state_dir, store::Access::ReadOnly); }
+  const bool running = http::request_stop(state_dir / "control.sock");
+  const auto patience = Clock::now() + daemon_stop_patience;
+  for (;;) {
+    try {
+      return store::Database::open(state_dir, store::Access::ReadWrite);
+    } catch (const Error&) {
+      if (!running || Clock::now() >= patience) throw;
+    }
+    std::mutex mutex;
+    std::unique_lock lock{mutex};
+    std::condition_variable{}.wait_for(lock, milliseconds{100});
+  }
+}
+
+CleanupOptions cleanup_options(const Arguments& arguments) {
+  CleanupOptions options;
+  options.state_dir = arguments.required("state-dir");
+  if (arguments.text("source")) options.source = arguments.connection(Side::Source);
+  if (arguments.text("target")) options.target = arguments.connection(Side::Target);
+  options.pg_bin_dir = optional_path(arguments, "pg-bin-dir");
+  options.on_line = [](const std::string& line) { print(line); };
+  return options;
+}
+
+Until parse_until(const std::optional<std::string>& text) {
+  if (!text) return Until::Never;
+  if (*text == "copied") return Until::Copied;
+  if (*text == "caught-up") return Until::CaughtUp;
+  if (*text == "cutover") return Until::Cutover;
+  throw Error{{ErrorKind::Usage}, fmt::format("--until {}: copied, caught-up or cutover is wanted", *text)};
+}
+
+}  // namespace
+
+int check_command(const Words& words) {
+  po::options_description options = described("check", "read-only pre-flight check of both ends");
+  add_connections(options);
+  add_value(options, "state-dir", "of a migration under way: its ends must be these");
+  add_value(options, "slot", "name that `run` would be given");
+  add_value(options, "publication", "existing publications that `run` would be given, comma between");
+  add_value(options, "pg-bin-dir", "folder of pg_dump and pg_restore");
+  add_switch(options, "replica-identity-full", "judge tables without a key as `run --replica-identity-full` would");
+  add_switch(options, "allow-nonempty-target", "as of `run`");
+  add_switch(options, "no-schema", "as of `run`");
+  add_switch(options, "json", "print JSON");
+  const auto arguments = begin("check", options, words);
+  if (!arguments) return exit_codes::ok;
+  CheckOptions check;
+  check.source = arguments->connection(Side::Source);
+  check.target = arguments->connection(Side::Target);
+  const std::string slot = arguments->text("slot").value_or(default_slot_name(check.source.get("dbname").value_or("db")));
+  check.slot = slot;
+  check.publication = slot;
+  check.origin = slot;
+  check.application_name = "walferry " + slot;
+  check.publications = split_list(arguments->text("publication"));
+  check.pg_bin_dir = optional_path(*arguments, "pg-bin-dir");
+  check.replica_identity_full = arguments->flag("replica-identity-full");
+  check.allow_nonempty_target = arguments->flag("allow-nonempty-target");
+  check.no_schema = arguments->flag("no-schema");
+  if (const auto state_dir = arguments->text("state-dir"); state_dir && fs::exists(fs::path{*state_dir} / "rocksdb")) {
+    store::Database database = store::Database::open(*state_dir, store::Access::ReadOnly);
+    const store::Journal journal{database};
+    const auto source = journal.pinned(Side::Source);
+    const auto target = journal.pinned(Side::Target);
+    if (source && target) check.pinned = PinnedEnds{.source = *source, .target = *target};
+  }
+  const std::vector<Finding> findings = check_migration(check);
+  print(arguments->flag("json") ? render_json(findings) : render_text(findings, wants_color(stdout_is_terminal())));
+  return exit_code(findings);
+}
+
+int run_command(const Words& words) {
+  po::options_description options = described("run", "the migration daemon; started again, it goes on where it was");
+  add_connections(options);
+  add_state_dir(options);
+  add_value(options, "jobs", "connections for the copy and for building indexes, a side", "2");
+  add_value(options, "listen", "address of the status endpoint, such as 127.0.0.1:9187");
+  add_value(options, "until", "stop when this is reached: copied, caught-up or cutover");
+  add_value(options, "slot", "name of slot, publication and origin (default: walferry_<database>)");
+  add_value(options, "publication", "existing publications to use, comma between");
+  add_switch(options, "no-schema", "the target has the schema already");
+  add_switch(options, "no-copy", "copy no rows, only stream what follows");
+  add_switch(options, "allow-nonempty-target", "the target may hold objects of its own");
+  add_switch(options, "replica-identity-full", "set REPLICA IDENTITY FULL on tables without a key, put back by finish and abort");
+  add_switch(options, "no-owner", "everything on the target belongs to the connecting role; grants are left out");
+  add_value(options, "pg-bin-dir", "folder of pg_dump and pg_restore");
+  const auto arguments = begin("run", options, words);
+  if (!arguments) return exit_codes::ok;
+
+  MigrationOptions migration;
+  migration.source = arguments->connection(Side::Source);
+  migration.target = arguments->connection(Side::Target);
+  migration.state_dir = arguments->required("state-dir");
+  migration.jobs = arguments->number("jobs", 1, 64);
+  migration.listen = arguments->text("listen");
+  migration.until = parse_until(arguments->text("until"));
+  migration.slot = arguments->text("slot").value_or("");
+  migration.publications = split_list(arguments->text("publication"));
+  migration.schema = !arguments->flag("no-schema");
+  migration.copy = !arguments->flag("no-copy");
+  migration.allow_nonempty_target = arguments->flag("allow-nonempty-target");
+  migration.replica_identity_full = arguments->flag("replica-identity-full");
+  migration.owners = !arguments->flag("no-owner");
+  migration.pg_bin_dir = optional_path(*arguments, "pg-bin-dir");
+
+  const auto sink = start_logging(arguments->required("log-level"));
+  const bool terminal = stderr_is_terminal();
+  auto next_line = Clock::now() + plain_progress_interval;
+  migration.on_progress = [&](const Status& status) {
+    if (terminal) {
+      const TerminalSize size = terminal_size(STDERR_FILENO);
+      sink->draw(render_status(http::status_json(status),
+                               {.color = wants_color(true), .width = size.width, .height = std::min(size.height - 1, 20)}));
+    } else if (Clock::now() >= next_line) {
+      spdlog::info("{}", progress_line(status));
+      next_line = Clock::now() + plain_progress_interval;
+    }
+  };
+  Migration{migration}.run();
+  return exit_codes::ok;
+}
+
+int status_command(const Words& words) {
+  po::options_description options = described("status", "where a migration stands");
+  add_state_dir(options);
+  add_switch(options, "watch", "redraw every second until interrupted");
+  add_switch(options, "json", "print JSON");
+  const auto arguments = begin("status", options, words);
+  if (!arguments) return exit_codes::ok;
+  const fs::path state_dir = arguments->required("state-dir");
+  const bool terminal = stdout_is_terminal();
+  const auto render = [&](const std::string& json) {
+    const TerminalSize size = terminal_size(STDOUT_FILENO);
+    return render_status(json, {.color = wants_color(terminal), .width = terminal ? size.width : 120, .height = terminal ? size.height - 1 : 0});
+  };
+  if (!arguments->flag("watch")) {
+    const std::string json = current_status(state_dir);
+    print(arguments->flag("json") ? json : render(json));
+    return exit_codes::ok;
+  }
+  const Interruptible clock;
+  do {
+    const std::string json = current_status(state_dir);
+    if (arguments->flag("json")) {
+      print(json);
+    } else {
+      print((terminal ? "\033[H\033[J" : "") + render(json));
+    }
+  } while (clock.pause());
+  return exit_codes::ok;
+}
+
+int verify_command(const Words& words) {
+  po::options_description options = described("verify", "compare rows and hashes of every table, and every sequence, of two databases at rest");
+  add_connections(options);
+  add_value(options, "jobs", "connections a side", "2");
+  add_switch(options, "allow-nonempty-target", "tables and sequences that only the target has are no difference");
+  add_switch(options, "json", "print JSON");
+  const auto arguments = begin("verify", options, words);
+  if (!arguments) return exit_codes::ok;
+  VerifyOptions verify_options;
+  verify_options.jobs = arguments->number("jobs", 1, 64);
+  verify_options.allow_extra_on_target = arguments->flag("allow-nonempty-target");
+  const VerifyReport report =
+      verify(arguments->connection(Side::Source), arguments->connection(Side::Target), verify_options, std::stop_token{});
+  print(arguments->flag("json") ? render_json(report) : render_text(report));
+  return exit_code(report);
+}
+
+int cutover_command(const Words& words) {
+  po::options_description options = described("cutover", "stop writes on the source, drain, prove, switch; or undo everything in time");
+  add_state_dir(options);
+  add_value(options, "timeout", "limit of the whole; over it the source is writable again and the exit code is 7", "30s");
+  add_value(options, "max-lag", "do not begin when the target is further behind", "1s");
+  add_switch(options, "dry-run", "run every guard and print the steps");
+  add_switch(options, "json", "print the report as JSON");
+  const auto arguments = begin("cutover", options, words);
+  if (!arguments) return exit_codes::ok;
+  const bool json = arguments->flag("json");
+  const CommandOutcome outcome =
+      http::request_cutover(control_socket(*arguments),
+                            {.timeout = arguments->duration("timeout"),
+                             .max_lag = arguments->duration("max-lag"),
+                             .dry_run = arguments->flag("dry-run")},
+                            [](std::string_view step) { fmt::print(stderr, "{}\n", step); });
+  print(json ? outcome.json : render_cutover(outcome.json));
+  return outcome.exit_code;
+}
+
+int finish_command(const Words& words) {
+  po::options_description options = described("finish", "after the cutover: remove slot, publication, origin and walferry's own objects");
+  add_state_dir(options);
+  add_connections(options);
+  add_switch(options, "lift-fence", "let the old source be written to again");
+  const auto arguments = begin("finish", options, words);
+  if (!arguments) return exit_codes::ok;
+  CleanupOptions cleanup = cleanup_options(*arguments);
+  cleanup.lift_fence = arguments->flag("lift-fence");
+  store::Database database = open_at_rest(cleanup.state_dir);
+  finish(database, cleanup);
+  return exit_codes::ok;
+}
+
+int abort_command(const Words& words) {
+  po::options_description options = described("abort", "give the migration up: the source becomes as it was found");
+  add_state_dir(options);
+  add_connections(options);
+  add_switch(options, "drop-target-objects", "drop what the migration made on the target");
+  add_value(options, "pg-bin-dir", "folder of pg_restore");
+  const auto arguments = begin("abort", options, words);
+  if (!arguments) return exit_codes::ok;
+  CleanupOptions cleanup = cleanup_options(*arguments);
+  cleanup.drop_target_objects = arguments->flag("drop-target-objects");
+  store::Database database = open_at_rest(cleanup.state_dir);
+  abort_migration(database, cleanup);
+  return exit_codes::ok;
+}
+
+std::span<const Command> commands() {
+  static constexpr std::array list{
+      Command{"check", "read-only pre-flight check of both ends", check_command},
+      Command{"run", "the migration daemon", run_command},
+      Command{"status", "where a migration stands", status_command},
+      Command{"verify", "compare two databases at rest", verify_command},
+      Command{"cutover", "the switch-over", cutover_command},
+      Command{"finish", "clean up after the cutover", finish_command},
+      Command{"abort", "give a migration up", abort_command},
+  };
+  return list;
+}
+
+}  // namespace walferry::cli

@@ -1,0 +1,153 @@
+// Applies the spool to the target: blocks -> changes -> pipelined statements -> one target transaction per group -> position.
+//
+// Owns the apply connection. A group is one or more whole source transactions, committed together with the end LSN of
+// the last one (G1). While there is a backlog groups grow; with none each transaction is committed at once. Every statement's
+// outcome is read and its row count checked: a change that does not meet exactly one row stops the stream (G3).
+// On any failure the connection is dropped, the server rolls the open group back, and the next attempt begins where the
+// target says it stands. Started by Migration when the copy is complete.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/apply/progress.hpp"
+#include "engine/apply/table_map.hpp"
+#include "engine/async.hpp"
+#include "engine/pg/connection.hpp"
+#include "engine/status.hpp"
+#include "engine/retry.hpp"
+#include "engine/store/spool.hpp"
+#include "engine/stream/position.hpp"
+
+namespace walferry::apply {
+
+struct ApplierOptions {
+  pg::ConnInfo target;
+  std::string migration;
+  std::string client_encoding;
+  std::string system_identifier;  // the target must still be this cluster (G4)
+  std::map<QualifiedName, Lsn> copied;
+  // Stop (return from run) once every transaction that ended at or before this LSN is applied; zero: never.
+  Lsn until;
+  // Throw the first divergence instead of waiting for a person to repair it.
+  bool give_up_on_divergence = false;
+};
+
+// A logical message that walferry itself wrote on the source, seen at its place in the stream and committed on the target.
+struct Marker {
+  std::string content;
+  Lsn end_lsn;
+};
+
+class Applier {
+ public:
+  Applier(asio::any_io_executor executor, asio::thread_pool& pool, ApplierOptions options, store::Spool& spool,
+          stream::Position& position, Status& status);
+
+  // Until cancelled, stopped, or `until` is reached.
+  Awaitable<void> run();
+  // Ends run() at the next commit boundary.
+  void stop();
+  // There is more in the spool, or the position of the stream moved.
+  void wake() { wake_.notify(); }
+  void on_marker(std::function<void(const Marker&)> callback) { on_marker_ = std::move(callback); }
+  // The target's position moved on disk: the source may be told.
+  void on_durable(std::function<void()> callback) { on_durable_ = std::move(callback); }
+
+ private:
+  enum class Operation : std::uint8_t { Control, Insert, Update, Delete, Truncate };
+
+  // What is to come back for a statement that was sent, in the order of sending.
+  struct Expected {
+    Operation operation = Operation::Control;
+    const MappedTable* table = nullptr;
+    Bytes payload = {};          // for the error text; kept alive by:
+    std::shared_ptr<const void> owner = {};
+    Xid xid{};
+    Lsn final_lsn = {};
+  };
+
+  // The source transaction whose changes are being read.
+  struct SourceTransaction {
+    Xid xid{};
+    Lsn final_lsn;
+    bool skipped = false;   // the target holds it already
+    bool streamed = false;
+    const std::vector<Xid>* aborted = nullptr;  // sorted; of a streamed one
+  };
+
+  struct Group {
+    bool open = false;                // BEGIN has been sent
+    std::size_t transactions = 0;     // whole source transactions in it
+    std::size_t bytes = 0;
+    Deadline begun_at{};
+    Lsn end_lsn;
+    PgTime commit_time;
+    std::vector<std::string> markers;
+  };
+
+  Awaitable<void> apply();
+  Awaitable<void> connect();
+  Awaitable<void> apply_block();
+  Awaitable<void> apply_streamed();
+  Awaitable<void> apply_control(const pgoutput::Message& message, Bytes payload);
+  Awaitable<void> describe(const pgoutput::RelationView& relation, Bytes message);
+  Awaitable<void> end_transaction(Lsn end_lsn, PgTime commit_time);
+  Awaitable<void> commit_group();
+  Awaitable<void> throttle();
+  Awaitable<void> settle();
+  Awaitable<void> check_durable();
+  Awaitable<void> rest();
+  [[nodiscard]] bool apply_change(const pgoutput::Message& message, Bytes payload);
+  void apply_insert(const pgoutput::InsertView& insert, Bytes payload);
+  void apply_update(const pgoutput::UpdateView& update, Bytes payload);
+  void apply_delete(const pgoutput::DeleteView& remove, Bytes payload);
+  void apply_truncate(const pgoutput::TruncateView& truncate, Bytes payload);
+  void begin_transaction(Xid xid, Lsn final_lsn);
+  void open_group();
+  void bind(const pgoutput::TupleView& tuple, const std::vector<std::uint16_t>& columns, const MappedTable& table);
+  void send(Statement& statement, Operation operation, const MappedTable& table, Bytes payload);
+  void send_control(const std::string& prepared_name);
+  void accept_result(pg::ResultPtr result);
+  [[noreturn]] void fail(const Expected& expected, const Error& cause) const;
+  [[nodiscard]] std::string key_text(const Expected& expected) const;
+  [[nodiscard]] bool wanted(const MappedTable& table) const { return transaction_->final_lsn >= table.copy_lsn; }
+  [[nodiscard]] bool reached_until() const { return options_.until && position_.applied >= options_.until; }
+  [[nodiscard]] bool at_boundary() const { return !transaction_; }
+
+  asio::any_io_executor executor_;
+  asio::thread_pool& pool_;
+  ApplierOptions options_;
+  store::Spool& spool_;
+  stream::Position& position_;
+  Status& status_;
+  Event wake_;
+  TableMap tables_;
+  Progress progress_;
+  std::unique_ptr<pg::Connection> connection_;
+  std::deque<Expected> expected_;
+  std::optional<SourceTransaction> transaction_;
+  Group group_;
+  Lsn committed_;  // end LSN of the last group that this connection committed, or the target's position
+  Deadline next_durable_check_{};
+  std::size_t unflushed_bytes_ = 0;
+  bool stopping_ = false;
+
+  // What the message in hand belongs to.
+  std::shared_ptr<const store::Block> block_;
+  std::shared_ptr<const std::string> chunk_;  // of a streamed transaction; null outside
+
+  // Parameters of the statement being sent: NUL-ended copies in one arena, since libpq takes text that way.
+  std::string arena_;
+  std::vector<std::size_t> offsets_;
+  std::vector<const char*> values_;
+
+  std::function<void(const Marker&)> on_marker_;
+  std::function<void()> on_durable_;
+};
+
+}  // namespace walferry::apply

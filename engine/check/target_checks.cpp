@@ -1,0 +1,231 @@
+// The target's server, role and contents.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/check/sections.hpp"
+
+namespace walferry::check {
+namespace {
+
+void check_version(const End& target, Findings& findings) {
+  const std::string id = "target.version";
+  if (target.major() >= 13) return findings.pass(id, fmt::format("PostgreSQL {}", target.major()));
+  findings.fail(id, {.title = fmt::format("PostgreSQL {} is too old, 13 is the oldest target", target.major()),
+                     .detail = "walferry is tried on 13 to 18",
+                     .remedy = "install a newer server for the target"});
+}
+
+void check_writable(End& target, Findings& findings) {
+  const std::string id = "target.recovery";
+  if (!target.identity.in_recovery) return findings.pass(id, "it is a primary");
+  findings.fail(id, {.title = "it is a standby, which cannot be written to",
+                     .detail = "behind Patroni or HAProxy this is what a connection to the wrong member looks like",
+                     .remedy = "name the primary, or all members with target_session_attrs=read-write"});
+}
+
+void check_create_rights(End& target, const CheckOptions& options, Findings& findings) {
+  const std::string id = "target.create";
+  const pg::Result row = target.session.exec(R"(
+SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
+       coalesce((SELECT pg_catalog.has_schema_privilege(oid, 'CREATE') FROM pg_catalog.pg_namespace WHERE nspname = 'public'), true))");
+  std::string remedy;
+  if (!row.flag(0, 0)) {
+    remedy = fmt::format("GRANT CREATE ON DATABASE {} TO {};", pg::quote_name(target.identity.database),
+                         pg::quote_name(target.role));
+  }
+  if (!row.flag(0, 1) && !options.no_schema) {
+    remedy +=
+        fmt::format("{}GRANT CREATE ON SCHEMA public TO {};", remedy.empty() ? "" : "\n", pg::quote_name(target.role));
+  }
+  if (remedy.empty()) return findings.pass(id, "the role may create objects");
+  findings.fail(
+      id,
+      {.title = "the role may not create objects",
+       .detail = "schemas, and walferry's own, need CREATE on the database; tables in public need it on that schema",
+       .remedy = remedy});
+}
+
+void check_replication_role(End& target, Findings& findings) {
+  const std::string id = "target.session_replication_role";
+  // Tried and taken back: managed services allow it in ways that no catalog shows.
+  target.session.exec("BEGIN READ ONLY");
+  try {
+    target.session.exec("SET LOCAL session_replication_role = replica");
+    target.session.exec("ROLLBACK");
+    findings.pass(id, "triggers and foreign keys can be kept from firing for replicated changes");
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::Connection) throw;
+    target.session.exec("ROLLBACK");
+    findings.fail(
+        id,
+        {.title = "the role may not set session_replication_role",
+         .detail =
+             "without it triggers, rules and foreign keys would act on changes that the source has acted on already",
+         .remedy =
+             target.major() >= 15
+                 ? fmt::format("GRANT SET ON PARAMETER session_replication_role TO {};", pg::quote_name(target.role))
+                 : std::string{"connect to the target as a superuser (the right can be granted from 15 on)"}});
+  }
+}
+
+void check_origins(End& target, const CheckOptions& options, Findings& findings) {
+  const std::string id = "target.origins";
+  const std::string setting = target.major() >= 18 ? "max_active_replication_origins" : "max_replication_slots";
+  const std::int64_t maximum = std::stoll(target.setting(setting));
+  const std::int64_t free = maximum - target.number("SELECT count(*) FROM pg_catalog.pg_replication_origin");
+  if (free >= 1) {
+    findings.pass(id, fmt::format("{} of {} replication origins are free", free, maximum));
+  } else {
+    findings.fail(id, {.title = fmt::format("none of {} replication origins is free", maximum),
+                       .detail = "an origin records, together with the changes, how far they have been applied",
+                       .remedy = fmt::format(
+                           "SELECT pg_replication_origin_drop('<name>'); for those no longer used, or ALTER SYSTEM "
+                           "SET {} = {}; and restart the target server",
+                           setting, maximum + 4)});
+  }
+  const bool exists = target.number("SELECT count(*) FROM pg_catalog.pg_replication_origin WHERE roname = " +
+                                    pg::quote_literal(options.origin)) > 0;
+  if (exists && !options.pinned) {
+    findings.fail(
+        "target.origin_name",
+        {.title = fmt::format("a replication origin named {} exists already", options.origin),
+         .detail = "it belongs to another migration, or is a remainder of one: its position would be taken for ours",
+         .remedy = fmt::format("name that migration's --state-dir, choose another --slot, or\n"
+                               "SELECT pg_replication_origin_drop({});",
+                               pg::quote_literal(options.origin))});
+  }
+}
+
+void check_origin_functions(End& target, Findings& findings) {
+  const std::string id = "target.origin_functions";
+  constexpr std::string_view used =
+      "('pg_replication_origin_create', 'pg_replication_origin_drop', 'pg_replication_origin_oid', "
+      "'pg_replication_origin_advance', "
+      "'pg_replication_origin_progress', 'pg_replication_origin_session_setup', 'pg_replication_origin_session_reset', "
+      "'pg_replication_origin_session_progress', 'pg_replication_origin_xact_setup')";
+  if (target.superuser) return findings.pass(id, "the role may use replication origins");
+  if (target.major() < 14) {
+    return findings.warn(
+        id, {.title = "replication origins need a superuser before PostgreSQL 14",
+             .detail = "a row in walferry.progress is used instead: as safe, but each commit must be flushed",
+             .remedy = "connect to the target as a superuser to apply faster"});
+  }
+  const std::vector<std::string> lacking = target.texts(fmt::format(
+      "SELECT 'pg_catalog.' || p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p WHERE p.proname IN {} "
+      "AND p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace "
+      "AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1",
+      used));
+  if (lacking.empty()) return findings.pass(id, "the role may use replication origins");
+  std::vector<std::string> remedies;
+  for (const std::string& function : lacking) {
+    remedies.push_back(fmt::format("GRANT EXECUTE ON FUNCTION {} TO {};", function, pg::quote_name(target.role)));
+  }
+  findings.warn(id, {.title = "the role may not use replication origins",
+                     .detail = "a row in walferry.progress is used instead: as safe, but each commit must be flushed",
+                     .remedy = listed(remedies, 20, "\n")});
+}
+
+// Those of the target's tables that hold rows; where a table may not be read, its size decides.
+std::vector<std::string> tables_with_rows(End& target) {
+  constexpr std::size_t batch_max = 100;
+  std::vector<const Table*> candidates;
+  for (const Table& table : target.catalog.tables) {
+    if (table.holds_rows() && table.pages > 0) candidates.push_back(&table);
+  }
+  std::vector<std::string> found;
+  for (std::size_t begin = 0; begin < candidates.size(); begin += batch_max) {
+    const std::size_t end = std::min(begin + batch_max, candidates.size());
+    std::string sql;
+    for (std::size_t i = begin; i < end; ++i) {
+      sql += fmt::format("{}SELECT {} WHERE EXISTS (SELECT 1 FROM ONLY {})", i == begin ? "" : " UNION ALL ",
+                         pg::quote_literal(candidates[i]->name.text()), candidates[i]->name.quoted());
+    }
+    try {
+      const std::vector<std::string> names = target.texts(sql);
+      found.insert(found.end(), names.begin(), names.end());
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::Connection) throw;
+      for (std::size_t i = begin; i < end; ++i) found.push_back(candidates[i]->name.text());
+    }
+  }
+  return found;
+}
+
+void check_empty(End& target, const CheckOptions& options, Findings& findings) {
+  const std::string id = "target.empty";
+  const std::vector<std::string> filled = tables_with_rows(target);
+  if (options.pinned) {
+    return findings.pass(
+        id, fmt::format("{} with rows: the target of this migration", counted(filled.size(), "table", "tables")));
+  }
+  if (!filled.empty()) {
+    return findings.add(
+        options.allow_nonempty_target ? Severity::Warn : Severity::Fail, id,
+        {.title = counted(filled.size(), "table of the target holds", "tables of the target hold") + " rows",
+         .detail = "rows of the target's own would mix with those of the source: " + listed(filled, 40),
+         .remedy = options.allow_nonempty_target
+                       ? "allowed by --allow-nonempty-target: be sure that the copied tables are empty"
+                       : "create an empty database for the target, or say --allow-nonempty-target if that is meant"});
+  }
+  if (options.no_schema) return findings.pass(id, "no table of the target holds rows");
+  const std::vector<std::string> objects = target.texts(fmt::format(R"(
+SELECT pg_catalog.format('%I.%I', n.nspname, o.name)
+FROM (SELECT c.relnamespace AS namespace, c.relname AS name, 'pg_catalog.pg_class'::pg_catalog.regclass AS class, c.oid
+        FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND c.relpersistence <> 't'
+      UNION ALL
+      SELECT p.pronamespace, p.proname, 'pg_catalog.pg_proc'::pg_catalog.regclass, p.oid FROM pg_catalog.pg_proc p
+      UNION ALL
+      SELECT t.typnamespace, t.typname, 'pg_catalog.pg_type'::pg_catalog.regclass, t.oid
+        FROM pg_catalog.pg_type t WHERE t.typtype IN ('e', 'd', 'r')) o
+JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace
+WHERE {} AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend x WHERE x.classid = o.class AND x.objid = o.oid AND x.deptype = 'e')
+ORDER BY 1)",
+                                                                    user_schema_condition("n")));
+  if (objects.empty()) return findings.pass(id, "the target is empty");
+  findings.add(
+      options.allow_nonempty_target ? Severity::Warn : Severity::Fail, id,
+      {.title = counted(objects.size(), "object exists", "objects exist") + " on the target already",
+       .detail = "none holds rows; creating the schema stops at the first name that is taken: " + listed(objects),
+       .remedy = "if this is the source's schema, restored beforehand: --no-schema; else create an empty database"});
+}
+
+void check_remains(End& target, const CheckOptions& options, Findings& findings) {
+  if (options.pinned) return;
+  if (target.number("SELECT count(*) FROM pg_catalog.pg_namespace WHERE nspname = 'walferry'") == 0) return;
+  findings.warn("target.remains", {.title = "schema walferry exists on the target",
+                                   .detail = "another migration is under way, or a remainder of one",
+                                   .remedy = "if no migration uses this database: DROP SCHEMA walferry CASCADE;"});
+}
+
+void check_way_back(End& target, Findings& findings) {
+  const std::string id = "target.wal_level";
+  const std::string level = target.setting("wal_level");
+  if (level == "logical" || (target.major() >= 19 && level == "replica")) {
+    return findings.pass(id, fmt::format("wal_level is {}: a way back can be armed at cutover", level));
+  }
+  findings.warn(
+      id,
+      {.title = fmt::format("wal_level is {}", level),
+       .detail = "enough for the migration; the way back after cutover, which streams from the target, needs logical",
+       .remedy =
+           "ALTER SYSTEM SET wal_level = logical;\nthen restart the target server, now rather than after cutover"});
+}
+
+}  // namespace
+
+void check_target(End& target, const CheckOptions& options, Findings& findings) {
+  check_version(target, findings);
+  check_writable(target, findings);
+  check_direct_connection(target, findings);
+  check_free_connections(target, 2 * options.jobs + 4, findings);
+  findings.ask("target.create", [&] { check_create_rights(target, options, findings); });
+  findings.ask("target.session_replication_role", [&] { check_replication_role(target, findings); });
+  findings.ask("target.origins", [&] { check_origins(target, options, findings); });
+  findings.ask("target.origin_functions", [&] { check_origin_functions(target, findings); });
+  findings.ask("target.empty", [&] { check_empty(target, options, findings); });
+  findings.ask("target.remains", [&] { check_remains(target, options, findings); });
+  findings.ask("target.wal_level", [&] { check_way_back(target, findings); });
+}
+
+}  // namespace walferry::check

@@ -1,0 +1,49 @@
+// Builds indexes and constraints of tables whose rows are in, on threads of its own, while other tables are still copied.
+//
+// Owns the build threads and their sessions. Items are idempotent (schema::execute_item looks before it acts), so after a crash
+// everything is simply offered again. The first failure stops the rest and is thrown by finish(). Fed by the copy threads, finished by
+// Migration.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+
+#include "engine/pg/conninfo.hpp"
+#include "engine/schema/post_data.hpp"
+
+namespace walferry::copy {
+
+struct IndexBuilderOptions {
+  pg::ConnInfo target;
+  std::string client_encoding = "UTF8";
+  int jobs = 2;
+  std::function<void(const std::string&)> on_item = {};  // text of the item being built; from build threads
+};
+
+class IndexBuilder {
+ public:
+  // The plan must outlive the builder.
+  IndexBuilder(IndexBuilderOptions options, std::stop_token stop);
+  ~IndexBuilder();
+  IndexBuilder(const IndexBuilder&) = delete;
+  IndexBuilder& operator=(const IndexBuilder&) = delete;
+
+  // Any thread may add; the items must outlive the builder and may be executed in any order.
+  void add(std::span<const schema::PostDataItem> items);
+  // Waits until everything added is built; throws the first failure.
+  void finish();
+
+ private:
+  struct Shared;
+  std::unique_ptr<Shared> shared_;
+};
+
+// Executes the items one after the other on one session.
+void execute_in_order(const IndexBuilderOptions& options, std::span<const schema::PostDataItem> items, std::stop_token stop);
+
+// ANALYZE of every table, `jobs` at a time.
+void analyze_tables(const IndexBuilderOptions& options, const std::vector<QualifiedName>& tables, std::stop_token stop);
+
+}  // namespace walferry::copy

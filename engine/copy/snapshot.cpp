@@ -1,0 +1,79 @@
+#include "engine/copy/snapshot.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+namespace walferry::copy {
+namespace {
+
+// The open transactions that have written: logical decoding cannot start before each of them has ended.
+std::string describe_blockers(pg::Session& session) {
+  const pg::Result rows = session.exec(
+      "SELECT pid, coalesce(usename, '?'), coalesce(application_name, ''), state, "
+      "pg_catalog.date_trunc('second', pg_catalog.now() - xact_start) FROM pg_catalog.pg_stat_activity "
+      "WHERE backend_xid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid() AND backend_type = 'client backend' "
+      "ORDER BY xact_start LIMIT 5");
+  std::string text;
+  for (int row = 0; row < rows.rows(); ++row) {
+    if (!text.empty()) text += "; ";
+    text += fmt::format("pid {} ({}{}, {}, open for {})", rows.text(row, 0), rows.text(row, 1),
+                        rows.text(row, 2).empty() ? "" : " " + rows.str(row, 2), rows.text(row, 3), rows.text(row, 4));
+  }
+  return text;
+}
+
+// One command on a walsender connection, watched once a second.
+pg::Result exec_watched(pg::Session& walsender, pg::Session& observer, const std::string& sql, const SnapshotRequest& request) {
+  PGconn* connection = walsender.raw();
+  if (PQsendQuery(connection, sql.c_str()) != 1) {
+    throw Error{{ErrorKind::Connection, Side::Source}, fmt::format("source: {}", PQerrorMessage(connection))};
+  }
+  while (PQisBusy(connection) != 0) {
+    pollfd ready{.fd = PQsocket(connection), .events = POLLIN, .revents = 0};
+    const int count = ::poll(&ready, 1, 1'000);
+    if (count > 0) {
+      if (PQconsumeInput(connection) != 1) break;
+      continue;
+    }
+    if (request.stopped && request.stopped()) {
+      walsender.interrupt();
+      throw Error{{ErrorKind::Stopped}, "stopped while the slot was being created"};
+    }
+    if (request.on_waiting) request.on_waiting(describe_blockers(observer));
+  }
+  pg::Result last;
+  while (pg::ResultPtr result{PQgetResult(connection)}) {
+    if (PQresultStatus(result.get()) == PGRES_FATAL_ERROR) throw pg::error_of(result.get(), Side::Source);
+    last = pg::Result{std::move(result)};
+  }
+  return last;
+}
+
+}  // namespace
+
+Snapshot Snapshot::create(const SnapshotRequest& request) {
+  pg::Session walsender = pg::Session::open(
+      request.source, {.application_name = "walferry slot", .kind = pg::SessionKind::Replication, .client_encoding = request.client_encoding});
+  pg::Session holder =
+      pg::Session::open(request.source, {.application_name = "walferry snapshot", .client_encoding = request.client_encoding});
+  const pg::Result slot = exec_watched(walsender, holder,
+                                       fmt::format("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput EXPORT_SNAPSHOT",
+                                                   pg::quote_name(request.slot), request.temporary ? " TEMPORARY" : ""),
+                                       request);
+  const Lsn lsn = slot.lsn(0, 1);
+  // The snapshot lives until the walsender's next command: import it, and export it again from a session that only holds it.
+  pg::use_snapshot(holder, slot.str(0, 2));
+  const std::string id = holder.exec("SELECT pg_catalog.pg_export_snapshot()").str(0, 0);
+  return Snapshot{std::move(holder), id, lsn};
+}
+
+bool Snapshot::alive() {
+  try {
+    holder_.exec("SELECT 1");
+    return true;
+  } catch (const Error&) {
+    return false;  // a lost holder is an answer, not a failure: the caller makes a new snapshot
+  }
+}
+
+}  // namespace walferry::copy

@@ -1,0 +1,278 @@
+#include "engine/copy/table_copy.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+
+namespace walferry::copy {
+namespace {
+
+constexpr std::int64_t pages_per_part_min = 8'192;  // 64 MiB: below it a second reader costs more than it brings
+constexpr std::size_t send_bytes = std::size_t{64} << 10U;
+constexpr int attempts_per_part = 20;
+
+struct Part {
+  std::size_t table = 0;
+  PageRange range;
+  bool whole = true;  // the only part of its table
+};
+
+std::vector<std::string> copied_columns(const Table& table) {
+  std::vector<std::string> columns;
+  for (const Column& column : table.columns) {
+    if (!column.generated) columns.push_back(pg::quote_name(column.name));
+  }
+  return columns;
+}
+
+std::string joined(const std::vector<std::string>& parts) { return fmt::format("{}", fmt::join(parts, ", ")); }
+
+// The parts that wait, the tables whose parts are out, and the first failure; shared by the copy threads.
+class PartQueue {
+ public:
+  PartQueue(std::deque<Part> parts, std::vector<std::size_t> parts_of_table)
+      : parts_(std::move(parts)), open_parts_(std::move(parts_of_table)) {}
+
+  std::optional<Part> take() {
+    const std::scoped_lock lock{mutex_};
+    if (failure_ || parts_.empty()) return std::nullopt;
+    const Part part = parts_.front();
+    parts_.pop_front();
+    return part;
+  }
+  // True when it was the last part of its table.
+  [[nodiscard]] bool finish(const Part& part) {
+    const std::scoped_lock lock{mutex_};
+    return --open_parts_[part.table] == 0;
+  }
+  void fail(std::exception_ptr failure) {
+    const std::scoped_lock lock{mutex_};
+    if (!failure_) failure_ = std::move(failure);
+  }
+  [[nodiscard]] bool failed() {
+    const std::scoped_lock lock{mutex_};
+    return failure_ != nullptr;
+  }
+  void rethrow() {
+    const std::scoped_lock lock{mutex_};
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::deque<Part> parts_;
+  std::vector<std::size_t> open_parts_;
+  std::exception_ptr failure_;
+};
+
+// One copy thread: its two sessions and what it does with a part.
+class Copier {
+ public:
+  Copier(const CopyOptions& options, const std::vector<TableToCopy>& tables, PartQueue& queue, std::stop_token stop)
+      : options_(options), tables_(tables), queue_(queue), stop_(std::move(stop)) {}
+
+  void run() {
+    while (const std::optional<Part> part = queue_.take()) {
+      const TableToCopy& table = tables_[part->table];
+      if (options_.on_started) options_.on_started(table.source);
+      copy_with_retries(*part);
+      if (queue_.finish(*part) && options_.on_copied) options_.on_copied(table.source);
+    }
+  }
+
+ private:
+  void copy_with_retries(const Part& part) {
+    const TableToCopy& table = tables_[part.table];
+    for (int attempt = 1;; ++attempt) {
+      std::int64_t bytes = 0;
+      std::int64_t rows = 0;
+      try {
+        connect();
+        copy(part, bytes, rows);
+        return;
+      } catch (const Error& error) {
+        table.counters->bytes -= bytes;
+        table.counters->rows -= rows;
+        source_.reset();
+        target_.reset();
+        if (stop_.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped during the copy"};
+        const Error located = error.during("copying " + table.source.name.text());
+        if (!is_transient(error) || attempt == attempts_per_part || queue_.failed()) throw located;
+        spdlog::warn("{}; this part is copied again", located.what());
+        wait(std::chrono::milliseconds{std::min(100 << std::min(attempt, 5), 3'000)});
+      }
+    }
+  }
+
+  void wait(std::chrono::milliseconds pause) {
+    std::mutex mutex;
+    std::unique_lock lock{mutex};
+    std::condition_variable_any{}.wait_for(lock, stop_, pause, [] { return false; });
+  }
+
+  void connect() {
+    if (!source_) {
+      pg::Session source =
+          pg::Session::open(options_.source, {.application_name = "walferry copy", .client_encoding = options_.client_encoding});
+      pg::use_snapshot(source, options_.snapshot);
+      source_.emplace(std::move(source));
+    }
+    if (!target_) {
+      target_.emplace(pg::Session::open(
+          options_.target, {.application_name = "walferry copy", .client_encoding = options_.client_encoding,
+                            .settings = {"synchronous_commit=on"}}));
+      try {
+        target_->exec("SET session_replication_role = replica");
+      } catch (const Error& error) {
+        if (error.sqlstate() != "42501") throw;  // without the right, triggers of an existing schema fire; check says so
+      }
+    }
+  }
+
+  void copy(const Part& part, std::int64_t& bytes, std::int64_t& rows) {
+    const TableToCopy& table = tables_[part.table];
+    const std::vector<std::string> columns = copied_columns(table.source);
+    const bool binary = binary_is_safe(table.source, *table.target);
+    const std::string list = columns.empty() ? "" : " (" + joined(columns) + ")";
+    const std::string format = binary ? "FORMAT binary" : "FORMAT text";
+
+    // A thread that waits in libpq does not see the stop token: its sockets are shut for it.
+    const std::stop_callback interrupt{stop_, [this] {
+                                         source_->interrupt();
+                                         target_->interrupt();
+                                       }};
+    target_->exec("BEGIN");
+    // FREEZE needs a table truncated in this transaction, which only a sole writer can do.
+    if (part.whole) target_->exec("TRUNCATE ONLY " + table.source.name.quoted());
+    target_->start_copy_in(fmt::format("COPY {}{} FROM STDIN WITH ({}{})", table.source.name.quoted(), list, format,
+                                       part.whole ? ", FREEZE" : ""));
+    if (part.whole) {
+      source_->start_copy_out(fmt::format("COPY {}{} TO STDOUT WITH ({})", table.source.name.quoted(), list, format));
+    } else {
+      std::string condition = fmt::format("ctid >= '({},0)'::pg_catalog.tid", part.range.begin);
+      if (part.range.end > 0) condition += fmt::format(" AND ctid < '({},0)'::pg_catalog.tid", part.range.end);
+      source_->start_copy_out(fmt::format("COPY (SELECT {} FROM ONLY {} WHERE {}) TO STDOUT WITH ({})", joined(columns),
+                                          table.source.name.quoted(), condition, format));
+    }
+    forward(*table.counters, bytes, rows);
+    if (binary) {
+      // The binary trailer is a message of its own, but no row.
+      --rows;
+      --table.counters->rows;
+    }
+    const std::int64_t loaded = target_->finish_copy_in();
+    if (loaded != rows) {
+      throw Error{{ErrorKind::Divergence, Side::Target},
+                  fmt::format("{} rows were sent and {} were loaded", rows, loaded)};
+    }
+    target_->exec("COMMIT");
+  }
+
+  // Many rows to one CopyData: the target's backend does fixed work per message.
+  void forward(CopyCounters& counters, std::int64_t& bytes, std::int64_t& rows) {
+    buffer_.clear();
+    std::int64_t rows_in_buffer = 0;
+    const auto send = [&] {
+      target_->put_copy_data(buffer_);
+      bytes += static_cast<std::int64_t>(buffer_.size());
+      rows += rows_in_buffer;
+      counters.bytes += static_cast<std::int64_t>(buffer_.size());
+      counters.rows += rows_in_buffer;
+      buffer_.clear();
+      rows_in_buffer = 0;
+      if (stop_.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped during the copy"};
+    };
+    for (;;) {
+      const std::string_view row = source_->next_copy_row();
+      if (row.data() == nullptr) break;
+      buffer_ += row;
+      ++rows_in_buffer;
+      if (buffer_.size() >= send_bytes) send();
+    }
+    if (!buffer_.empty()) send();
+  }
+
+  const CopyOptions& options_;
+  const std::vector<TableToCopy>& tables_;
+  PartQueue& queue_;
+  std::stop_token stop_;
+  std::optional<pg::Session> source_;
+  std::optional<pg::Session> target_;
+  std::string buffer_;
+};
+
+// Types whose binary form holds object ids or has no send function; text names what is meant.
+bool type_is_binary_safe(Oid type) {
+  static constexpr std::array<std::uint32_t, 26> unsafe{
+      24,   2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191,  // reg*
+      1008, 2207, 2208, 2209, 2210, 2211, 3735, 3770, 4090, 4097, 4192,  // their arrays
+      1033, 1034,                                                        // aclitem
+      2949, 2970};                                                       // txid_snapshot
+  const auto oid = static_cast<std::uint32_t>(type);
+  // Objects below 10000 have the same oid, and the same binary form, on every major.
+  return oid < 10'000 && std::ranges::find(unsafe, oid) == unsafe.end();
+}
+
+}  // namespace
+
+std::vector<PageRange> cut_into_parts(std::int64_t pages, int jobs, int source_version) {
+  // Before 14 a range of ctids is not scanned as a range: every part would read the whole table.
+  if (source_version < 140'000 || jobs < 2 || pages < 2 * pages_per_part_min) return {{}};
+  const std::int64_t wanted = std::min<std::int64_t>(pages / pages_per_part_min, static_cast<std::int64_t>(jobs) * 8);
+  std::vector<PageRange> parts;
+  for (std::int64_t i = 0; i < wanted; ++i) parts.push_back({pages * i / wanted, pages * (i + 1) / wanted});
+  parts.back().end = 0;
+  return parts;
+}
+
+bool binary_is_safe(const Table& source, const Table& target) {
+  for (const Column& column : source.columns) {
+    if (column.generated) continue;
+    const auto same = std::ranges::find(target.columns, column.name, &Column::name);
+    if (same == target.columns.end() || same->type != column.type || !type_is_binary_safe(column.type)) return false;
+  }
+  return !source.columns.empty();
+}
+
+void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables, std::stop_token stop) {
+  std::ranges::stable_sort(tables, std::ranges::greater{}, [](const TableToCopy& table) { return table.source.bytes; });
+  std::deque<Part> parts;
+  std::vector<std::size_t> parts_of_table(tables.size());
+  {
+    pg::Session source = pg::Session::open(options.source, {.application_name = "walferry copy"});
+    std::optional<pg::Session> target;
+    for (std::size_t i = 0; i < tables.size(); ++i) {
+      const std::vector<PageRange> ranges = cut_into_parts(tables[i].source.pages, options.jobs, source.server_version());
+      for (const PageRange& range : ranges) parts.push_back({.table = i, .range = range, .whole = ranges.size() == 1});
+      parts_of_table[i] = ranges.size();
+      if (ranges.size() == 1) continue;
+      // Several writers: emptied beforehand, once.
+      if (!target) target.emplace(pg::Session::open(options.target, {.application_name = "walferry copy"}));
+      target->exec("TRUNCATE ONLY " + tables[i].source.name.quoted());
+    }
+  }
+  PartQueue queue{std::move(parts), std::move(parts_of_table)};
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < options.jobs; ++i) {
+      threads.emplace_back([&options, &tables, &queue, stop] {
+        try {
+          Copier{options, tables, queue, stop}.run();
+        } catch (...) {
+          queue.fail(std::current_exception());  // rethrown below, when all have ended
+        }
+      });
+    }
+  }
+  queue.rethrow();
+  if (stop.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped during the copy"};
+}
+
+}  // namespace walferry::copy

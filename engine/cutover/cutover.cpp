@@ -1,0 +1,355 @@
+#include "engine/cutover/cutover.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <set>
+
+#include "engine/cutover/fence.hpp"
+#include "engine/schema/target_prepare.hpp"
+
+namespace walferry::cutover {
+namespace {
+
+namespace keys = store::journal_keys;
+using std::chrono::duration;
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+double milliseconds_since(Deadline begin) { return duration<double, std::milli>(Clock::now() - begin).count(); }
+
+int exit_code_of(const Error& error) {
+  switch (error.kind()) {
+    case ErrorKind::Timeout:
+      return 7;
+    case ErrorKind::Refused:
+      return 2;
+    case ErrorKind::Divergence:
+      return 3;
+    case ErrorKind::Verification:
+      return 4;
+    case ErrorKind::Usage:
+    case ErrorKind::State:
+      return 1;
+    case ErrorKind::Connection:
+    case ErrorKind::Sql:
+    case ErrorKind::Protocol:
+    case ErrorKind::Schema:
+    case ErrorKind::Stopped:
+      break;
+  }
+  return error.side() == Side::Target ? 6 : 5;
+}
+
+void refresh_materialized_views(pg::Session& target) {
+  // In order of creation, which pg_restore took from the dependencies.
+  const pg::Result views = target.exec(fmt::format(
+      "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+      "WHERE c.relkind = 'm' AND c.relispopulated AND {} ORDER BY c.oid",
+      user_schema_condition("n")));
+  for (int row = 0; row < views.rows(); ++row) {
+    target.exec("REFRESH MATERIALIZED VIEW " + pg::quote_name(views.text(row, 0), views.text(row, 1)));
+  }
+}
+
+}  // namespace
+
+// Everything opened before the fence, so that no connection is made while writers wait.
+struct Cutover::Prepared {
+  Fence fence;
+  pg::Session source;
+  pg::Session target;
+  std::vector<QualifiedName> tables;   // all that can be written to
+  std::vector<Sequence> sequences;
+};
+
+Cutover::Cutover(Environment environment, CutoverOptions options, std::function<void(std::string)> on_step)
+    : environment_(std::move(environment)), options_(options), on_step_(std::move(on_step)) {}
+
+std::vector<std::string> own_blockers(const Status& status, milliseconds max_lag) {
+  std::vector<std::string> blockers;
+  if (status.phase != Phase::Follow) {
+    blockers.push_back(fmt::format("the migration is in phase \"{}\": wait until it follows", to_string(status.phase)));
+  }
+  if (status.apply_stopped) {
+    blockers.push_back("apply stands still: " + (status.last_error ? status.last_error->text : std::string{"see the log"}));
+  }
+  if (!status.source_connected) blockers.push_back("the stream from the source is not connected");
+  if (status.phase == Phase::Follow && !status.target_connected) blockers.push_back("the apply is not connected to the target");
+  if (status.lag_seconds * 1'000 > static_cast<double>(max_lag.count())) {
+    blockers.push_back(fmt::format("the target is {:.1f} s behind, more than {:.1f} s: wait, or raise --max-lag", status.lag_seconds,
+                                   static_cast<double>(max_lag.count()) / 1'000));
+  }
+  return blockers;
+}
+
+std::vector<std::string> source_blockers(const MigrationOptions& options, const store::Journal& journal) {
+  const bool every_table = journal.get(keys::own_publication).has_value();
+  std::vector<std::string> blockers;
+  pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
+  const pg::Result prepared = source.exec(
+      "SELECT gid, owner FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY prepared");
+  for (int row = 0; row < prepared.rows(); ++row) {
+    blockers.push_back(fmt::format("prepared transaction {} of {}: COMMIT PREPARED or ROLLBACK PREPARED it", prepared.text(row, 0),
+                                   prepared.text(row, 1)));
+  }
+  const pg::Result open = source.exec(
+      "SELECT pid, coalesce(usename, '?'), pg_catalog.date_trunc('second', pg_catalog.now() - xact_start) "
+      "FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = pg_catalog.current_database() "
+      "AND xact_start < pg_catalog.now() - '10 seconds'::pg_catalog.interval ORDER BY xact_start LIMIT 5");
+  for (int row = 0; row < open.rows(); ++row) {
+    blockers.push_back(fmt::format("pid {} ({}) has had a writing transaction open for {}: end it first", open.text(row, 0),
+                                   open.text(row, 1), open.text(row, 2)));
+  }
+  // A table that came after the migration began is not in the stream.
+  const auto copied = journal.copied_tables();
+  std::set<QualifiedName> published;
+  for (const Table& table : published_tables(source, recorded_publications(journal))) published.insert(table.name);
+  for (const Table& table : read_catalog(source).tables) {
+    if (!table.holds_rows() || table.persistence != 'p') continue;
+    if (every_table && !published.contains(table.name)) {
+      blockers.push_back(fmt::format("table {} was created after the migration began and is not part of it", table.name.text()));
+    } else if (published.contains(table.name) && !copied.contains(table.name)) {
+      blockers.push_back(fmt::format("table {} has not been copied", table.name.text()));
+    }
+  }
+  return blockers;
+}
+
+void Cutover::require_time() const {
+  if (Clock::now() < deadline_) return;
+  throw Error{{ErrorKind::Timeout}, fmt::format("the cutover took longer than its limit of {:.1f} s",
+                                                static_cast<double>(options_.timeout.count()) / 1'000)};
+}
+
+Awaitable<void> Cutover::step(std::string name, Awaitable<void> work) {
+  const Deadline begun = Clock::now();
+  spdlog::info("cutover: {}", name);
+  co_await std::move(work);
+  const double took = milliseconds_since(begun);
+  report_.steps.push_back({.name = name, .milliseconds = took, .lsn = environment_.position.applied});
+  on_step_(fmt::format("{:<28} {:>9.1f} ms", name, took));
+}
+
+Awaitable<CommandOutcome> Cutover::run() {
+  deadline_ = Clock::now() + options_.timeout;
+  report_.blockers = own_blockers(environment_.status, options_.max_lag);
+  if (report_.blockers.empty()) {
+    std::function<std::vector<std::string>()> ask = [&options = environment_.options, &journal = environment_.journal] {
+      return source_blockers(options, journal);
+    };
+    report_.blockers = co_await run_blocking<std::vector<std::string>>(environment_.pool, std::move(ask));
+  }
+  if (!report_.blockers.empty()) {
+    report_.result = options_.dry_run ? "dry-run" : "refused";
+    report_.error = "the cutover was not begun; the source was not touched";
+    CommandOutcome refused;
+    refused.exit_code = 2;
+    refused.json = render_json(report_, environment_.ends);
+    co_return refused;
+  }
+  on_step_("guards                       passed");
+  if (options_.dry_run) {
+    report_.result = "dry-run";
+    for (const char* name : {"prepare sessions", "stop writes (lease)", "drain to marker", "copy sequences", "verify",
+                             "put back target settings", "close source"}) {
+      report_.steps.push_back({.name = name, .milliseconds = 0, .lsn = {}});
+      on_step_(std::string{"would: "} + name);
+    }
+    CommandOutcome outcome;
+    outcome.json = render_json(report_, environment_.ends);
+    co_return outcome;
+  }
+
+  std::optional<Error> failure;
+  try {
+    co_await step("prepare sessions", prepare());
+    co_await step("stop writes (lease)", stop_writes());
+    co_await step("drain to marker", drain());
+    co_await step("copy sequences", copy_sequences());
+    co_await step("verify", prove());
+    co_await step("put back target settings", put_back_target());
+    require_time();
+    co_await step("close source", close_source());
+  } catch (const Error& error) {
+    failure = error;
+  }
+  CommandOutcome outcome;
+  if (failure) {
+    co_await undo(*failure);
+    outcome.exit_code = exit_code_of(*failure);
+  }
+  outcome.json = render_json(report_, environment_.ends);
+  co_return outcome;
+}
+
+Awaitable<void> Cutover::prepare() {
+  const MigrationOptions& options = environment_.options;
+  std::function<std::shared_ptr<Prepared>()> open = [&options, encoding = environment_.ends.client_encoding] {
+    pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover", .client_encoding = encoding});
+    pg::Session target = pg::Session::open(options.target, {.application_name = "walferry cutover", .client_encoding = encoding});
+    Fence fence = Fence::prepare(options.source);
+    Catalog catalog = read_catalog(source);
+    std::vector<QualifiedName> tables;
+    for (const Table& table : catalog.tables) tables.push_back(table.name);
+    return std::make_shared<Prepared>(Prepared{.fence = std::move(fence),
+                                               .source = std::move(source),
+                                               .target = std::move(target),
+                                               .tables = std::move(tables),
+                                               .sequences = std::move(catalog.sequences)});
+  };
+  prepared_ = co_await run_blocking<std::shared_ptr<Prepared>>(environment_.pool, std::move(open));
+}
+
+Awaitable<void> Cutover::stop_writes() {
+  environment_.journal.put(keys::cutover_step, "fence");
+  writes_stopped_at_ = Clock::now();
+  std::function<milliseconds()> raise = [prepared = prepared_, deadline = deadline_] {
+    return prepared->fence.raise({.tables = prepared->tables, .deadline = deadline, .on_waiting = [](const std::string& holders) {
+                                    spdlog::info("cutover: writers did not end in time and go on, another try follows: {}", holders);
+                                  }});
+  };
+  const milliseconds lost = co_await run_blocking<milliseconds>(environment_.pool, std::move(raise));
+  report_.writes_delayed_ms = static_cast<double>(lost.count());
+}
+
+// Proof of the drain: a transactional message written after the fence has come through the stream, and with it every commit before it.
+Awaitable<void> Cutover::drain() {
+  require_time();
+  marker_ = fmt::format("cutover {}", std::chrono::system_clock::now().time_since_epoch().count());
+  const bool messages = environment_.ends.source.server_version >= 140'000;
+  std::function<Lsn()> emit = [prepared = prepared_, marker = marker_, messages] {
+    // Before 14 pgoutput carries no messages: there the keepalive that passes this position says that all commits were sent.
+    const std::string sql = messages ? fmt::format("SELECT pg_catalog.pg_logical_emit_message(true, 'walferry', {})", pg::quote_literal(marker))
+                                     : std::string{"SELECT pg_catalog.pg_current_wal_insert_lsn()"};
+    return prepared->source.exec(sql).lsn(0, 0);
+  };
+  report_.fence_lsn = co_await run_blocking<Lsn>(environment_.pool, std::move(emit));
+  environment_.wake_receiver();
+  bool arrived = false;
+  if (messages) {
+    arrived = co_await environment_.await_marker(marker_, deadline_);
+  } else {
+    asio::steady_timer timer{environment_.executor};
+    while (environment_.position.applied < report_.fence_lsn && Clock::now() < deadline_) {
+      timer.expires_after(milliseconds{5});
+      co_await timer.async_wait(asio::use_awaitable);
+    }
+    arrived = environment_.position.applied >= report_.fence_lsn;
+  }
+  if (!arrived) throw Error{{ErrorKind::Timeout}, "the marker did not come through the stream in time"};
+  report_.applied_lsn = environment_.position.applied;
+}
+
+Awaitable<void> Cutover::copy_sequences() {
+  require_time();
+  std::function<void()> copy = [prepared = prepared_] {
+    set_sequence_values(prepared->target, read_sequence_values(prepared->source, prepared->sequences));
+  };
+  co_await run_blocking<void>(environment_.pool, std::move(copy));
+}
+
+Awaitable<void> Cutover::prove() {
+  require_time();
+  std::stop_source over_time;
+  asio::steady_timer limit{environment_.executor, deadline_};
+  limit.async_wait([over_time](const boost::system::error_code& cancelled) mutable {
+    if (!cancelled) over_time.request_stop();
+  });
+  std::function<VerifyReport()> compare = [&options = environment_.options, stop = over_time.get_token()] {
+    VerifyOptions verify_options;
+    verify_options.jobs = options.jobs;
+    verify_options.allow_extra_on_target = options.allow_nonempty_target;
+    return verify(options.source, options.target, verify_options, stop);
+  };
+  std::optional<Error> failure;
+  try {
+    report_.verification = co_await run_blocking<VerifyReport>(environment_.pool, std::move(compare));
+  } catch (const Error& error) {
+    failure = error;
+  }
+  limit.cancel();
+  if (failure) {
+    require_time();  // stopped by the limit
+    throw *failure;
+  }
+  if (report_.verification->equal) co_return;
+  std::string names;
+  for (const TableComparison& table : report_.verification->tables) {
+    if (!table.equal) names += (names.empty() ? "" : ", ") + table.name.text();
+  }
+  for (const SequenceComparison& sequence : report_.verification->sequences) {
+    if (!sequence.equal) names += (names.empty() ? "" : ", ") + sequence.name.text();
+  }
+  for (const QualifiedName& table : report_.verification->missing_on_target) names += (names.empty() ? "" : ", ") + table.text();
+  for (const QualifiedName& table : report_.verification->missing_on_source) names += (names.empty() ? "" : ", ") + table.text();
+  throw Error{{ErrorKind::Divergence}, fmt::format("source and target differ in {}. Remedy: `walferry verify` shows how", names)};
+}
+
+Awaitable<void> Cutover::put_back_target() {
+  require_time();
+  std::function<void()> restore = [prepared = prepared_] {
+    schema::restore_target(prepared->source, prepared->target);
+    refresh_materialized_views(prepared->target);
+  };
+  co_await run_blocking<void>(environment_.pool, std::move(restore));
+}
+
+Awaitable<void> Cutover::close_source() {
+  report_.result = "switched";
+  report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
+  environment_.journal.put(keys::report, render_json(report_, environment_.ends));
+  environment_.journal.put(keys::fence_begun, marker_);
+  const std::string message = fmt::format("database {} was moved by walferry to {}", environment_.ends.source.database,
+                                          environment_.options.target.redacted());
+  std::function<void()> close = [prepared = prepared_, message] {
+    prepared->fence.require_held();
+    prepared->fence.make_durable(prepared->tables, message);
+  };
+  std::optional<Error> failure;
+  try {
+    co_await run_blocking<void>(environment_.pool, std::move(close));
+  } catch (const Error& error) {
+    failure = error;
+  }
+  if (failure) {
+    // The commit's answer may have been lost: the source itself knows.
+    std::function<bool()> ask = [&options = environment_.options] {
+      pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
+      return durable_fence_stands(source);
+    };
+    bool stands = false;
+    try {
+      stands = co_await run_blocking<bool>(environment_.pool, std::move(ask));
+    } catch (const Error& error) {
+      spdlog::error("cutover: the source cannot be asked whether it is closed: {}", error.what());
+    }
+    if (!stands) throw *failure;
+  }
+  report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
+  environment_.journal.set_phase(Phase::Switched);
+}
+
+Awaitable<void> Cutover::undo(const Error& cause) {
+  report_.result = "rolled-back";
+  report_.error = cause.what();
+  if (prepared_) {
+    std::function<void()> lift = [prepared = prepared_] { prepared->fence.lift(); };
+    co_await run_blocking<void>(environment_.pool, std::move(lift));
+    if (writes_stopped_at_ != Deadline{}) report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
+    // What was put back on the target must give way to the apply again.
+    std::function<void()> relax = [prepared = prepared_] { schema::relax_target(prepared->source, prepared->target); };
+    try {
+      co_await run_blocking<void>(environment_.pool, std::move(relax));
+    } catch (const Error& error) {
+      report_.notes.push_back(fmt::format("the target could not be made ready for the apply again and a restart of walferry does it: {}",
+                                          error.what()));
+    }
+  }
+  environment_.journal.erase(keys::fence_begun);
+  environment_.journal.erase(keys::cutover_step);
+  spdlog::warn("cutover rolled back, the source is writable: {}", cause.what());
+}
+
+}  // namespace walferry::cutover

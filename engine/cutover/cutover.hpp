@@ -1,0 +1,95 @@
+// The switch-over: guards -> fence -> drain to a marker -> sequences -> proof -> source closed for good, or everything undone (G6).
+//
+// Until Fence::make_durable() commits, any failure lifts the lease and the source is writable again; that commit is
+// the one point of no return, and everything has been proven before it. The report is in the journal before the commit, so that
+// a crash right after it is told apart by the durable fence on the source. Run by Migration when the control socket asks.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/apply/applier.hpp"
+#include "engine/async.hpp"
+#include "engine/control.hpp"
+#include "engine/setup.hpp"
+#include "engine/store/journal.hpp"
+#include "engine/stream/position.hpp"
+#include "engine/verify.hpp"
+
+namespace walferry::cutover {
+
+// What the cutover needs of the running migration.
+struct Environment {
+  const MigrationOptions& options;
+  const Ends& ends;
+  store::Journal& journal;
+  const stream::Position& position;
+  const Status& status;
+  asio::any_io_executor executor;
+  asio::thread_pool& pool;
+  // Resolves when this text has come through the stream and is committed on the target; false at the deadline.
+  std::function<Awaitable<bool>(std::string, Deadline)> await_marker;
+  std::function<void()> wake_receiver;
+};
+
+struct Step {
+  std::string name;
+  double milliseconds = 0;
+  Lsn lsn;
+};
+
+struct Report {
+  std::string result;  // "switched", "rolled-back", "dry-run", "refused"
+  std::string error;
+  double writes_stopped_ms = 0;
+  double writes_delayed_ms = 0;  // by tries of the fence that were given up
+  Lsn fence_lsn;
+  Lsn applied_lsn;
+  std::vector<Step> steps;
+  std::vector<std::string> blockers;
+  std::optional<VerifyReport> verification;
+  std::vector<std::string> notes;
+};
+
+[[nodiscard]] std::string render_json(const Report& report, const Ends& ends);
+
+class Cutover {
+ public:
+  Cutover(Environment environment, CutoverOptions options, std::function<void(std::string)> on_step);
+
+  // The exit code (0, 2, 3, 5, 6, 7, 8) and the report as JSON.
+  Awaitable<CommandOutcome> run();
+  [[nodiscard]] const Report& report() const { return report_; }
+
+ private:
+  Awaitable<void> prepare();
+  Awaitable<void> stop_writes();
+  Awaitable<void> drain();
+  Awaitable<void> copy_sequences();
+  Awaitable<void> prove();
+  Awaitable<void> put_back_target();
+  Awaitable<void> close_source();
+  Awaitable<void> step(std::string name, Awaitable<void> work);
+  Awaitable<void> undo(const Error& cause);
+  void require_time() const;
+
+  struct Prepared;
+
+  Environment environment_;
+  CutoverOptions options_;
+  std::function<void(std::string)> on_step_;
+  Report report_;
+  Deadline deadline_{};
+  Deadline writes_stopped_at_{};
+  std::shared_ptr<Prepared> prepared_;  // shared with the pool threads that work on it
+  std::string marker_;
+};
+
+// What stands in the way of a cutover now; empty when nothing does. Asks the source; blocking.
+[[nodiscard]] std::vector<std::string> source_blockers(const MigrationOptions& options, const store::Journal& journal);
+// The part that needs no server.
+[[nodiscard]] std::vector<std::string> own_blockers(const Status& status, std::chrono::milliseconds max_lag);
+
+}  // namespace walferry::cutover

@@ -1,0 +1,50 @@
+// The write stop on the source: first a lease, then for good.
+//
+// The lease is one transaction that holds SHARE ROW EXCLUSIVE on every table: readers go on, writers wait. It falls away by itself
+// when walferry dies (the connection ends) or freezes (idle_in_transaction_session_timeout). make_durable() adds, in the same
+// transaction, a statement trigger that refuses writes with SQLSTATE 25006, and commits: the moment the locks go, the triggers
+// are there. Until that commit the source is as it was. Used by Cutover on pool threads, one call at a time.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/catalog.hpp"
+
+namespace walferry::cutover {
+
+struct FenceRequest {
+  std::vector<QualifiedName> tables;
+  std::chrono::steady_clock::time_point deadline;
+  std::function<void(const std::string&)> on_waiting = {};  // who holds the locks; from the calling thread
+};
+
+class Fence {
+ public:
+  // A session ready to raise the fence; nothing is blocked yet.
+  [[nodiscard]] static Fence prepare(const pg::ConnInfo& source);
+
+  // Takes the locks. Each try waits only briefly, because everybody else's writes queue behind a waiting lock; between tries the
+  // application goes on. Throws Error{Timeout} at the deadline. Returns how long writers were held up by tries that failed.
+  std::chrono::milliseconds raise(const FenceRequest& request);
+
+  // Throws Error{Timeout} when the lease has fallen away.
+  void require_held();
+  void make_durable(const std::vector<QualifiedName>& tables, const std::string& message);
+  // Lifts the lease; the source is writable again. Never throws: a lost connection has lifted it already.
+  void lift() noexcept;
+
+ private:
+  explicit Fence(pg::Session session) : session_(std::move(session)) {}
+  pg::Session session_;
+};
+
+// The durable fence, as the source's catalogs show it.
+[[nodiscard]] bool durable_fence_stands(pg::Session& source);
+// Removes it: the triggers, the function and, when it is empty then, schema walferry.
+void remove_durable_fence(pg::Session& source);
+
+}  // namespace walferry::cutover

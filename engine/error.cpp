@@ -1,0 +1,39 @@
+#include "engine/error.hpp"
+
+namespace walferry {
+
+std::string_view to_string(Side side) {
+  switch (side) {
+    case Side::None:
+      return "none";
+    case Side::Source:
+      return "source";
+    case Side::Target:
+      return "target";
+  }
+  return "none";
+}
+
+Error Error::during(std::string_view doing) const {
+  std::string message{doing};
+  message += ": ";
+  message += what();
+  return Error{origin_, message};
+}
+
+bool is_transient(const Error& error) {
+  if (error.kind() == ErrorKind::Connection) {
+    // Wrong password or role, no such database, no pg_hba line: a person must act.
+    return !error.sqlstate().starts_with("28") && error.sqlstate() != "3D000";
+  }
+  if (error.kind() != ErrorKind::Sql) return false;
+  const std::string& state = error.sqlstate();
+  return state.starts_with("08") ||                       // connection exceptions
+         state == "57P01" || state == "57P02" || state == "57P03" || state == "57P05" ||  // shutdown, starting up
+         state == "53300" ||                              // too many connections
+         state == "55006" ||                              // slot or origin in use by the session before
+         state == "40P01" || state == "40001" ||          // deadlock, serialization
+         state == "55P03" || state == "57014";            // lock not available, cancelled
+}
+
+}  // namespace walferry

@@ -1,0 +1,758 @@
+#include "engine/migration.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/json.hpp>
+#include <boost/system/system_error.hpp>
+#include <cstdlib>
+
+#include "engine/copy/index_builder.hpp"
+#include "engine/copy/table_copy.hpp"
+#include "engine/cutover/fence.hpp"
+#include "engine/retry.hpp"
+#include "engine/schema/archive.hpp"
+#include "engine/schema/roles.hpp"
+#include "engine/schema/target_prepare.hpp"
+
+namespace walferry {
+namespace {
+
+namespace keys = store::journal_keys;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr std::string_view restored_record = "walferry.schema_restored";
+constexpr auto stop_patience = seconds{10};  // for the group under way
+
+// Whether the schema came to the target: recorded there, in the transaction that made it.
+bool schema_was_restored(pg::Session& target) {
+  return target.exec(fmt::format("SELECT pg_catalog.to_regclass('{}') IS NOT NULL", restored_record)).flag(0, 0);
+}
+
+bool is_cancellation(const std::exception_ptr& failure) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const boost::system::system_error& error) {
+    return error.code() == asio::error::operation_aborted;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+Migration::Migration(MigrationOptions options)
+    : options_(std::move(options)),
+      database_(store::Database::open(options_.state_dir, store::Access::ReadWrite)),
+      journal_(database_),
+      spool_(database_, {}),
+      pool_(4),
+      signals_(io_, SIGINT, SIGTERM),
+      changed_(io_.get_executor()),
+      marker_seen_(io_.get_executor()) {
+  status_.phase = journal_.phase();
+  status_.started_at = std::chrono::system_clock::now();
+  status_.source = options_.source.redacted();
+  status_.target = options_.target.redacted();
+  options_.slot = journal_.get(keys::migration).value_or(
+      options_.slot.empty() ? default_slot_name(options_.source.get("dbname").value_or("db")) : options_.slot);
+  status_.migration = options_.slot;
+  // How a migration was begun is how it goes on.
+  options_.schema = options_.schema && !journal_.get(keys::without_schema);
+  options_.copy = options_.copy && !journal_.get(keys::without_copy);
+  options_.owners = options_.owners && !journal_.get(keys::without_owners);
+  if (const auto error = journal_.get(keys::last_error)) status_.last_error = LastError{*error, status_.started_at};
+}
+
+Migration::~Migration() = default;
+
+void Migration::run() {
+  // The first signal stops at a commit boundary, the second at once; both leave everything resumable.
+  std::function<void(const boost::system::error_code&, int)> on_signal = [&](const boost::system::error_code& cancelled, int signal) {
+    if (cancelled) return;
+    if (stop_.stop_requested()) std::_Exit(128 + signal);
+    spdlog::info("stopping at a commit boundary (signal {}); once more to stop at once", signal);
+    stop();
+    signals_.async_wait(on_signal);
+  };
+  signals_.async_wait(on_signal);
+  asio::co_spawn(io_, main(), [&](std::exception_ptr failure) {
+    if (failure) fail(failure);
+    signals_.cancel();
+  });
+  io_.run();
+  pool_.join();
+  if (failure_) std::rethrow_exception(failure_);
+}
+
+Awaitable<void> Migration::main() {
+  server_ = std::make_unique<http::Server>(
+      io_.get_executor(), *this,
+      http::ServerOptions{.listen = options_.listen, .control_socket = options_.state_dir / "control.sock"});
+  server_->start();
+  if (!server_->tcp_address().empty()) spdlog::info("status on http://{}/", server_->tcp_address());
+  std::exception_ptr failure;
+  try {
+    co_await go_through_phases();
+  } catch (...) {
+    failure = std::current_exception();  // rethrown below, when everything has been stopped in order
+  }
+  stop_.request_stop();
+  co_await stop_applier();
+  cancel_receiver_.emit(asio::cancellation_type::all);
+  cancel_monitor_.emit(asio::cancellation_type::all);
+  server_->stop();
+  if (failure_ && (!failure || is_cancellation(failure))) failure = failure_;
+  failure_ = nullptr;
+  if (!failure) co_return;
+  std::string text = "unknown failure";
+  bool stopped = false;
+  try {
+    std::rethrow_exception(failure);
+  } catch (const Error& error) {
+    stopped = error.kind() == ErrorKind::Stopped;
+    text = error.what();
+  } catch (const std::exception& error) {
+    text = error.what();
+  }
+  if (stopped) co_return;
+  journal_.put(keys::last_error, text);
+  std::rethrow_exception(failure);
+}
+
+// The main loop: each phase begins where the journal says the last run ended.
+Awaitable<void> Migration::go_through_phases() {
+  co_await connect_both();
+  start_monitor();
+  if (status_.phase == Phase::Cutover) co_await find_switched();
+  if (status_.phase == Phase::Init) co_await begin();
+  if (status_.phase < Phase::Switched) {
+    co_await find_position();
+    start_receiver();
+  }
+  if (status_.phase == Phase::Schema) co_await move_schema();
+  if (status_.phase == Phase::Copy) co_await copy();
+  if (status_.phase == Phase::PostData) co_await build_post_data();
+  if (options_.until == Until::Copied) co_return;
+  if (status_.phase == Phase::CatchUp || status_.phase == Phase::Follow) co_await follow();
+  co_await wait_for_goal();
+}
+
+// Asks both ends who they are. A new migration says at once what is wrong; one under way waits for servers that come back.
+Awaitable<void> Migration::connect_both() {
+  const bool fresh = !journal_.pinned(Side::Source).has_value();
+  Retry retry{io_.get_executor(), "connecting to both ends"};
+  for (;;) {
+    std::optional<Error> failure;
+    std::function<Ends()> ask = [this] { return identify(options_, journal_); };
+    try {
+      ends_ = co_await run_blocking<Ends>(pool_, std::move(ask));
+      co_return;
+    } catch (const Error& error) {
+      failure = error;
+    }
+    require_running();
+    if (fresh) throw *failure;
+    status_.last_error = LastError{failure->what(), std::chrono::system_clock::now()};
+    co_await retry.after(*failure);
+  }
+}
+
+Awaitable<void> Migration::begin() {
+  if (!journal_.get(keys::slot_begun)) {
+    status_.activity = "checking both ends";
+    std::function<void()> guard = [this] { guard_and_record(options_, ends_, journal_); };
+    co_await run_blocking<void>(pool_, std::move(guard));
+  }
+  status_.activity = "creating the publication and the slot";
+  auto waiting = [this](const std::string& blockers) {
+    asio::post(io_, [this, blockers] {
+      const std::string text = "waiting for open transactions on the source before the slot can be made: " +
+                               (blockers.empty() ? std::string{"they cannot be named"} : blockers);
+      if (status_.activity != text) spdlog::info("{}", text);
+      status_.activity = text;
+    });
+  };
+  std::function<copy::Snapshot()> publish = [this, waiting] {
+    return publish_and_create_slot(options_, ends_, journal_, waiting, [this] { return stop_.stop_requested(); });
+  };
+  Retry retry{io_.get_executor(), "creating publication and slot"};
+  for (;;) {
+    std::optional<Error> failure;
+    try {
+      snapshot_ = co_await run_blocking<copy::Snapshot>(pool_, publish);
+      break;
+    } catch (const Error& error) {
+      failure = error;
+    }
+    require_running();
+    co_await retry.after(*failure);
+  }
+  set_phase(Phase::Schema);
+}
+
+// Where this run begins: the target's own word, what the spool kept, and the slot must fit together without a gap (G1).
+Awaitable<void> Migration::find_position() {
+  struct Found {
+    Lsn target;
+    std::optional<Lsn> slot;
+    std::string wal_status;
+  };
+  Retry retry{io_.get_executor(), "asking where source and target stand"};
+  std::optional<Found> found;
+  while (!found) {
+    std::optional<Error> failure;
+    std::function<Found()> ask = [this] {
+      pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
+      pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
+      const auto progress = apply::Progress::find(target, options_.slot);
+      if (!progress) {
+        throw Error{{ErrorKind::Refused, Side::Target},
+                    fmt::format("the target knows nothing of migration {}: its replication origin is gone. Nothing was changed. "
+                                "Remedy: if the target was restored or replaced, abort and begin anew",
+                                options_.slot)};
+      }
+      Found answer{.target = progress->read(target), .slot = {}, .wal_status = {}};
+      const pg::Result slot = source.exec(fmt::format(
+          "SELECT confirmed_flush_lsn, coalesce(wal_status, '') FROM pg_catalog.pg_replication_slots WHERE slot_name = {}",
+          pg::quote_literal(options_.slot)));
+      if (slot.rows() == 1) {
+        answer.slot = slot.is_null(0, 0) ? Lsn{} : slot.lsn(0, 0);
+        answer.wal_status = slot.str(0, 1);
+      }
+      return answer;
+    };
+    try {
+      found = co_await run_blocking<Found>(pool_, std::move(ask));
+    } catch (const Error& error) {
+      failure = error;
+    }
+    if (!failure) break;
+    require_running();
+    co_await retry.after(*failure);
+  }
+  if (!found->slot || found->wal_status == "lost") {
+    throw Error{{ErrorKind::Refused, Side::Source},
+                fmt::format("the slot {} is {}: the source has not kept the changes since {}. Nothing was changed. Remedy: `walferry "
+                            "abort` this migration and begin anew",
+                            options_.slot, found->slot ? "lost" : "gone", found->target.to_string())};
+  }
+  Lsn covered = std::max(found->target, spool_.end_lsn());
+  if (const auto idle = journal_.get(keys::idle_confirmed)) {
+    const std::size_t split = idle->find(' ');
+    const Lsn target_then = Lsn::parse(idle->substr(0, split)).value_or(Lsn{});
+    // Valid as long as the target has not gone back behind what it had then.
+    if (found->target >= target_then) covered = std::max(covered, Lsn::parse(idle->substr(split + 1)).value_or(Lsn{}));
+  }
+  if (*found->slot > covered) {
+    throw Error{{ErrorKind::Refused, Side::Target},
+                fmt::format("the source was told to forget everything before {}, but the target stands at {} and the spool ends at "
+                            "{}: the target (or this state directory) has lost transactions. Nothing was changed. Remedy: abort "
+                            "this migration and begin anew",
+                            found->slot->to_string(), found->target.to_string(), spool_.end_lsn().to_string())};
+  }
+  if (spool_.end_lsn() <= found->target) spool_.clear();
+  position_.target_durable = found->target;
+  position_.applied = found->target;
+  position_.received = std::max(spool_.end_lsn(), found->target);
+}
+
+Awaitable<void> Migration::ensure_snapshot() {
+  std::function<bool()> alive = [this] { return snapshot_.has_value() && snapshot_->alive(); };
+  const bool still_alive = co_await run_blocking<bool>(pool_, std::move(alive));
+  if (still_alive) co_return;
+  snapshot_.reset();
+  status_.activity = "taking a new snapshot of the source";
+  std::function<copy::Snapshot()> create = [this] {
+    return copy::Snapshot::create({.source = options_.source,
+                                   .client_encoding = ends_.client_encoding,
+                                   .slot = options_.slot.substr(0, 50) + "_snapshot",
+                                   .temporary = true,
+                                   .stopped = [this] { return stop_.stop_requested(); }});
+  };
+  snapshot_ = co_await run_blocking<copy::Snapshot>(pool_, std::move(create));
+}
+
+schema::PgTools Migration::pg_tools() const {
+  const schema::Majors majors{.source = schema::major_of(ends_.source.server_version),
+                              .target = schema::major_of(ends_.target.server_version)};
+  const auto tools = schema::find_pg_tools(options_.pg_bin_dir, majors);
+  if (tools) return *tools;
+  throw Error{{ErrorKind::Schema},
+              fmt::format("no pg_dump serves a source of major {}; found: {}. Remedy: install postgresql-client-{} or name the "
+                          "folder with --pg-bin-dir",
+                          majors.source, schema::describe_pg_tools(schema::list_pg_tools(options_.pg_bin_dir)), majors.target)};
+}
+
+Awaitable<void> Migration::move_schema() {
+  Retry retry{io_.get_executor(), "moving the schema"};
+  while (options_.schema) {
+    std::optional<Error> failure;
+    try {
+      co_await ensure_snapshot();
+      status_.activity = "copying the schema";
+      std::function<void()> move = [this] {
+        pg::Session target =
+            pg::Session::open(options_.target, {.application_name = "walferry", .client_encoding = ends_.client_encoding});
+        pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
+        if (!schema_was_restored(target)) {
+          if (options_.owners) {
+            for (const schema::CreatedRole& role : schema::create_missing_roles(source, target)) {
+              for (const std::string& remark : role.remarks) spdlog::warn("role {}: {}", role.name, remark);
+            }
+          }
+          const schema::PgTools tools = pg_tools();
+          schema::dump_schema(tools, options_.source, archive_path(),
+                              {.snapshot = snapshot_->id(), .encoding = ends_.client_encoding}, stop_.get_token());
+          const std::size_t entries = schema::restore_pre_data(
+              tools, target, archive_path(),
+              {.ownership = {.owners = options_.owners, .privileges = options_.owners},
+               .record = {"CREATE SCHEMA IF NOT EXISTS walferry", fmt::format("CREATE TABLE {} ()", restored_record)}},
+              stop_.get_token());
+          spdlog::info("schema: {} objects made on the target before the rows", entries);
+        }
+        schema::relax_target(source, target);
+      };
+      co_await run_blocking<void>(pool_, std::move(move));
+      break;
+    } catch (const Error& error) {
+      failure = error;
+    }
+    require_running();
+    co_await retry.after(*failure);
+  }
+  set_phase(Phase::Copy);
+}
+
+Awaitable<void> Migration::copy() {
+  Retry retry{io_.get_executor(), "the copy"};
+  for (;;) {
+    std::optional<Error> failure;
+    try {
+      co_await ensure_snapshot();
+      status_.activity = "copying tables";
+      std::function<std::vector<Table>()> list = [this] {
+        return published_tables(snapshot_->holder(), recorded_publications(journal_));
+      };
+      const std::vector<Table> tables = co_await run_blocking<std::vector<Table>>(pool_, std::move(list));
+      describe_tables(tables);
+      std::function<void()> work = [this, tables] {
+        const auto copied = journal_.copied_tables();
+        if (!options_.copy) {
+          for (const Table& table : tables) journal_.record_copied(table.name, snapshot_->lsn());
+          return;
+        }
+        pg::Session target = pg::Session::open(options_.target, {.client_encoding = ends_.client_encoding});
+        const Catalog target_catalog = read_catalog(target);
+        std::vector<copy::TableToCopy> to_copy;
+        for (const Table& table : tables) {
+          if (copied.contains(table.name)) continue;
+          const Table* counterpart = target_catalog.find(table.name);
+          if (counterpart == nullptr) {
+            throw Error{{ErrorKind::Schema, Side::Target},
+                        fmt::format("the target has no table {}. Remedy: create it there{}", table.name.text(),
+                                    options_.schema ? "" : ", or leave out --no-schema")};
+          }
+          to_copy.push_back({.source = table, .target = counterpart,
+                             .counters = status_.tables[table_index_.at(table.name)].copied});
+        }
+        const std::stop_token stop = stop_.get_token();
+        // Indexes of finished tables are built while others are copied.
+        std::optional<schema::PostDataPlan> plan;
+        std::optional<copy::IndexBuilder> builder;
+        if (options_.schema) {
+          std::set<QualifiedName> names;
+          for (const Table& table : tables) names.insert(table.name);
+          plan.emplace(schema::read_section(pg_tools(), archive_path(), schema::Section::PostData,
+                                            {.owners = options_.owners, .privileges = options_.owners}, stop),
+                       names);
+          builder.emplace(copy::IndexBuilderOptions{.target = options_.target, .client_encoding = ends_.client_encoding,
+                                                    .jobs = options_.jobs},
+                          stop);
+        }
+        const auto report_state = [this](const QualifiedName& table, TableState state) {
+          asio::post(io_, [this, table, state] { set_table_state(table, state); });
+        };
+        copy::copy_tables({.source = options_.source,
+                           .target = options_.target,
+                           .client_encoding = ends_.client_encoding,
+                           .snapshot = snapshot_->id(),
+                           .jobs = options_.jobs,
+                           .on_started = [&](const Table& table) { report_state(table.name, TableState::Copying); },
+                           .on_copied =
+                               [&](const Table& table) {
+                                 journal_.record_copied(table.name, snapshot_->lsn());
+                                 report_state(table.name, TableState::Copied);
+                                 if (builder) builder->add(plan->table_items(table.name));
+                               }},
+                          std::move(to_copy), stop);
+        if (builder) builder->finish();
+      };
+      co_await run_blocking<void>(pool_, std::move(work));
+      break;
+    } catch (const Error& error) {
+      failure = error;
+    }
+    require_running();
+    co_await retry.after(*failure);
+  }
+  // The snapshot holds back vacuum on the source: it goes as soon as the last row is copied.
+  snapshot_.reset();
+  set_phase(Phase::PostData);
+}
+
+Awaitable<void> Migration::build_post_data() {
+  const auto copied = journal_.copied_tables();
+  Retry retry{io_.get_executor(), "building indexes and constraints"};
+  for (;;) {
+    std::optional<Error> failure;
+    try {
+      if (!options_.schema) break;
+      status_.activity = "building indexes and constraints";
+      auto plan = std::make_shared<std::optional<schema::PostDataPlan>>();
+      const copy::IndexBuilderOptions build{
+          .target = options_.target, .client_encoding = ends_.client_encoding, .jobs = options_.jobs};
+      std::function<void()> tables = [this, plan, build, &copied] {
+        std::set<QualifiedName> names;
+        for (const auto& [name, lsn] : copied) names.insert(name);
+        plan->emplace(schema::read_section(pg_tools(), archive_path(), schema::Section::PostData,
+                                           {.owners = options_.owners, .privileges = options_.owners}, stop_.get_token()),
+                      names);
+        copy::IndexBuilder builder{build, stop_.get_token()};
+        for (const QualifiedName& name : (*plan)->tables()) builder.add((*plan)->table_items(name));
+        builder.finish();
+        copy::execute_in_order(build, (*plan)->remaining(), stop_.get_token());
+      };
+      co_await run_blocking<void>(pool_, std::move(tables));
+
+      // Foreign keys want all tables at one moment. Tables copied under different snapshots reach it by applying up to the last.
+      Lsn earliest{~std::uint64_t{0}};
+      Lsn latest;
+      for (const auto& [name, lsn] : copied) {
+        earliest = std::min(earliest, lsn);
+        latest = std::max(latest, lsn);
+      }
+      if (!copied.empty() && earliest != latest) co_await apply_until(latest);
+      status_.activity = "building foreign keys, triggers and the rest";
+      std::function<void()> rest = [this, plan, build, &copied] {
+        copy::IndexBuilder builder{build, stop_.get_token()};
+        builder.add((*plan)->foreign_keys());
+        builder.finish();
+        copy::execute_in_order(build, (*plan)->last(), stop_.get_token());
+        std::vector<QualifiedName> names;
+        for (const auto& [name, lsn] : copied) names.push_back(name);
+        copy::analyze_tables(build, names, stop_.get_token());
+      };
+      co_await run_blocking<void>(pool_, std::move(rest));
+      break;
+    } catch (const Error& error) {
+      failure = error;
+    }
+    require_running();
+    co_await retry.after(*failure);
+  }
+  for (TableStatus& table : status_.tables) table.state = TableState::Ready;
+  set_phase(Phase::CatchUp);
+}
+
+// Applies what is needed to bring all tables to one moment, then lets go of the target again.
+Awaitable<void> Migration::apply_until(Lsn lsn) {
+  status_.activity = fmt::format("bringing tables copied at different moments to one, {}", lsn.to_string());
+  apply::Applier applier{io_.get_executor(), pool_,
+                         {.target = options_.target,
+                          .migration = options_.slot,
+                          .client_encoding = ends_.client_encoding,
+                          .system_identifier = ends_.target.system_identifier,
+                          .copied = journal_.copied_tables(),
+                          .until = lsn,
+                          .give_up_on_divergence = true},
+                         spool_, position_, status_};
+  spool_.on_append([&applier] { applier.wake(); });
+  const std::stop_callback stop{stop_.get_token(), [&applier] { applier.stop(); }};
+  co_await applier.run();
+  spool_.on_append({});
+  require_running();
+}
+
+Awaitable<void> Migration::follow() {
+  Retry retry{io_.get_executor(), "preparing the target for the apply"};
+  for (;;) {
+    std::optional<Error> failure;
+    try {
+      // Triggers and identities that arrived with post-data, or were put back by a cutover that failed.
+      std::function<void()> relax = [this] {
+        pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
+        pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
+        schema::relax_target(source, target);
+      };
+      co_await run_blocking<void>(pool_, std::move(relax));
+      break;
+    } catch (const Error& error) {
+      failure = error;
+    }
+    require_running();
+    co_await retry.after(*failure);
+  }
+  std::function<std::vector<Table>()> list = [this] {
+    pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
+    return published_tables(source, recorded_publications(journal_));
+  };
+  try {
+    const std::vector<Table> tables = co_await run_blocking<std::vector<Table>>(pool_, std::move(list));
+    describe_tables(tables);
+    for (TableStatus& table : status_.tables) table.state = TableState::Ready;
+  } catch (const Error& error) {
+    if (!is_transient(error)) throw;
+    spdlog::warn("the tables cannot be listed for the status now: {}", error.what());
+  }
+  start_applier();
+}
+
+Awaitable<void> Migration::wait_for_goal() {
+  const Lsn caught_up_at = status_.source_lsn;
+  for (;;) {
+    if (failure_) std::rethrow_exception(failure_);
+    if (stop_.stop_requested()) co_return;
+    if (status_.phase == Phase::CatchUp && position_.applied && position_.applied >= std::max(caught_up_at, position_.source_wal_end)) {
+      set_phase(Phase::Follow);
+    }
+    if (options_.until == Until::CaughtUp && status_.phase >= Phase::Follow) co_return;
+    if (status_.phase == Phase::Switched && !cutover_running_) {
+      if (applier_running_) {
+        // The target belongs to the applications now.
+        co_await stop_applier();
+        cancel_receiver_.emit(asio::cancellation_type::all);
+        status_.activity = "switched: the target serves, the source refuses writes";
+      }
+      if (options_.until == Until::Cutover) co_return;
+    }
+    co_await changed_.wait_until(Clock::now() + milliseconds{200});
+  }
+}
+
+// The last run ended inside a cutover. Its lease is gone with it; only the durable fence on the source tells what happened.
+Awaitable<void> Migration::find_switched() {
+  std::function<bool()> ask = [this] {
+    pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
+    return cutover::durable_fence_stands(source);
+  };
+  const bool stands = co_await run_blocking<bool>(pool_, std::move(ask));
+  if (stands && journal_.get(keys::fence_begun)) {
+    spdlog::info("the cutover had been completed before the last run ended");
+    set_phase(Phase::Switched);
+    co_return;
+  }
+  spdlog::info("the last run ended inside a cutover that was not completed: the source is writable, following goes on");
+  journal_.erase(keys::fence_begun);
+  set_phase(Phase::CatchUp);
+}
+
+void Migration::set_phase(Phase phase) {
+  journal_.set_phase(phase);
+  status_.phase = phase;
+  status_.activity.clear();
+  spdlog::info("phase: {}", to_string(phase));
+  changed_.notify();
+}
+
+void Migration::describe_tables(const std::vector<Table>& tables) {
+  const auto copied = journal_.copied_tables();
+  for (const Table& table : tables) {
+    auto [found, added] = table_index_.try_emplace(table.name, status_.tables.size());
+    if (added) status_.tables.push_back({.name = table.name});
+    TableStatus& entry = status_.tables[found->second];
+    entry.bytes_total = table.bytes;
+    entry.rows_estimate = table.rows_estimate;
+    entry.state = copied.contains(table.name) ? TableState::Copied : TableState::Pending;
+    if (entry.state == TableState::Pending) {
+      entry.copied->bytes = 0;
+      entry.copied->rows = 0;
+    }
+  }
+}
+
+void Migration::set_table_state(const QualifiedName& table, TableState state) {
+  const auto found = table_index_.find(table);
+  if (found != table_index_.end() && status_.tables[found->second].state < state) status_.tables[found->second].state = state;
+}
+
+void Migration::start_monitor() {
+  monitor_ = std::make_unique<Monitor>(
+      io_.get_executor(), pool_,
+      MonitorOptions{.source = options_.source, .slot = options_.slot, .interval = options_.progress_interval}, position_, status_);
+  std::function<void()> on_tick = [this] { tick(); };
+  asio::co_spawn(io_, monitor_->run(on_tick), asio::bind_cancellation_slot(cancel_monitor_.slot(), [this](std::exception_ptr failure) {
+                   if (failure && !is_cancellation(failure)) fail(failure);
+                 }));
+}
+
+void Migration::start_receiver() {
+  receiver_ = std::make_unique<stream::Receiver>(io_.get_executor(), pool_,
+                                                 stream::ReceiverOptions{.source = options_.source,
+                                                                         .slot = options_.slot,
+                                                                         .publications = recorded_publications(journal_),
+                                                                         .client_encoding = ends_.client_encoding,
+                                                                         .system_identifier = ends_.source.system_identifier},
+                                                 spool_, journal_, position_, status_);
+  asio::co_spawn(io_, receiver_->run(), asio::bind_cancellation_slot(cancel_receiver_.slot(), [this](std::exception_ptr failure) {
+                   status_.source_connected = false;
+                   if (failure && !is_cancellation(failure)) fail(failure);
+                 }));
+}
+
+void Migration::start_applier() {
+  applier_ = std::make_unique<apply::Applier>(io_.get_executor(), pool_,
+                                              apply::ApplierOptions{.target = options_.target,
+                                                                    .migration = options_.slot,
+                                                                    .client_encoding = ends_.client_encoding,
+                                                                    .system_identifier = ends_.target.system_identifier,
+                                                                    .copied = journal_.copied_tables(),
+                                                                    .until = {},
+                                                                    .give_up_on_divergence = options_.until != Until::Never},
+                                              spool_, position_, status_);
+  applier_->on_marker([this](const apply::Marker& marker) {
+    last_marker_ = marker.content;
+    marker_seen_.notify();
+  });
+  applier_->on_durable([this] {
+    if (receiver_) receiver_->request_confirmation();
+  });
+  spool_.on_append([this] { applier_->wake(); });
+  spool_.set_disk_only(false);
+  applier_running_ = true;
+  asio::co_spawn(io_, applier_->run(), asio::bind_cancellation_slot(cancel_applier_.slot(), [this](std::exception_ptr failure) {
+                   applier_running_ = false;
+                   if (failure && !is_cancellation(failure)) fail(failure);
+                   changed_.notify();
+                 }));
+}
+
+Awaitable<void> Migration::stop_applier() {
+  if (!applier_running_) co_return;
+  applier_->stop();
+  const Deadline patience = Clock::now() + stop_patience;
+  while (applier_running_ && Clock::now() < patience) co_await changed_.wait_until(patience);
+  if (applier_running_) cancel_applier_.emit(asio::cancellation_type::all);
+  while (applier_running_) co_await changed_.wait();
+  spool_.set_disk_only(true);
+}
+
+void Migration::tick() {
+  status_.spool_bytes = static_cast<std::int64_t>(spool_.disk_bytes());
+  status_.queue_bytes = static_cast<std::int64_t>(spool_.memory_bytes());
+  status_.spooled_lsn = spool_.disk_bytes() > 0 ? spool_.end_lsn() : Lsn{};
+  if (options_.on_progress) options_.on_progress(status_);
+  changed_.notify();
+}
+
+void Migration::fail(std::exception_ptr failure) {
+  if (!failure_) failure_ = std::move(failure);
+  stop_.request_stop();
+  changed_.notify();
+}
+
+void Migration::require_running() const {
+  if (failure_) std::rethrow_exception(failure_);
+  if (stop_.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped"};
+}
+
+void Migration::stop() {
+  stop_.request_stop();
+  changed_.notify();
+}
+
+const Status& Migration::status() {
+  if (monitor_) monitor_->refresh();
+  return status_;
+}
+
+bool Migration::ready() {
+  if (status_.apply_stopped || failure_) return false;
+  switch (status_.phase) {
+    case Phase::Schema:
+    case Phase::Copy:
+    case Phase::PostData:
+      return status_.source_connected;
+    case Phase::CatchUp:
+    case Phase::Follow:
+    case Phase::Cutover:
+      return status_.source_connected && status_.target_connected;
+    case Phase::Switched:
+      return true;
+    case Phase::Init:
+    case Phase::Finished:
+    case Phase::Aborted:
+      return false;
+  }
+  return false;
+}
+
+Awaitable<std::string> Migration::cutover_readiness() {
+  std::vector<std::string> blockers = cutover::own_blockers(status(), CutoverOptions{}.max_lag);
+  std::function<std::vector<std::string>()> ask = [this] { return cutover::source_blockers(options_, journal_); };
+  try {
+    const std::vector<std::string> more = co_await run_blocking<std::vector<std::string>>(pool_, std::move(ask));
+    blockers.insert(blockers.end(), more.begin(), more.end());
+  } catch (const Error& error) {
+    blockers.emplace_back(error.what());
+  }
+  boost::json::array list;
+  for (const std::string& blocker : blockers) list.push_back(boost::json::string{blocker});
+  co_return boost::json::serialize(list);
+}
+
+Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::function<void(std::string)> on_step) {
+  if (cutover_running_) {
+    throw Error{{ErrorKind::Refused}, "a cutover is under way. Remedy: wait for its end; `walferry status` shows it"};
+  }
+  if (status_.phase == Phase::Switched) {
+    throw Error{{ErrorKind::Refused}, "this migration has been switched already. Remedy: `walferry finish` removes what it needs no more"};
+  }
+  cutover_running_ = true;
+  const bool real = !options.dry_run;
+  std::function<Awaitable<bool>(std::string, Deadline)> await_marker = [this](std::string marker, Deadline deadline) -> Awaitable<bool> {
+    while (last_marker_ != marker) {
+      const bool notified = co_await marker_seen_.wait_until(deadline);
+      if (!notified && Clock::now() >= deadline) co_return false;
+    }
+    co_return true;
+  };
+  monitor_->refresh();
+  cutover::Cutover cutover{{.options = options_,
+                            .ends = ends_,
+                            .journal = journal_,
+                            .position = position_,
+                            .status = status_,
+                            .executor = io_.get_executor(),
+                            .pool = pool_,
+                            .await_marker = await_marker,
+                            .wake_receiver = [this] { receiver_->request_confirmation(); }},
+                           options,
+                           std::move(on_step)};
+  std::exception_ptr failure;
+  CommandOutcome outcome;
+  const bool following = status_.phase == Phase::Follow;
+  if (real && following) journal_.set_phase(Phase::Cutover);
+  try {
+    outcome = co_await cutover.run();
+  } catch (...) {
+    failure = std::current_exception();  // rethrown below
+  }
+  if (journal_.phase() == Phase::Switched) {
+    set_phase(Phase::Switched);
+  } else if (real && following) {
+    set_phase(Phase::Follow);
+  }
+  cutover_running_ = false;
+  changed_.notify();
+  if (failure) std::rethrow_exception(failure);
+  if (real) journal_.put(keys::report, outcome.json);
+  co_return outcome;
+}
+
+}  // namespace walferry

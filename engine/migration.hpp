@@ -1,0 +1,107 @@
+// The migration daemon: the phases, in order, and everything that runs beside them.
+//
+//   begin -> schema -> copy -> post-data -> catch up -> follow -> (cutover) -> switched
+//
+// The main loop is Migration::go_through_phases(). Owns the state directory, the spool, the io thread, the pool of blocking threads and
+// the long-lived coroutines: Receiver (from the moment the slot exists), Applier (from catch-up on), Monitor, http::Server.
+// Invariant: each phase is recorded when it is complete and is safe to begin again, so after any death `run` goes on by itself.
+// Made and run by cli/.
+#pragma once
+
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <map>
+#include <memory>
+#include <optional>
+#include <stop_token>
+
+#include "engine/apply/applier.hpp"
+#include "engine/control.hpp"
+#include "engine/copy/snapshot.hpp"
+#include "engine/cutover/cutover.hpp"
+#include "engine/http/server.hpp"
+#include "engine/monitor.hpp"
+#include "engine/schema/pg_tools.hpp"
+#include "engine/setup.hpp"
+#include "engine/store/spool.hpp"
+#include "engine/stream/receiver.hpp"
+
+namespace walferry {
+
+class Migration final : public ControlHandler {
+ public:
+  explicit Migration(MigrationOptions options);
+  ~Migration() override;
+
+  // Runs until the goal of options.until is reached or a signal stops it. Throws what no retry mends.
+  void run();
+
+  // ControlHandler, on the io thread.
+  const Status& status() override;
+  bool ready() override;
+  Awaitable<std::string> cutover_readiness() override;
+  Awaitable<CommandOutcome> cutover(CutoverOptions options, std::function<void(std::string)> on_step) override;
+  void stop() override;
+
+ private:
+  Awaitable<void> main();
+  Awaitable<void> go_through_phases();
+  Awaitable<void> connect_both();
+  Awaitable<void> begin();
+  Awaitable<void> find_position();
+  Awaitable<void> move_schema();
+  Awaitable<void> copy();
+  Awaitable<void> build_post_data();
+  Awaitable<void> follow();
+  Awaitable<void> apply_until(Lsn lsn);
+  Awaitable<void> ensure_snapshot();
+  Awaitable<void> find_switched();
+  Awaitable<void> wait_for_goal();
+
+  void set_phase(Phase phase);
+  void describe_tables(const std::vector<Table>& tables);
+  void set_table_state(const QualifiedName& table, TableState state);
+  void start_monitor();
+  void start_receiver();
+  void start_applier();
+  Awaitable<void> stop_applier();
+  void tick();
+  void fail(std::exception_ptr failure);
+  void require_running() const;
+
+  [[nodiscard]] std::filesystem::path archive_path() const { return options_.state_dir / "schema.dump"; }
+  [[nodiscard]] schema::PgTools pg_tools() const;
+
+  MigrationOptions options_;
+  store::Database database_;
+  store::Journal journal_;
+  store::Spool spool_;
+
+  asio::io_context io_{1};
+  asio::thread_pool pool_;
+  asio::signal_set signals_;
+  asio::cancellation_signal cancel_receiver_;
+  asio::cancellation_signal cancel_monitor_;
+  asio::cancellation_signal cancel_applier_;
+  std::stop_source stop_;          // for blocking work
+  Event changed_;                  // phase, failure, stop, applier's end: whatever go_through_phases() may wait for
+  Event marker_seen_;
+  std::exception_ptr failure_;
+
+  Status status_;
+  stream::Position position_;
+  Ends ends_;
+  std::optional<copy::Snapshot> snapshot_;
+  std::map<QualifiedName, std::size_t> table_index_;  // into status_.tables
+  std::string last_marker_;
+  bool applier_running_ = false;
+  bool cutover_running_ = false;
+
+  std::unique_ptr<stream::Receiver> receiver_;
+  std::unique_ptr<apply::Applier> applier_;
+  std::unique_ptr<Monitor> monitor_;
+  std::unique_ptr<http::Server> server_;
+};
+
+}  // namespace walferry

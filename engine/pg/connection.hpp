@@ -1,0 +1,80 @@
+// One connection driven by a coroutine on the io thread: statements, the walsender's CopyBoth, and pipelines of prepared
+// statements.
+//
+// Made from an opened Session, which has authenticated and pinned the settings. One coroutine owns it and nobody else touches
+// it. libpq owns the socket: the descriptor is declared after the PGconn and released before it is finished.
+#pragma once
+
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "engine/async.hpp"
+#include "engine/pg/session.hpp"
+#include "protocol/bytes.hpp"
+
+namespace walferry::pg {
+
+class Connection {
+ public:
+  Connection(const asio::any_io_executor& executor, Session session);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  // One simple-protocol query string; the result of its last statement. Throws Error{Sql}.
+  Awaitable<Result> exec(std::string sql);
+
+  // --- CopyBoth (START_REPLICATION) -----------------------------------------------------------------------------------
+  Awaitable<void> start_copy_both(std::string sql);
+  // The next CopyData that is already here; empty when none is whole yet. The view lives until the next call.
+  // Throws when the server ended the stream.
+  [[nodiscard]] std::optional<Bytes> take_copy_data();
+  // Reads what the socket holds, without waiting.
+  void consume_input();
+  // Waits until the socket is readable or the deadline has passed; false: it has passed.
+  Awaitable<bool> wait_readable(Deadline deadline);
+  // Sends one CopyData and waits until the kernel has all of it.
+  Awaitable<void> send_copy_data(Bytes data);
+
+  // --- pipeline of prepared statements --------------------------------------------------------------------------------
+  void enter_pipeline();
+  void send_prepare(const std::string& name, const std::string& sql);
+  // Parameters in text form; null pointers are NULL.
+  void send_prepared(const std::string& name, std::span<const char* const> values);
+  // One statement without parameters.
+  void send_statement(const std::string& sql);
+  // Ends a unit: after an error the server skips to here.
+  void send_sync();
+  // Asks the server to send the results it has so far.
+  void send_flush_request();
+  // The next result that is already here; nullptr when it is still to come. Only while results are outstanding.
+  [[nodiscard]] ResultPtr take_result();
+  // The same, waiting for it. Throws Error{Connection} when the connection is lost.
+  Awaitable<ResultPtr> next_result();
+  // Hands everything queued to the kernel, reading meanwhile so that neither side can block the other for ever.
+  Awaitable<void> flush();
+
+  [[nodiscard]] Side side() const { return side_; }
+  [[nodiscard]] int server_version() const { return PQserverVersion(connection_.get()); }
+  [[nodiscard]] PGconn* raw() const { return connection_.get(); }
+
+ private:
+  [[noreturn]] void fail(std::string_view doing) const;
+
+  ConnectionPtr connection_;
+  Side side_;
+  asio::posix::stream_descriptor descriptor_;  // after connection_: released first
+  asio::steady_timer timer_;
+
+  struct FreePq {
+    void operator()(char* memory) const { PQfreemem(memory); }
+  };
+  std::unique_ptr<char, FreePq> copy_data_;
+};
+
+}  // namespace walferry::pg

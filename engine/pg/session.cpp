@@ -1,0 +1,217 @@
+#include "engine/pg/session.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+
+namespace walferry::pg {
+namespace {
+
+// The settings of every session. A backslash keeps the blank inside a value of the startup packet's "options".
+constexpr std::string_view pinned_settings =
+    "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC "
+    "-c lc_monetary=C -c search_path= -c xmlbinary=base64 -c xmloption=content -c row_security=off "
+    "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 "
+    "-c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed "
+    "-c default_transaction_deferrable=off -c synchronize_seqscans=off -c quote_all_identifiers=off "
+    "-c standard_conforming_strings=on -c client_min_messages=warning";
+
+std::string escaped_option(std::string_view setting) {
+  std::string out;
+  for (const char c : setting) {
+    if (c == ' ' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+// Notices go to the log, without row data: PostgreSQL puts none into the primary message of a notice.
+void log_notice(void* side, const PGresult* result) {
+  const char* message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  spdlog::debug("{} says: {}", side == nullptr ? "server" : static_cast<const char*>(side), message == nullptr ? "" : message);
+}
+
+std::string trimmed(std::string text) {
+  for (char& c : text) {
+    if (c == '\n') c = ' ';
+  }
+  while (!text.empty() && (text.back() == ' ')) text.pop_back();
+  return text;
+}
+
+// libpq's text for a failed connection attempt holds "FATAL:  ..." but no SQLSTATE; these are the two that no retry mends.
+std::string sqlstate_of_failed_connect(std::string_view text) {
+  for (const std::string_view sign : {"password authentication failed", "no password supplied", "no pg_hba.conf entry",
+                                      "authentication failed", "fe_sendauth", "permission denied", "must be superuser",
+                                      "is not permitted to log in"}) {
+    if (text.find(sign) != std::string_view::npos) return "28000";
+  }
+  if (text.find("role \"") != std::string_view::npos && text.find("does not exist") != std::string_view::npos) return "28000";
+  if (text.find("database \"") != std::string_view::npos && text.find("does not exist") != std::string_view::npos) return "3D000";
+  if (text.find("starting up") != std::string_view::npos || text.find("shutting down") != std::string_view::npos) return "57P03";
+  if (text.find("too many") != std::string_view::npos) return "53300";
+  return "";
+}
+
+}  // namespace
+
+Session Session::open(const ConnInfo& info, const SessionOptions& options) {
+  std::string settings{pinned_settings};
+  for (const std::string& setting : options.settings) settings += " -c " + escaped_option(setting);
+  if (const auto own = info.get("options")) settings = *own + " " + settings;
+
+  std::vector<std::pair<std::string, std::string>> parameters;
+  bool has_keepalives = false;
+  bool has_timeout = false;
+  for (const auto& [key, value] : info.parameters()) {
+    if (key == "options" || key == "application_name" || key == "client_encoding" || key == "replication") continue;
+    has_keepalives = has_keepalives || key.starts_with("keepalives") || key == "tcp_user_timeout";
+    has_timeout = has_timeout || key == "connect_timeout";
+    parameters.emplace_back(key, value);
+  }
+  parameters.emplace_back("options", settings);
+  parameters.emplace_back("application_name", options.application_name);
+  parameters.emplace_back("client_encoding", options.client_encoding);
+  if (options.kind == SessionKind::Replication) parameters.emplace_back("replication", "database");
+  if (!has_timeout) parameters.emplace_back("connect_timeout", "10");
+  if (!has_keepalives) {
+    // A half-open connection must be noticed within about half a minute, in both directions.
+    parameters.emplace_back("keepalives_idle", "10");
+    parameters.emplace_back("keepalives_interval", "5");
+    parameters.emplace_back("keepalives_count", "4");
+    parameters.emplace_back("tcp_user_timeout", "30000");
+  }
+  std::vector<const char*> keywords;
+  std::vector<const char*> values;
+  for (const auto& [key, value] : parameters) {
+    keywords.push_back(key.c_str());
+    values.push_back(value.c_str());
+  }
+  keywords.push_back(nullptr);
+  values.push_back(nullptr);
+
+  ConnectionPtr connection{PQconnectdbParams(keywords.data(), values.data(), 0)};
+  if (!connection) throw Error{{ErrorKind::Connection, info.side()}, "out of memory while connecting"};
+  if (PQstatus(connection.get()) != CONNECTION_OK) {
+    const std::string reason = trimmed(PQerrorMessage(connection.get()));
+    const std::string sqlstate = sqlstate_of_failed_connect(reason);
+    std::string remedy = "check that the server runs and that host and port are right";
+    if (sqlstate == "28000") {
+      remedy = "check user, password (PGPASSFILE, service file or connection string) and pg_hba.conf of that server";
+    } else if (sqlstate == "3D000") {
+      remedy = "check the database name, or create the database first";
+    }
+    throw Error{{ErrorKind::Connection, info.side(), sqlstate},
+                fmt::format("cannot connect to the {} at {}: {}. Remedy: {}", to_string(info.side()), info.redacted(), reason, remedy)};
+  }
+  static const char source_name[] = "source";
+  static const char target_name[] = "target";
+  PQsetNoticeReceiver(connection.get(), log_notice,
+                      const_cast<char*>(info.side() == Side::Source ? source_name : target_name));
+  Session session{std::move(connection), info.side()};
+  if (options.kind == SessionKind::Ordinary) {
+    // Settings that not every major knows cannot travel in the startup packet.
+    session.exec(
+        "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings "
+        "WHERE name IN ('idle_session_timeout', 'transaction_timeout')");
+  }
+  return session;
+}
+
+Result Session::finish(ResultPtr result) {
+  switch (PQresultStatus(result.get())) {
+    case PGRES_COMMAND_OK:
+    case PGRES_TUPLES_OK:
+    case PGRES_EMPTY_QUERY:
+    case PGRES_COPY_IN:
+    case PGRES_COPY_OUT:
+    case PGRES_COPY_BOTH:
+      return Result{std::move(result)};
+    case PGRES_BAD_RESPONSE:
+    case PGRES_NONFATAL_ERROR:
+    case PGRES_FATAL_ERROR:
+    case PGRES_SINGLE_TUPLE:
+    case PGRES_PIPELINE_SYNC:
+    case PGRES_PIPELINE_ABORTED:
+      break;
+  }
+  if (!result) throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
+  throw error_of(result.get(), side_);
+}
+
+Result Session::exec(const std::string& sql) { return finish(ResultPtr{PQexec(raw(), sql.c_str())}); }
+
+Result Session::exec_params(const std::string& sql, std::span<const std::optional<std::string>> parameters) {
+  std::vector<const char*> values;
+  values.reserve(parameters.size());
+  for (const auto& parameter : parameters) values.push_back(parameter ? parameter->c_str() : nullptr);
+  return finish(ResultPtr{PQexecParams(raw(), sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(), nullptr,
+                                       nullptr, 0)});
+}
+
+void Session::start_copy_out(const std::string& sql) { exec(sql); }
+
+std::string_view Session::next_copy_row() {
+  char* row = nullptr;
+  const int length = PQgetCopyData(raw(), &row, 0);
+  copy_row_.reset(row);
+  if (length > 0) return {row, static_cast<std::size_t>(length)};
+  if (length == -2) throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
+  // -1: the copy is over; its outcome follows, and libpq wants all results read.
+  std::optional<Error> failure;
+  while (ResultPtr result{PQgetResult(raw())}) {
+    if (PQresultStatus(result.get()) == PGRES_FATAL_ERROR && !failure) failure = error_of(result.get(), side_);
+  }
+  if (failure) throw *failure;
+  return {};
+}
+
+void Session::start_copy_in(const std::string& sql) { exec(sql); }
+
+void Session::put_copy_data(std::string_view data) {
+  if (PQputCopyData(raw(), data.data(), static_cast<int>(data.size())) != 1) {
+    throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
+  }
+}
+
+std::int64_t Session::finish_copy_in() {
+  if (PQputCopyEnd(raw(), nullptr) != 1) {
+    throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
+  }
+  std::optional<Error> failure;
+  std::int64_t rows = 0;
+  while (ResultPtr result{PQgetResult(raw())}) {
+    if (PQresultStatus(result.get()) == PGRES_FATAL_ERROR) {
+      if (!failure) failure = error_of(result.get(), side_);
+      if (PQstatus(raw()) != CONNECTION_OK) break;
+    } else {
+      rows = Result{std::move(result)}.affected();
+    }
+  }
+  if (failure) throw *failure;
+  return rows;
+}
+
+void Session::fail_copy_in(const std::string& reason) noexcept {
+  if (PQputCopyEnd(raw(), reason.c_str()) != 1) return;
+  while (ResultPtr result{PQgetResult(raw())}) {
+    if (PQstatus(raw()) != CONNECTION_OK) break;
+  }
+}
+
+void Session::interrupt() noexcept {
+  const std::unique_ptr<PGcancel, void (*)(PGcancel*)> cancel{PQgetCancel(raw()), PQfreeCancel};
+  if (cancel) {
+    char reason[256];
+    // Best effort: the shutdown below ends the wait in any case, the cancel spares the server the rest of the work.
+    PQcancel(cancel.get(), reason, sizeof reason);
+  }
+  ::shutdown(PQsocket(raw()), SHUT_RDWR);
+}
+
+void use_snapshot(Session& session, const std::string& snapshot) {
+  session.exec("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+  session.exec("SET TRANSACTION SNAPSHOT " + quote_literal(snapshot));
+}
+
+}  // namespace walferry::pg

@@ -1,0 +1,150 @@
+#include "engine/schema/target_prepare.hpp"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <string_view>
+
+#include "engine/catalog.hpp"
+
+namespace walferry::schema {
+namespace {
+
+// What is compared: one state letter an object. Table and schema are empty for event triggers.
+enum class Kind { IdentityColumn, Trigger, Rule, EventTrigger };
+
+struct Key {
+  Kind kind;
+  QualifiedName table;
+  std::string name;
+
+  auto operator<=>(const Key&) const = default;
+};
+
+struct State {
+  char letter = ' ';         // attidentity, tgenabled, ev_enabled, evtenabled
+  bool partitioned = false;  // the table is a partitioned parent
+  bool partition = false;
+};
+
+using States = std::map<Key, State>;
+
+constexpr std::string_view not_of_an_extension =
+    "NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+    "AND e.objid = c.oid AND e.deptype = 'e')";
+
+void read_states_of_tables(pg::Session& session, Kind kind, const std::string& from, States& states) {
+  const pg::Result rows = session.exec(
+      fmt::format("SELECT n.nspname, c.relname, o.name, o.state, c.relkind = 'p', c.relispartition FROM ({}) o "
+                  "JOIN pg_catalog.pg_class c ON c.oid = o.relation JOIN pg_catalog.pg_namespace n ON n.oid = "
+                  "c.relnamespace WHERE {} AND {}",
+                  from, user_schema_condition("n"), not_of_an_extension));
+  for (int row = 0; row < rows.rows(); ++row) {
+    states.emplace(Key{kind, {rows.str(row, 0), rows.str(row, 1)}, rows.str(row, 2)},
+                   State{rows.text(row, 3).front(), rows.flag(row, 4), rows.flag(row, 5)});
+  }
+}
+
+States read_states(pg::Session& session) {
+  States states;
+  read_states_of_tables(
+      session, Kind::IdentityColumn,
+      "SELECT attrelid AS relation, attname AS name, attidentity AS state FROM pg_catalog.pg_attribute "
+      "WHERE attidentity <> '' AND attnum > 0 AND NOT attisdropped",
+      states);
+  // Before 15 the copies of a trigger on partitions count as internal; those of foreign keys and deferrable keys always
+  // do.
+  read_states_of_tables(
+      session, Kind::Trigger,
+      "SELECT tgrelid AS relation, tgname AS name, tgenabled AS state FROM pg_catalog.pg_trigger t "
+      "WHERE NOT tgisinternal OR (tgparentid <> 0 AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k "
+      "WHERE k.oid = t.tgconstraint AND k.contype = 'f'))",
+      states);
+  read_states_of_tables(session, Kind::Rule,
+                        "SELECT ev_class AS relation, rulename AS name, ev_enabled AS state FROM pg_catalog.pg_rewrite "
+                        "WHERE rulename <> '_RETURN'",
+                        states);
+  const pg::Result rows = session.exec(
+      "SELECT evtname, evtenabled FROM pg_catalog.pg_event_trigger t WHERE NOT EXISTS (SELECT FROM "
+      "pg_catalog.pg_depend e "
+      "WHERE e.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass AND e.objid = t.oid AND e.deptype = 'e')");
+  for (int row = 0; row < rows.rows(); ++row) {
+    states.emplace(Key{Kind::EventTrigger, {}, rows.str(row, 0)}, State{rows.text(row, 1).front()});
+  }
+  return states;
+}
+
+bool fires_always(char letter) {
+  return letter == 'R' || letter == 'A';
+}
+
+std::string_view switch_word(char letter) {
+  if (letter == 'D') return "DISABLE";
+  if (letter == 'R') return "ENABLE REPLICA";
+  return letter == 'A' ? "ENABLE ALWAYS" : "ENABLE";
+}
+
+// Brings one object into the state `letter`. From 17 on a partitioned table's identity belongs to the whole tree.
+std::string change_statement(const Key& key, const State& current, char letter) {
+  const std::string name = pg::quote_name(key.name);
+  switch (key.kind) {
+    case Kind::IdentityColumn:
+      return fmt::format("ALTER TABLE {}{} ALTER COLUMN {} SET GENERATED {}", current.partitioned ? "" : "ONLY ",
+                         key.table.quoted(), name, letter == 'a' ? "ALWAYS" : "BY DEFAULT");
+    case Kind::Trigger:
+      return fmt::format("ALTER TABLE ONLY {} {} TRIGGER {}", key.table.quoted(), switch_word(letter), name);
+    case Kind::Rule:
+      return fmt::format("ALTER TABLE {} {} RULE {}", key.table.quoted(), switch_word(letter), name);
+    case Kind::EventTrigger:
+      break;
+  }
+  return fmt::format("ALTER EVENT TRIGGER {} {}", name, switch_word(letter));
+}
+
+bool belongs_to_its_parent(pg::Session& target, const Key& key, const State& state) {
+  return key.kind == Kind::IdentityColumn && state.partition && target.server_version() >= 170000;
+}
+
+void execute_all(pg::Session& target, const std::vector<std::string>& statements, std::string_view doing) {
+  for (const std::string& statement : statements) {
+    try {
+      // One by one: each holds its lock for a moment only, and what is done need not be done again.
+      target.exec(statement);
+    } catch (const Error& error) {
+      throw error.during(fmt::format("{} ({})", doing, statement));
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> relax_target(pg::Session& source, pg::Session& target) {
+  const States wanted = read_states(source);
+  std::vector<std::string> statements;
+  for (const auto& [key, state] : read_states(target)) {
+    const auto there = wanted.find(key);
+    if (there == wanted.end() || belongs_to_its_parent(target, key, state)) continue;
+    if (key.kind == Kind::IdentityColumn) {
+      if (state.letter == 'a' && there->second.letter == 'a') statements.push_back(change_statement(key, state, 'd'));
+    } else if (fires_always(state.letter)) {
+      statements.push_back(change_statement(key, state, 'D'));
+    }
+  }
+  execute_all(target, statements, "preparing the target for the stream");
+  return statements;
+}
+
+std::vector<std::string> restore_target(pg::Session& source, pg::Session& target) {
+  const States wanted = read_states(source);
+  std::vector<std::string> statements;
+  for (const auto& [key, state] : read_states(target)) {
+    const auto there = wanted.find(key);
+    if (there == wanted.end() || there->second.letter == state.letter || belongs_to_its_parent(target, key, state))
+      continue;
+    statements.push_back(change_statement(key, state, there->second.letter));
+  }
+  execute_all(target, statements, "putting the target into the source's state");
+  return statements;
+}
+
+}  // namespace walferry::schema

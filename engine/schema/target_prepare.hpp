@@ -1,0 +1,20 @@
+// What differs on the target while a migration runs, and how it gets back into the source's state.
+//
+// While rows of the source are applied, identity columns GENERATED ALWAYS take no values of ours, and triggers, rules
+// and event triggers that fire under session_replication_role=replica would do their work a second time. relax_target()
+// changes exactly those that the source has in such a state; restore_target() compares both catalogs, so it is right
+// after any crash and may be repeated. Both return the statements executed, for log and report. Called by the copy and
+// by cutover.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/pg/session.hpp"
+
+namespace walferry::schema {
+
+std::vector<std::string> relax_target(pg::Session& source, pg::Session& target);
+std::vector<std::string> restore_target(pg::Session& source, pg::Session& target);
+
+}  // namespace walferry::schema

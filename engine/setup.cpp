@@ -1,0 +1,213 @@
+#include "engine/setup.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <set>
+
+#include "engine/apply/progress.hpp"
+#include "engine/check/check.hpp"
+#include "engine/schema/roles.hpp"
+
+namespace walferry {
+namespace {
+
+namespace keys = store::journal_keys;
+
+constexpr int publication_attempts = 5;
+
+void refuse_other_end(Side side, const DatabaseIdentity& pinned, const DatabaseIdentity& found, const DatabaseIdentity& other_pinned) {
+  const bool same_cluster = pinned.system_identifier == found.system_identifier;
+  if (same_cluster && pinned.database_oid == found.database_oid) return;
+  const bool swapped = found.same_database(other_pinned);
+  throw Error{{ErrorKind::Refused, side},
+              fmt::format("the {} is not the one this migration began with: {} (system identifier {}, database oid {}), pinned "
+                          "{} (system identifier {}, database oid {}). {}Nothing was changed. Remedy: correct the connection "
+                          "strings, or use another --state-dir for another migration",
+                          to_string(side), found.database, found.system_identifier, found.database_oid, pinned.database,
+                          pinned.system_identifier, pinned.database_oid,
+                          swapped ? "The two ends are swapped. " : "")};
+}
+
+std::string failures_of(const std::vector<Finding>& findings) {
+  std::string text;
+  for (const Finding& finding : findings) {
+    if (finding.severity != Severity::Fail) continue;
+    if (!text.empty()) text += " | ";
+    text += finding.title;
+    if (!finding.detail.empty()) text += ": " + finding.detail;
+    if (!finding.remedy.empty()) text += ". Remedy: " + finding.remedy;
+  }
+  return text;
+}
+
+bool exists(pg::Session& session, const std::string& sql) { return session.exec("SELECT EXISTS (" + sql + ")").flag(0, 0); }
+
+bool slot_exists(pg::Session& source, const std::string& slot) {
+  return exists(source, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = " + pg::quote_literal(slot));
+}
+
+void set_full_identities(pg::Session& source, const Catalog& catalog, store::Journal& journal) {
+  for (const Table& table : catalog.tables) {
+    if (!table.holds_rows() || table.persistence != 'p' || table.has_usable_identity()) continue;
+    // Recorded first: abort and finish put back what was there.
+    journal.put(std::string{keys::identity_full} + table.name.quoted(), std::string(1, table.replica_identity));
+    // A brief ACCESS EXCLUSIVE lock: give way rather than queue before the application's statements.
+    source.exec(fmt::format("BEGIN; SET LOCAL lock_timeout = '2s'; ALTER TABLE {} REPLICA IDENTITY FULL; COMMIT",
+                            table.name.quoted()));
+    spdlog::info("set REPLICA IDENTITY FULL on {} for the time of the migration", table.name.text());
+  }
+}
+
+std::vector<const Table*> tables_to_publish(const Catalog& catalog) {
+  std::vector<const Table*> tables;
+  for (const Table& table : catalog.tables) {
+    if (table.holds_rows() && table.persistence == 'p' && table.has_usable_identity()) tables.push_back(&table);
+  }
+  return tables;
+}
+
+void create_publication(pg::Session& source, const std::string& name, const Catalog& catalog, store::Journal& journal) {
+  std::string list;
+  for (const Table* table : tables_to_publish(catalog)) {
+    list += list.empty() ? " FOR TABLE ONLY " : ", ONLY ";
+    list += table->name.quoted();
+  }
+  journal.put(keys::own_publication, name);
+  source.exec(fmt::format("DROP PUBLICATION IF EXISTS {}", pg::quote_name(name)));
+  source.exec(fmt::format("CREATE PUBLICATION {}{} WITH (publish = 'insert, update, delete, truncate')", pg::quote_name(name), list));
+}
+
+std::set<QualifiedName> names_of(const std::vector<Table>& tables) {
+  std::set<QualifiedName> names;
+  for (const Table& table : tables) names.insert(table.name);
+  return names;
+}
+
+}  // namespace
+
+std::string default_slot_name(std::string_view database) {
+  std::string name = "walferry_";
+  for (const char c : database.substr(0, 50)) {
+    const bool fits = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+    const bool upper = c >= 'A' && c <= 'Z';
+    name += fits ? c : upper ? static_cast<char>(c - 'A' + 'a') : '_';
+  }
+  return name;
+}
+
+std::vector<std::string> recorded_publications(const store::Journal& journal) {
+  std::vector<std::string> names;
+  std::string rest = journal.get(keys::publications).value_or("");
+  while (!rest.empty()) {
+    const std::size_t end = std::min(rest.find('\n'), rest.size());
+    names.push_back(rest.substr(0, end));
+    rest.erase(0, end + 1);
+  }
+  return names;
+}
+
+Ends identify(const MigrationOptions& options, store::Journal& journal) {
+  pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
+  pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
+  Ends ends{.source = read_identity(source), .target = read_identity(target), .client_encoding = {}};
+  ends.client_encoding = common_encoding(ends.source, ends.target);
+  if (ends.source.same_database(ends.target)) {
+    throw Error{{ErrorKind::Refused},
+                fmt::format("source and target are the same database: {} (system identifier {}, database oid {}). Nothing was "
+                            "changed. Remedy: correct --source or --target",
+                            ends.source.database, ends.source.system_identifier, ends.source.database_oid)};
+  }
+  const auto pinned_source = journal.pinned(Side::Source);
+  const auto pinned_target = journal.pinned(Side::Target);
+  if (pinned_source && pinned_target) {
+    refuse_other_end(Side::Source, *pinned_source, ends.source, *pinned_target);
+    refuse_other_end(Side::Target, *pinned_target, ends.target, *pinned_source);
+  }
+  return ends;
+}
+
+void guard_and_record(const MigrationOptions& options, const Ends& ends, store::Journal& journal) {
+  CheckOptions check_options;
+  check_options.source = options.source;
+  check_options.target = options.target;
+  check_options.pg_bin_dir = options.pg_bin_dir;
+  check_options.replica_identity_full = options.replica_identity_full;
+  check_options.allow_nonempty_target = options.allow_nonempty_target;
+  check_options.no_schema = !options.schema;
+  check_options.slot = options.slot;
+  check_options.publication = options.slot;
+  check_options.publications = options.publications;
+  check_options.origin = options.slot;
+  check_options.application_name = "walferry " + options.slot;
+  check_options.jobs = options.jobs;
+  const std::string failures = failures_of(check_migration(check_options));
+  if (!failures.empty()) {
+    throw Error{{ErrorKind::Refused}, fmt::format("the migration cannot begin, nothing was changed: {}", failures)};
+  }
+  journal.put(keys::migration, options.slot);
+  journal.put(keys::source, options.source.without_secrets());
+  journal.put(keys::target, options.target.without_secrets());
+  std::string publications;
+  for (const std::string& name : options.publications) publications += (publications.empty() ? "" : "\n") + name;
+  if (!options.schema) journal.put(keys::without_schema, "1");
+  if (!options.copy) journal.put(keys::without_copy, "1");
+  if (!options.owners) journal.put(keys::without_owners, "1");
+  journal.put(keys::publications, publications.empty() ? options.slot : publications);
+  journal.pin(Side::Source, ends.source);
+  journal.pin(Side::Target, ends.target);
+}
+
+std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications) {
+  std::string list;
+  for (const std::string& name : publications) list += (list.empty() ? "" : ", ") + pg::quote_literal(name);
+  const pg::Result rows = session.exec(
+      fmt::format("SELECT DISTINCT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname IN ({})", list));
+  std::set<QualifiedName> published;
+  for (int row = 0; row < rows.rows(); ++row) published.insert({rows.str(row, 0), rows.str(row, 1)});
+  std::vector<Table> tables = read_catalog(session).tables;
+  std::erase_if(tables, [&](const Table& table) { return !published.contains(table.name) || !table.holds_rows(); });
+  return tables;
+}
+
+copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const Ends& ends, store::Journal& journal,
+                                       std::function<void(const std::string&)> on_waiting, std::function<bool()> stopped) {
+  pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
+  const std::vector<std::string> publications = recorded_publications(journal);
+  const bool own_publication = publications == std::vector<std::string>{options.slot};
+  if (own_publication && options.replica_identity_full) set_full_identities(source, read_catalog(source), journal);
+
+  // The slot's snapshot must see the publication with every table in it: a table created in between means another round.
+  for (int attempt = 1;; ++attempt) {
+    if (own_publication) create_publication(source, publications.front(), read_catalog(source), journal);
+    // A slot left by a run that died here has no snapshot any more and is of no use.
+    if (journal.get(keys::slot_begun) && slot_exists(source, options.slot)) {
+      source.exec("SELECT pg_catalog.pg_drop_replication_slot(" + pg::quote_literal(options.slot) + ")");
+    }
+    journal.put(keys::slot_begun, "1");
+    copy::Snapshot snapshot = copy::Snapshot::create({.source = options.source,
+                                                      .client_encoding = ends.client_encoding,
+                                                      .slot = options.slot,
+                                                      .on_waiting = on_waiting,
+                                                      .stopped = stopped});
+    if (own_publication) {
+      std::set<QualifiedName> wanted;
+      for (const Table* table : tables_to_publish(read_catalog(snapshot.holder()))) wanted.insert(table->name);
+      if (wanted != names_of(published_tables(snapshot.holder(), publications))) {
+        if (attempt == publication_attempts) {
+          throw Error{{ErrorKind::Schema, Side::Source},
+                      "tables are being created or dropped on the source all the time. Remedy: start again when that is over"};
+        }
+        spdlog::info("a table came or went while the slot was created: beginning again");
+        continue;
+      }
+    }
+    pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
+    apply::Progress::prepare(target, options.slot, snapshot.lsn());
+    journal.put(keys::slot_lsn, snapshot.lsn().to_string());
+    return snapshot;
+  }
+}
+
+}  // namespace walferry

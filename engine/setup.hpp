@@ -1,0 +1,67 @@
+// The blocking steps that begin a migration on the two servers: pin, guard, publish, create the slot, prepare the position.
+//
+// Each step is recorded in the journal before it acts and is safe to repeat after a crash. Nothing here touches a table's rows.
+// Called by Migration on a pool thread.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/catalog.hpp"
+#include "engine/copy/snapshot.hpp"
+#include "engine/store/journal.hpp"
+
+namespace walferry {
+
+enum class Until { Never, Copied, CaughtUp, Cutover };
+
+struct MigrationOptions {
+  pg::ConnInfo source;
+  pg::ConnInfo target;
+  std::filesystem::path state_dir;
+  int jobs = 2;
+  std::optional<std::string> listen;
+  Until until = Until::Never;
+  std::string slot;                       // empty: walferry_<source database>
+  std::vector<std::string> publications;  // existing ones; empty: walferry makes its own
+  bool schema = true;
+  bool copy = true;
+  bool allow_nonempty_target = false;
+  bool replica_identity_full = false;
+  bool owners = true;                     // carry owners and grants as they are
+  std::optional<std::filesystem::path> pg_bin_dir;
+  std::chrono::milliseconds progress_interval{1'000};
+  std::function<void(const Status&)> on_progress = {};
+};
+
+// Both ends, as they answered when they were last asked.
+struct Ends {
+  DatabaseIdentity source;
+  DatabaseIdentity target;
+  std::string client_encoding;
+};
+
+// Asks both ends who they are. On a new migration the answers are pinned; later they must be the same (G4).
+// Throws Error{Refused} naming which end is another one than before, swapped ends included.
+[[nodiscard]] Ends identify(const MigrationOptions& options, store::Journal& journal);
+
+// Everything before the slot: what `check` calls FAIL stops here; settings are recorded. Fresh migrations only.
+void guard_and_record(const MigrationOptions& options, const Ends& ends, store::Journal& journal);
+
+// Replica identities (where told to), publication, slot with its snapshot, the position on the target.
+[[nodiscard]] copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const Ends& ends, store::Journal& journal,
+                                                     std::function<void(const std::string&)> on_waiting,
+                                                     std::function<bool()> stopped);
+
+// The tables of the publications, as `session` sees them: permanent ones that hold rows.
+[[nodiscard]] std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications);
+
+[[nodiscard]] std::vector<std::string> recorded_publications(const store::Journal& journal);
+
+// "walferry_<database>", made fit for a slot's name.
+[[nodiscard]] std::string default_slot_name(std::string_view database);
+
+}  // namespace walferry

@@ -1,0 +1,67 @@
+// What walferry remembers of a migration that neither the target nor the slot can tell: phase, pinned identities, settings, the
+// copy state of each table, steps begun.
+//
+// Invariant: every write is synced before it returns, and is made before the step that relies on it. Losing the journal never
+// corrupts a target: where the apply stands is in the target itself. Thread-safe (copy threads record their tables).
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "engine/catalog.hpp"
+#include "engine/status.hpp"
+#include "engine/store/database.hpp"
+
+namespace walferry::store {
+
+class Journal {
+ public:
+  explicit Journal(Database& database) : database_(database) {}
+
+  [[nodiscard]] Phase phase() const;
+  void set_phase(Phase phase);
+
+  // Named values: settings of the migration, steps begun or done. Keys are listed in journal_keys below.
+  [[nodiscard]] std::optional<std::string> get(std::string_view key) const;
+  void put(std::string_view key, std::string_view value);
+  void erase(std::string_view key);
+  // Every (rest of the key, value) below `prefix`.
+  [[nodiscard]] std::vector<std::pair<std::string, std::string>> entries(std::string_view prefix) const;
+
+  [[nodiscard]] std::optional<DatabaseIdentity> pinned(Side side) const;
+  void pin(Side side, const DatabaseIdentity& identity);
+
+  // Tables whose rows are wholly on the target, each with its copy LSN: changes of transactions that committed before it are
+  // already in the copied rows.
+  [[nodiscard]] std::map<QualifiedName, Lsn> copied_tables() const;
+  void record_copied(const QualifiedName& table, Lsn copy_lsn);
+  void forget_copied(const QualifiedName& table);
+
+ private:
+  Database& database_;
+};
+
+namespace journal_keys {
+inline constexpr std::string_view migration = "migration";              // the slot's name
+inline constexpr std::string_view source = "source";                    // connection string without secrets
+inline constexpr std::string_view target = "target";
+inline constexpr std::string_view publications = "publications";        // names, newline between
+inline constexpr std::string_view own_publication = "own-publication";  // set: walferry created it and finish drops it
+inline constexpr std::string_view slot_begun = "slot-begun";
+inline constexpr std::string_view slot_lsn = "slot-lsn";                // consistent point of the slot
+inline constexpr std::string_view without_schema = "option/no-schema";   // set: `run` was told so
+inline constexpr std::string_view without_copy = "option/no-copy";
+inline constexpr std::string_view without_owners = "option/no-owner";
+inline constexpr std::string_view identity_full = "identity-full/";     // + table: identity to put back
+inline constexpr std::string_view idle_confirmed = "idle-confirmed";    // "target LSN, confirmed LSN"
+inline constexpr std::string_view last_error = "last-error";
+inline constexpr std::string_view report = "report";                    // the cutover's report, JSON
+inline constexpr std::string_view cutover_step = "cutover-step";          // set while a cutover may hold the lease
+inline constexpr std::string_view fence_begun = "fence-begun";            // set just before the source is closed for good
+}  // namespace journal_keys
+
+}  // namespace walferry::store

@@ -1,0 +1,254 @@
+#include "engine/store/spool.hpp"
+
+#include <algorithm>
+
+#include "engine/error.hpp"
+
+namespace walferry::store {
+namespace {
+
+using Family = Database::Family;
+using Durability = Database::Durability;
+
+constexpr std::size_t chunk_bytes = std::size_t{256} << 10U;
+
+std::string key_of(std::uint64_t number) {
+  std::string key(8, '\0');
+  for (std::size_t i = 0; i < 8; ++i) key[i] = static_cast<char>(number >> (56 - 8 * i));
+  return key;
+}
+
+std::uint64_t number_of(std::string_view key) {
+  std::uint64_t number = 0;
+  for (const char c : key.substr(0, 8)) number = number << 8U | static_cast<std::uint8_t>(c);
+  return number;
+}
+
+std::string chunk_key(StreamId stream, std::uint64_t chunk) {
+  return key_of(static_cast<std::uint64_t>(stream)) + key_of(chunk);
+}
+
+}  // namespace
+
+Spool::Spool(Database& database, SpoolLimits limits) : database_(database), limits_(limits) { load(); }
+
+void Spool::load() {
+  std::vector<StreamId> wanted;
+  database_.for_each(Family::Blocks, [&](std::string_view key, std::string_view value) {
+    const Block block = decode_block(value);
+    Entry entry;
+    entry.sequence = number_of(key);
+    entry.on_disk = true;
+    entry.bytes = value.size();
+    entry.end_lsn = block.end_lsn;
+    entry.needed_until = block.needed_until();
+    if (block.kind == Block::Kind::StreamedCommit) {
+      entry.stream = block.streamed.stream;
+      wanted.push_back(block.streamed.stream);
+    }
+    end_lsn_ = std::max(end_lsn_, entry.end_lsn);
+    next_sequence_ = entry.sequence + 1;
+    disk_bytes_ += entry.bytes;
+    entries_.push_back(std::move(entry));
+  });
+  // Streams whose commit did not reach the spool come again from the source.
+  std::vector<std::uint64_t> unfinished;
+  database_.for_each(Family::Streams, [&](std::string_view key, std::string_view) {
+    const std::uint64_t stream = number_of(key);
+    next_stream_ = std::max(next_stream_, stream + 1);
+    const bool kept = std::find(wanted.begin(), wanted.end(), StreamId{stream}) != wanted.end();
+    if (!kept && (unfinished.empty() || unfinished.back() != stream)) unfinished.push_back(stream);
+  });
+  for (const std::uint64_t stream : unfinished) {
+    database_.erase_range(Family::Streams, key_of(stream), key_of(stream + 1));
+  }
+  discard_incomplete();
+  broken_off_ = false;
+}
+
+void Spool::append(Block block) {
+  Entry entry;
+  entry.sequence = next_sequence_++;
+  entry.bytes = block.size_bytes();
+  entry.end_lsn = block.end_lsn;
+  entry.needed_until = block.needed_until();
+  if (block.kind == Block::Kind::StreamedCommit) entry.stream = block.streamed.stream;
+  end_lsn_ = std::max(end_lsn_, block.end_lsn);
+  entry.block = std::make_shared<const Block>(std::move(block));
+  memory_bytes_ += entry.bytes;
+  const bool follows_disk = !entries_.empty() && entries_.back().on_disk && has_next();
+  entries_.push_back(std::move(entry));
+  if (disk_only_ || follows_disk || memory_bytes_ > limits_.memory_bytes_max) write_retained_to_disk();
+  if (on_append_) on_append_();
+}
+
+void Spool::write_to_disk(Entry& entry) {
+  if (entry.stream && unflushed_streams_) {
+    // A commit on disk must not be durable before its changes.
+    database_.flush(Family::Streams);
+    unflushed_streams_ = false;
+  }
+  const std::string value = encode(*entry.block);
+  database_.put(Family::Blocks, key_of(entry.sequence), value, Durability::Logged);
+  entry.on_disk = true;
+  disk_bytes_ += entry.bytes;
+  unsynced_ = true;
+  forget_memory(entry);
+}
+
+void Spool::write_retained_to_disk() {
+  // Everything retained in memory goes, oldest first: a gap on disk would make durable_through() a lie.
+  for (Entry& entry : entries_) {
+    if (!entry.on_disk) write_to_disk(entry);
+  }
+}
+
+void Spool::forget_memory(Entry& entry) {
+  if (!entry.block) return;
+  memory_bytes_ -= entry.bytes;
+  entry.block.reset();
+}
+
+StreamId Spool::open_stream() {
+  OpenStream stream;
+  stream.id = StreamId{next_stream_++};
+  open_streams_.push_back(std::move(stream));
+  return open_streams_.back().id;
+}
+
+Spool::OpenStream& Spool::find_open(StreamId stream) {
+  const auto found = std::find_if(open_streams_.begin(), open_streams_.end(), [&](const OpenStream& open) { return open.id == stream; });
+  if (found == open_streams_.end()) throw Error{{ErrorKind::Protocol}, "a streamed transaction is unknown to the spool"};
+  return *found;
+}
+
+void Spool::append_stream(StreamId stream, Bytes payload) {
+  OpenStream& open = find_open(stream);
+  append_message(open.buffer, payload);
+  if (open.buffer.size() >= chunk_bytes) write_chunk(open);
+}
+
+void Spool::write_chunk(OpenStream& stream) {
+  database_.put(Family::Streams, chunk_key(stream.id, stream.chunks), as_text(stream.buffer), Durability::Unlogged);
+  unflushed_streams_ = true;
+  ++stream.chunks;
+  stream.buffer.clear();
+}
+
+std::uint64_t Spool::close_stream(StreamId stream) {
+  OpenStream& open = find_open(stream);
+  if (!open.buffer.empty()) write_chunk(open);
+  const std::uint64_t chunks = open.chunks;
+  std::erase_if(open_streams_, [&](const OpenStream& candidate) { return candidate.id == stream; });
+  return chunks;
+}
+
+void Spool::drop_stream(StreamId stream) {
+  if (find_open(stream).chunks > 0) {
+    const auto number = static_cast<std::uint64_t>(stream);
+    database_.erase_range(Family::Streams, key_of(number), key_of(number + 1));
+  }
+  std::erase_if(open_streams_, [&](const OpenStream& open) { return open.id == stream; });
+}
+
+void Spool::discard_incomplete() {
+  while (!open_streams_.empty()) drop_stream(open_streams_.back().id);
+  while (!entries_.empty()) {
+    Entry& last = entries_.back();
+    const std::shared_ptr<const Block> block =
+        last.block ? last.block
+                   : std::make_shared<const Block>(decode_block(
+                         database_.get(Family::Blocks, key_of(last.sequence)).value_or("")));
+    if (!block->ends_open()) return;
+    if (cursor_ == entries_.size()) broken_off_ = true;
+    const bool was_on_disk = last.on_disk;
+    if (was_on_disk) {
+      database_.erase(Family::Blocks, key_of(last.sequence), Durability::Logged);
+      disk_bytes_ -= last.bytes;
+      unsynced_ = true;
+    }
+    forget_memory(last);
+    entries_.pop_back();
+    cursor_ = std::min(cursor_, entries_.size());
+    if (block->complete_bytes == 0) continue;
+    // The block's complete transactions stay.
+    Block whole = *block;
+    whole.messages.resize(whole.complete_bytes);
+    whole.open_final_lsn = Lsn{};
+    append(std::move(whole));
+    return;
+  }
+}
+
+Lsn Spool::sync() {
+  if (unsynced_) {
+    database_.sync_log();
+    unsynced_ = false;
+  }
+  Lsn durable;
+  for (auto entry = entries_.rbegin(); entry != entries_.rend(); ++entry) {
+    if (!entry->on_disk) continue;
+    durable = std::max(durable, entry->end_lsn);
+    if (durable) break;
+  }
+  return durable;
+}
+
+void Spool::set_disk_only(bool disk_only) {
+  disk_only_ = disk_only;
+  if (disk_only) write_retained_to_disk();
+}
+
+std::shared_ptr<const Block> Spool::next() {
+  if (!has_next()) return nullptr;
+  Entry& entry = entries_[cursor_++];
+  if (entry.block) return entry.block;
+  const auto value = database_.get(Family::Blocks, key_of(entry.sequence));
+  if (!value) throw Error{{ErrorKind::State}, "a spooled block is missing from the state directory"};
+  return std::make_shared<const Block>(decode_block(*value));
+}
+
+std::string Spool::stream_chunk(StreamId stream, std::uint64_t chunk) const {
+  auto value = database_.get(Family::Streams, chunk_key(stream, chunk));
+  if (!value) throw Error{{ErrorKind::State}, "a chunk of a streamed transaction is missing from the state directory"};
+  return *std::move(value);
+}
+
+void Spool::rewind() {
+  cursor_ = 0;
+  broken_off_ = false;
+}
+
+void Spool::forget_front() {
+  Entry& front = entries_.front();
+  if (front.on_disk) {
+    database_.erase(Family::Blocks, key_of(front.sequence), Durability::Logged);
+    disk_bytes_ -= front.bytes;
+  }
+  if (front.stream) {
+    const auto number = static_cast<std::uint64_t>(*front.stream);
+    database_.erase_range(Family::Streams, key_of(number), key_of(number + 1));
+  }
+  forget_memory(front);
+  entries_.pop_front();
+}
+
+void Spool::release(Lsn lsn) {
+  while (cursor_ > 0 && !entries_.empty() && entries_.front().needed_until <= lsn) {
+    // A piece in the middle of a large transaction has an end LSN of zero but is needed until that transaction is durable.
+    forget_front();
+    --cursor_;
+  }
+}
+
+bool Spool::take_broken_off() { return std::exchange(broken_off_, false); }
+
+void Spool::clear() {
+  while (!open_streams_.empty()) drop_stream(open_streams_.back().id);
+  while (!entries_.empty()) forget_front();
+  cursor_ = 0;
+  end_lsn_ = Lsn{};
+  broken_off_ = false;
+}
+
+}  // namespace walferry::store

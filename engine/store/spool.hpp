@@ -1,0 +1,114 @@
+// Every received change that is not yet known to be durable on the target, in commit order.
+//
+//          released          read cursor            end
+//   ---------|==================|====================|-------->  stream
+//             retained: can be read again after rewind()
+//
+// Small backlogs stay in memory. While nobody reads (the copy), or above memory_bytes_max, blocks go to RocksDB, so that the slot
+// on the source may advance: durable_through() says up to where. The receiver appends, the applier reads and
+// releases; both live on the io thread, and so does the spool.
+//
+// Invariant: blocks on disk are a prefix-closed continuation of what the target holds: once one retained block is written, all
+// earlier retained ones are written too. So [target's position, durable_through()) has no gap.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+
+#include "engine/store/block.hpp"
+#include "engine/store/database.hpp"
+
+namespace walferry::store {
+
+struct SpoolLimits {
+  std::size_t memory_bytes_max = std::size_t{64} << 20U;
+};
+
+class Spool {
+ public:
+  // Takes up what an earlier run left on disk; its incomplete last transaction and its unfinished streams are dropped.
+  Spool(Database& database, SpoolLimits limits);
+
+  // --- receiver -------------------------------------------------------------------------------------------------------
+  void append(Block block);
+  [[nodiscard]] StreamId open_stream();
+  void append_stream(StreamId stream, Bytes payload);
+  // How many chunks the stream has; the rest of its buffer becomes the last one.
+  [[nodiscard]] std::uint64_t close_stream(StreamId stream);
+  void drop_stream(StreamId stream);
+  // After a lost source connection: forgets the unfinished transaction at the end and all unfinished streams, which the source
+  // will send again from their beginning.
+  void discard_incomplete();
+  // End of the last complete transaction in the spool; zero when it has been empty since the start.
+  [[nodiscard]] Lsn end_lsn() const { return end_lsn_; }
+  // Makes what is on disk durable and returns the end LSN of it; zero when nothing is on disk.
+  [[nodiscard]] Lsn sync();
+  // While true (nobody applies) every block goes to disk at once.
+  void set_disk_only(bool disk_only);
+
+  // --- applier --------------------------------------------------------------------------------------------------------
+  // The block at the cursor, or nullptr when the cursor is at the end.
+  [[nodiscard]] std::shared_ptr<const Block> next();
+  [[nodiscard]] bool has_next() const { return cursor_ < entries_.size(); }
+  // One chunk of a streamed transaction: messages as in Block.
+  [[nodiscard]] std::string stream_chunk(StreamId stream, std::uint64_t chunk) const;
+  void rewind();
+  // Forgets every block that the target, durable through `lsn`, needs no more.
+  void release(Lsn lsn);
+  // True once after discard_incomplete() dropped messages that were already read: the reader must roll back and rewind().
+  [[nodiscard]] bool take_broken_off();
+
+  // Forgets everything, on disk too: the target's position is at or past its end, or the stream begins anew.
+  void clear();
+
+  // --- both -----------------------------------------------------------------------------------------------------------
+  [[nodiscard]] bool empty() const { return entries_.empty(); }
+  // Where the oldest retained block is needed until; nullopt when the spool is empty.
+  [[nodiscard]] std::size_t memory_bytes() const { return memory_bytes_; }
+  [[nodiscard]] std::size_t disk_bytes() const { return disk_bytes_; }
+  void on_append(std::function<void()> callback) { on_append_ = std::move(callback); }
+
+ private:
+  struct Entry {
+    std::uint64_t sequence = 0;
+    std::shared_ptr<const Block> block;  // null: on disk only
+    bool on_disk = false;
+    std::size_t bytes = 0;
+    Lsn end_lsn;
+    Lsn needed_until;
+    std::optional<StreamId> stream;
+  };
+  struct OpenStream {
+    StreamId id{};
+    std::vector<std::byte> buffer;
+    std::uint64_t chunks = 0;
+  };
+
+  void load();
+  void write_to_disk(Entry& entry);
+  void write_retained_to_disk();
+  void forget_front();
+  void forget_memory(Entry& entry);
+  void write_chunk(OpenStream& stream);
+  OpenStream& find_open(StreamId stream);
+
+  Database& database_;
+  SpoolLimits limits_;
+  std::deque<Entry> entries_;
+  std::size_t cursor_ = 0;
+  std::uint64_t next_sequence_ = 1;
+  std::uint64_t next_stream_ = 1;
+  std::vector<OpenStream> open_streams_;
+  Lsn end_lsn_;
+  bool disk_only_ = true;
+  bool unsynced_ = false;
+  bool unflushed_streams_ = false;
+  bool broken_off_ = false;
+  std::size_t memory_bytes_ = 0;
+  std::size_t disk_bytes_ = 0;
+  std::function<void()> on_append_;
+};
+
+}  // namespace walferry::store

@@ -1,0 +1,24 @@
+// Where the stream stands: shared by Receiver, Applier and Migration, all on the io thread.
+//
+// Invariant: confirmed <= what is durable on the target or in the spool <= received.
+#pragma once
+
+#include "protocol/lsn.hpp"
+
+namespace walferry::stream {
+
+struct Position {
+  Lsn received;        // every transaction that committed before it has been received
+  Lsn applied;         // ... has been committed on the target
+  Lsn target_durable;  // ... is flushed there
+  Lsn confirmed;       // told to the source as flushed
+  Lsn idle_end;        // newest keepalive position at which nothing was in transit
+
+  bool apply_idle = false;  // the apply is attached, has committed all it took, and waits for more
+
+  Lsn source_wal_end;          // newest position the walsender named
+  PgTime source_time;          // its clock when it last spoke
+  PgTime applied_commit_time;  // commit time, on the source, of the transaction applied last
+};
+
+}  // namespace walferry::stream

@@ -1,0 +1,203 @@
+#include "engine/stream/receiver.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "engine/retry.hpp"
+#include "protocol/replication.hpp"
+
+namespace walferry::stream {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto status_interval = seconds{1};
+constexpr auto ping_after = seconds{15};   // of silence: ask for a keepalive
+constexpr auto dead_after = seconds{60};   // of silence: the connection is gone
+constexpr int frames_at_once = 4096;       // before other coroutines get their turn
+
+PgTime now_as_pg_time() {
+  constexpr std::int64_t unix_to_pg_epoch_us = 946'684'800'000'000;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return {std::chrono::duration_cast<std::chrono::microseconds>(now).count() - unix_to_pg_epoch_us};
+}
+
+}  // namespace
+
+std::string start_replication_sql(int server_version, const std::string& slot, Lsn from,
+                                  const std::vector<std::string>& publications) {
+  const int major = server_version / 10'000;
+  const int proto_version = major >= 16 ? 4 : major == 15 ? 3 : major == 14 ? 2 : 1;
+  std::string names;
+  for (const std::string& publication : publications) {
+    if (!names.empty()) names += ',';
+    names += pg::quote_name(publication);
+  }
+  std::string literal;
+  for (const char c : names) {
+    if (c == '\'') literal += c;
+    literal += c;
+  }
+  std::string sql = fmt::format("START_REPLICATION SLOT {} LOGICAL {} (proto_version '{}', publication_names '{}'",
+                                pg::quote_name(slot), from.to_string(), proto_version, literal);
+  // Streaming spares the source its spill files; messages carry walferry's markers.
+  if (major >= 14) sql += ", messages 'true', streaming 'on'";
+  return sql + ")";
+}
+
+Receiver::Receiver(asio::any_io_executor executor, asio::thread_pool& pool, ReceiverOptions options, store::Spool& spool,
+                   store::Journal& journal, Position& position, Status& status)
+    : executor_(std::move(executor)),
+      pool_(pool),
+      options_(std::move(options)),
+      spool_(spool),
+      journal_(journal),
+      position_(position),
+      status_(status),
+      assembler_(spool) {}
+
+Awaitable<void> Receiver::run() {
+  Retry retry{executor_, "the stream from the source"};
+  for (;;) {
+    std::optional<Error> failure;
+    try {
+      co_await stream();
+    } catch (const Error& error) {
+      failure = error;
+    } catch (const ProtocolError& error) {
+      failure = Error{{ErrorKind::Protocol, Side::Source}, fmt::format("the source's stream cannot be understood: {}", error.what())};
+    }
+    connection_.reset();
+    status_.source_connected = false;
+    if (Clock::now() - last_heard_ < seconds{5}) retry.reset();  // it did stream: this is a new failure
+    status_.last_error = LastError{failure->what(), std::chrono::system_clock::now()};
+    co_await retry.after(*failure);
+  }
+}
+
+Awaitable<void> Receiver::connect() {
+  const pg::SessionOptions session_options{.application_name = "walferry " + options_.slot,
+                                           .kind = pg::SessionKind::Replication,
+                                           .client_encoding = options_.client_encoding,
+                                           .settings = {"wal_sender_timeout=60s"}};
+  std::function<pg::Session()> open = [source = options_.source, session_options] {
+    return pg::Session::open(source, session_options);
+  };
+  pg::Session session = co_await run_blocking<pg::Session>(pool_, std::move(open));
+  connection_ = std::make_unique<pg::Connection>(executor_, std::move(session));
+
+  const pg::Result system = co_await connection_->exec("IDENTIFY_SYSTEM");
+  if (system.text(0, 0) != options_.system_identifier) {
+    throw Error{{ErrorKind::Refused, Side::Source},
+                fmt::format("the source is now another cluster (system identifier {}, pinned {}). Nothing was read from it. "
+                            "Remedy: correct --source, or abort this migration and begin anew",
+                            system.text(0, 0), options_.system_identifier)};
+  }
+  // An earlier walsender of ours may still hold the slot until its timeout; this state directory is locked, so it is a dead one.
+  const std::string free_slot = fmt::format(
+      "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots "
+      "WHERE slot_name = {} AND active_pid IS NOT NULL AND active_pid <> pg_catalog.pg_backend_pid()",
+      pg::quote_literal(options_.slot));
+  co_await connection_->exec(free_slot);
+
+  spool_.discard_incomplete();
+  assembler_.reset();
+  const Lsn from = std::max(spool_.end_lsn(), position_.target_durable);
+  co_await connection_->start_copy_both(
+      start_replication_sql(connection_->server_version(), options_.slot, from, options_.publications));
+  spdlog::info("streaming from slot {} from {}", options_.slot, from ? from.to_string() : "its confirmed position");
+  status_.source_connected = true;
+  last_heard_ = Clock::now();
+}
+
+Awaitable<void> Receiver::stream() {
+  co_await connect();
+  Deadline next_status = Clock::now();
+  bool pinged = false;
+  for (;;) {
+    int frames = 0;
+    while (frames < frames_at_once) {
+      const std::optional<Bytes> frame = connection_->take_copy_data();
+      if (!frame) break;
+      handle(*frame);
+      ++frames;
+    }
+    const auto now = Clock::now();
+    if (frames > 0) {
+      last_heard_ = now;
+      pinged = false;
+    }
+    if (frames < frames_at_once) assembler_.flush();
+    if (now - last_heard_ > dead_after) {
+      throw Error{{ErrorKind::Connection, Side::Source}, "source: nothing was heard from the walsender for 60 s"};
+    }
+    const bool ping = !pinged && now - last_heard_ > ping_after;
+    if (now >= next_status || reply_requested_ || confirm_now_ || ping) {
+      co_await send_status(ping);
+      pinged = pinged || ping;
+      next_status = now + status_interval;
+    }
+    co_await connection_->wait_readable(frames < frames_at_once ? next_status : now);
+    connection_->consume_input();
+  }
+}
+
+void Receiver::handle(Bytes frame) {
+  const replication::Frame decoded = replication::decode(frame);
+  if (const auto* data = std::get_if<replication::XLogDataView>(&decoded)) {
+    status_.apply.received_bytes += data->payload.size();
+    position_.source_wal_end = std::max(position_.source_wal_end, data->wal_end);
+    position_.source_time = std::max(position_.source_time, data->send_time);
+    assembler_.accept(data->payload);
+    return;
+  }
+  const auto& keepalive = std::get<replication::Keepalive>(decoded);
+  position_.source_wal_end = std::max(position_.source_wal_end, keepalive.wal_end);
+  position_.source_time = std::max(position_.source_time, keepalive.send_time);
+  reply_requested_ = reply_requested_ || keepalive.reply_requested;
+  assembler_.flush();
+  if (!assembler_.in_transaction()) note_idle(keepalive.wal_end);
+}
+
+// Every transaction that committed before wal_end was sent before the keepalive, so all of them are in the spool or applied.
+void Receiver::note_idle(Lsn wal_end) {
+  position_.received = std::max(position_.received, wal_end);
+  position_.idle_end = std::max(position_.idle_end, wal_end);
+  if (position_.apply_idle && !spool_.has_next()) position_.applied = std::max(position_.applied, wal_end);
+}
+
+Lsn Receiver::confirmable() {
+  const Lsn on_disk = spool_.sync();
+  Lsn safe = std::max(position_.target_durable, on_disk);
+  const bool all_safe = spool_.empty() || spool_.end_lsn() <= safe;
+  if (all_safe && !assembler_.in_transaction()) safe = std::max(safe, position_.idle_end);
+  return std::max(safe, position_.confirmed);
+}
+
+Awaitable<void> Receiver::send_status(bool ask_reply) {
+  reply_requested_ = false;
+  confirm_now_ = false;
+  position_.received = std::max(position_.received, spool_.end_lsn());
+  const Lsn flush = confirmable();
+  if (flush > position_.confirmed && flush > std::max(position_.target_durable, spool_.end_lsn())) {
+    // Past the last transaction, on the word of a keepalive. Written down first: after a restart the slot stands past what the
+    // target's position says, and only this record tells that apart from a target that lost transactions.
+    journal_.put(store::journal_keys::idle_confirmed,
+                 position_.target_durable.to_string() + " " + flush.to_string());
+  }
+  std::vector<std::byte> update;
+  replication::encode({.write = std::max(position_.received, flush),
+                       .flush = flush,
+                       .apply = std::max(std::min(position_.applied, position_.received), Lsn{}),
+                       .time = now_as_pg_time(),
+                       .reply_requested = ask_reply},
+                      update);
+  co_await connection_->send_copy_data(update);
+  position_.confirmed = flush;
+}
+
+}  // namespace walferry::stream

@@ -1,0 +1,67 @@
+// Reads the walsender: frames in, blocks into the spool, confirmations out.
+//
+// Owns the replication connection. run() connects, streams, and after a lost connection does so again from the end of what the
+// spool holds. Invariant (G1): `flush` in a status update never passes what is durable on the target or synced in the spool.
+// Never waits for the apply: reading and answering keepalives go on whatever the target does. Started by Migration as soon as
+// the slot exists.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/async.hpp"
+#include "engine/pg/connection.hpp"
+#include "engine/status.hpp"
+#include "engine/store/journal.hpp"
+#include "engine/stream/assembler.hpp"
+#include "engine/stream/position.hpp"
+
+namespace walferry::stream {
+
+struct ReceiverOptions {
+  pg::ConnInfo source;
+  std::string slot;
+  std::vector<std::string> publications;
+  std::string client_encoding;
+  std::string system_identifier;  // the source must still be this cluster (G4)
+};
+
+class Receiver {
+ public:
+  Receiver(asio::any_io_executor executor, asio::thread_pool& pool, ReceiverOptions options, store::Spool& spool,
+           store::Journal& journal, Position& position, Status& status);
+
+  // Until cancelled; throws only what no retry can mend.
+  Awaitable<void> run();
+  // The position moved: confirm it at the next opportunity instead of at the next interval.
+  void request_confirmation() { confirm_now_ = true; }
+
+ private:
+  Awaitable<void> stream();
+  Awaitable<void> connect();
+  Awaitable<void> send_status(bool ask_reply);
+  void handle(Bytes frame);
+  void note_idle(Lsn wal_end);
+  [[nodiscard]] Lsn confirmable();
+
+  asio::any_io_executor executor_;
+  asio::thread_pool& pool_;
+  ReceiverOptions options_;
+  store::Spool& spool_;
+  store::Journal& journal_;
+  Position& position_;
+  Status& status_;
+  Assembler assembler_;
+  std::unique_ptr<pg::Connection> connection_;
+  bool reply_requested_ = false;
+  bool confirm_now_ = false;
+  Deadline last_heard_{};
+};
+
+// START_REPLICATION for what a server of `server_version` understands (the table of version gates in docs/wire.md).
+[[nodiscard]] std::string start_replication_sql(int server_version, const std::string& slot, Lsn from,
+                                                const std::vector<std::string>& publications);
+
+}  // namespace walferry::stream

@@ -1,0 +1,98 @@
+// Proof that both ends hold the same: rows and an order-independent 128-bit hash of every table, and every sequence.
+//
+// A row's hash is md5 of its text form, taken by the server under the settings that Session pins; a table's hash is the
+// sum of its rows' hashes, each half modulo 2^64, so that order does not matter and duplicates count. verify() opens
+// its own sessions; cutover calls digest_tables() on those that it has. Nothing is written on either side. Called by
+// cli and cutover.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/catalog.hpp"
+#include "engine/pg/session.hpp"
+#include "engine/sequences.hpp"
+
+namespace walferry {
+
+struct TableDigest {
+  QualifiedName name;
+  std::int64_t rows = 0;
+  std::string hash;  // 32 hexadecimal digits; zeros for a table without rows or without columns
+
+  bool operator==(const TableDigest&) const = default;
+};
+
+// How rows become hashes. Both sides of a comparison must use the same.
+struct DigestMethod {
+  bool sha256 = false;   // where md5() is forbidden (FIPS); the first 128 bits
+  bool as_utf8 = false;  // the encodings of the two databases differ: hash the text's UTF-8 form
+};
+
+struct DigestRequest {
+  QualifiedName name;
+  std::vector<std::string> columns;  // from digest_columns() of the source's table, for both sides
+};
+
+// The method that both servers offer.
+[[nodiscard]] DigestMethod choose_digest_method(pg::Session& source, pg::Session& target);
+
+// The names of all columns, sorted, so that the order of attributes does not matter (a dump may change it).
+[[nodiscard]] std::vector<std::string> digest_columns(const Table& table);
+
+[[nodiscard]] TableDigest digest_table(pg::Session& session, const Table& table,
+                                       const std::vector<std::string>& columns, const DigestMethod& method = {});
+// Several tables in one statement and one round trip, in the order given.
+[[nodiscard]] std::vector<TableDigest> digest_tables(pg::Session& session, const std::vector<DigestRequest>& requests,
+                                                     const DigestMethod& method = {});
+
+// The statement of digest_tables: number, rows, two sums.
+[[nodiscard]] std::string digest_query(const std::vector<DigestRequest>& requests, const DigestMethod& method);
+// A decimal integer of any length modulo 2^64, as 16 hexadecimal digits. Throws Error{Protocol} for anything else.
+[[nodiscard]] std::string hash_half(std::string_view decimal_sum);
+
+struct VerifyOptions {
+  int jobs = 2;  // sessions a side
+  // Snapshots under which the sides are read (pg_export_snapshot, or that of a slot). Without one, each side is read
+  // under one fresh snapshot of its own, which is an answer only while both sides are at rest.
+  std::optional<std::string> source_snapshot = {};
+  std::optional<std::string> target_snapshot = {};
+  bool sequences = true;
+  // Tables and sequences that only the target has do not count as a difference.
+  bool allow_extra_on_target = false;
+};
+
+struct TableComparison {
+  QualifiedName name;
+  std::int64_t rows_source = 0;
+  std::int64_t rows_target = 0;
+  std::string hash_source = {};
+  std::string hash_target = {};
+  bool equal = false;
+  std::string note = {};  // what explains a difference, for people
+};
+
+struct VerifyReport {
+  std::vector<TableComparison> tables;        // on both sides, by name
+  std::vector<SequenceComparison> sequences;  // by name
+  std::vector<QualifiedName> missing_on_target;
+  std::vector<QualifiedName> missing_on_source;
+  bool equal = false;
+  double seconds = 0;
+};
+
+// Throws Error{Connection} when a side fails, Error{Verification} when a comparison cannot be made, Error{Stopped}.
+[[nodiscard]] VerifyReport verify(const pg::ConnInfo& source, const pg::ConnInfo& target, const VerifyOptions& options,
+                                  std::stop_token stop);
+
+// Differences first, the verdict last.
+[[nodiscard]] std::string render_text(const VerifyReport& report);
+[[nodiscard]] std::string render_json(const VerifyReport& report);
+// 0 equal, 3 differences (mission: exit codes).
+[[nodiscard]] int exit_code(const VerifyReport& report);
+
+}  // namespace walferry

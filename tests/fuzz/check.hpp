@@ -1,0 +1,32 @@
+// What the fuzz targets share: the checks, and the one way to fail.
+#pragma once
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "protocol/bytes.hpp"
+#include "protocol/pgoutput.hpp"
+#include "tests/fuzz/pgoutput_encode.hpp"
+
+namespace walferry::test {
+
+// Stops the process, in release builds too: both the fuzzer and the replay take that as a failure.
+inline void require(bool holds) {
+  if (!holds) std::abort();
+}
+
+inline bool same_bytes(Bytes left, Bytes right) {
+  return std::equal(left.begin(), left.end(), right.begin(), right.end());
+}
+
+// Either a ProtocolError, or a message that holds everything that was in the payload.
+inline void check_pgoutput(Bytes payload, pgoutput::DecodeContext context) {
+  try {
+    const pgoutput::Message message = pgoutput::decode(payload, context);
+    require(same_bytes(encode(message), payload));
+  } catch (const ProtocolError&) {
+    // Refused: what most mutated inputs must come to.
+  }
+}
+
+}  // namespace walferry::test

@@ -1,0 +1,120 @@
+"""One migration under test: a database on a source and a target server, the program's daemon, its leftovers."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import psycopg2
+
+import servers
+import walferry
+from servers import Server
+
+
+class Migration:
+    """Owns the two databases and the daemon; `remove()` takes all of it away whatever happened."""
+
+    def __init__(self, source: Server, target: Server, database: str, *options: str):
+        self.source = source
+        self.target = target
+        self.database = database
+        # Short, because the control socket's path may have 107 bytes only.
+        self.folder = Path(tempfile.mkdtemp(prefix="wf-run-", dir="/tmp"))
+        for server in (source, target):
+            server.drop_database(database)  # what a test that failed in its own clean-up may have left
+            server.create_database(database)
+        self.daemon = walferry.Daemon(source.dsn(database), target.dsn(database), self.folder, *options)
+
+    def load(self, file: Path | None = None, sql: str | None = None) -> None:
+        self.source.psql(self.database, file, sql)
+
+    @property
+    def ends(self) -> tuple[Server, str, Server, str]:
+        """The arguments of the oracle."""
+        return self.source, self.database, self.target, self.database
+
+    def source_lsn(self) -> str:
+        return self.source.scalar(self.database, "SELECT pg_current_wal_flush_lsn()::text")
+
+    def await_applied(self, deadline_seconds: float = 60) -> dict:
+        """Waits until everything written on the source so far is on the target."""
+        return self.daemon.await_applied(self.source_lsn(), deadline_seconds)
+
+    def switch(self, *options: str, deadline_seconds: float = 120) -> dict:
+        """Cuts over, expects success, and returns the report."""
+        answer = self.daemon.cutover("--json", *options, deadline_seconds=deadline_seconds)
+        assert answer.code == walferry.OK, f"cutover failed: {answer}\n{self.daemon.log_tail()}"
+        report = answer.json()
+        assert report["result"] == "switched", report
+        return report
+
+    def expect_source_fenced(self) -> None:
+        """A write on the source is refused with SQLSTATE 25006."""
+        with self.source.connect(self.database) as connection, connection.cursor() as cursor:
+            try:
+                cursor.execute("CREATE TABLE public.must_not_be (id int)")
+            except psycopg2.Error as error:
+                assert error.pgcode == "25006", f"refused with {error.pgcode}, not 25006: {error}"
+            else:
+                raise AssertionError("the source accepted a write after the cutover")
+
+    def remove(self) -> None:
+        self.daemon.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for server in (self.source, self.target):
+            if server.running():
+                server.drop_database(self.database)
+        if self.target.running():
+            # Origins belong to the cluster; this one is ours alone and its only user is gone.
+            for (name,) in self.target.query("postgres", "SELECT roname FROM pg_replication_origin"):
+                with contextlib.suppress(psycopg2.Error):
+                    self.target.query("postgres", "SELECT pg_replication_origin_drop(%s)", (name,))
+
+    def report(self) -> str:
+        """What helps when a test failed."""
+        return (f"{self.daemon.log_tail(60)}\n--- source server ---\n{self.source.log_tail(15)}\n"
+                f"--- target server ---\n{self.target.log_tail(15)}")
+
+
+def fingerprint(server: Server, database: str) -> dict[str, list]:
+    """Everything a migration might leave behind on a server, apart from rows."""
+    queries = {
+        "slots": "SELECT slot_name FROM pg_replication_slots ORDER BY 1",
+        "origins": "SELECT roname FROM pg_replication_origin ORDER BY 1",
+        "publications": "SELECT pubname FROM pg_publication ORDER BY 1",
+        "schemas": "SELECT nspname, nspacl::text FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp' ORDER BY 1",
+        "relations": "SELECT relnamespace::regnamespace::text, relname, relkind, relreplident, relacl::text"
+                     " FROM pg_class WHERE relnamespace::regnamespace::text !~ '^pg_toast|^pg_temp' ORDER BY 1, 2",
+        "triggers": "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2",
+        "event triggers": "SELECT evtname, evtenabled FROM pg_event_trigger ORDER BY 1",
+        "functions": "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace::regnamespace::text"
+                     " NOT IN ('pg_catalog', 'information_schema') ORDER BY 1",
+        "settings": "SELECT setdatabase, setrole, setconfig FROM pg_db_role_setting ORDER BY 1, 2",
+        "roles": "SELECT rolname FROM pg_roles ORDER BY 1",
+        "databases": "SELECT datname, datallowconn, datconnlimit, datacl::text FROM pg_database ORDER BY 1",
+        "prepared": "SELECT gid FROM pg_prepared_xacts ORDER BY 1",
+    }
+    return {name: server.query(database, sql) for name, sql in queries.items()}
+
+
+def changed(before: dict[str, list], after: dict[str, list]) -> list[str]:
+    """The readable difference of two fingerprints."""
+    found = []
+    for name, rows in before.items():
+        found += [f"{name}: {row} appeared" for row in after[name] if row not in rows]
+        found += [f"{name}: {row} is gone" for row in rows if row not in after[name]]
+    return found
+
+
+def choose_versions(found: dict[int, servers.Binaries], source: int, target: int):
+    """The wanted majors where they are installed, else the widest step that is; with what could not be covered."""
+    if source in found and target in found:
+        return found[source], found[target], None
+    if not found:
+        return None, None, f"PostgreSQL {source} -> {target}: no server binaries found"
+    instead = found[min(found)], found[max(found)]
+    return *instead, (f"PostgreSQL {source} -> {target} (ran {instead[0].major} -> {instead[1].major}; found majors"
+                      f" {sorted(found)}; scripts/fetch-postgres {source} {target} brings them)")

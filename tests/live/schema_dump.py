@@ -1,0 +1,142 @@
+"""`pg_dump --schema-only` of both ends by one pg_dump, normalised for comparison.
+
+Debian 12 has pg_dump 15 only, and pg_dump refuses any newer server by its version number alone. So for a newer server
+the dump goes through a small proxy on a Unix socket that changes one thing: the server_version reported at
+connection start. The catalogs pg_dump 15 reads still exist in 16 to 18; new kinds of objects would be missed, but the
+migrations tested come from a source that pg_dump 15 knows, so there are none. A pg_dump that is new enough is
+preferred where one is installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+from servers import Server
+
+
+class DumpError(Exception):
+    """pg_dump failed."""
+
+
+def find_pg_dump() -> tuple[str, int]:
+    """The newest pg_dump installed and its major version."""
+    places = [Path(name) / "pg_dump" for name in os.environ.get("WALFERRY_PG_BINDIRS", "").split(":") if name]
+    places += list(Path("/usr/lib/postgresql").glob("[0-9]*/bin/pg_dump"))
+    if shutil.which("pg_dump"):
+        places.append(Path(shutil.which("pg_dump")))
+    found = []
+    for place in places:
+        if place.exists():
+            answer = subprocess.run([place, "--version"], text=True, capture_output=True, check=True).stdout
+            found.append((int(re.search(r"\) (\d+)", answer).group(1)), str(place)))
+    if not found:
+        raise DumpError("no pg_dump found; scripts/install-packages installs postgresql-client-15")
+    major, place = max(found)
+    return place, major
+
+
+class VersionMask:
+    """A proxy socket in front of a server that reports another server_version; use with `with`."""
+
+    def __init__(self, server: Server, version: str):
+        self.upstream = f"{server.socket_dir}/.s.PGSQL.{server.port}"
+        self.version = version.encode()
+        self.folder = tempfile.mkdtemp(prefix="wf-mask-", dir="/tmp")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.sockets: list[socket.socket] = [self.listener]
+
+    def __enter__(self) -> VersionMask:
+        self.listener.bind(f"{self.folder}/.s.PGSQL.5432")
+        self.listener.listen(4)
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for each in self.sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # the listener is shut down at the end
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self.upstream)
+                self.sockets += [client, server]
+                threading.Thread(target=_relay, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._relay_masked, args=(server, client), daemon=True).start()
+
+    def _relay_masked(self, server: socket.socket, client: socket.socket) -> None:
+        """Messages up to the first ReadyForQuery are looked at, everything after passes as bytes."""
+        with contextlib.suppress(OSError):
+            stream = server.makefile("rb")
+            while True:
+                head = stream.read(5)
+                if len(head) < 5:
+                    break
+                body = stream.read(struct.unpack("!I", head[1:])[0] - 4)
+                if head[:1] == b"S" and body.startswith(b"server_version\0"):
+                    body = b"server_version\0" + self.version + b"\0"
+                client.sendall(head[:1] + struct.pack("!I", len(body) + 4) + body)
+                if head[:1] == b"Z":
+                    while chunk := stream.read1(65536):
+                        client.sendall(chunk)
+                    break
+            client.shutdown(socket.SHUT_WR)
+
+
+def _relay(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(65536):
+            target.sendall(chunk)
+        target.shutdown(socket.SHUT_WR)
+
+
+def dump_schema(server: Server, database: str, exclude_schemas: tuple[str, ...] = ("walferry",)) -> list[str]:
+    """The normalised schema dump: statements only, no comments, settings or version lines."""
+    program, major = find_pg_dump()
+    with contextlib.ExitStack() as stack:
+        host, port = str(server.socket_dir), server.port
+        if server.binaries.major > major:
+            host, port = stack.enter_context(VersionMask(server, f"{major}.99")).folder, 5432
+        command = [program, "--schema-only", "--no-publications", "--no-subscriptions",
+                   *(f"--exclude-schema={name}" for name in exclude_schemas),
+                   "-d", f"host={host} port={port} user=postgres sslmode=disable gssencmode=disable"
+                         f" dbname='{database}'"]
+        result = subprocess.run(command, text=True, capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
+    if result.returncode != 0:
+        raise DumpError(f"pg_dump of {server.name}/{database} failed:\n{result.stderr}")
+    return normalise(result.stdout)
+
+
+_NOISE = re.compile(r"^(--|SET |SELECT pg_catalog\.set_config|\\(un)?restrict |$)")
+_VIEW = re.compile(r"^CREATE (MATERIALIZED )?VIEW ")
+_QUALIFIER = re.compile(r'(?:"(?:[^"]|"")+"|\b[a-z_]\w*)\.(?=["\w*])')
+_TABLES_NAMED = re.compile(r"\b(FROM|JOIN|VIEW)\b")
+
+
+def normalise(dump: str) -> list[str]:
+    """Drops comments, SET lines, psql meta lines and empty lines; keeps the order of everything else."""
+    lines = []
+    in_body = False  # inside a dollar-quoted function body every line counts
+    in_view = False
+    for line in dump.splitlines():
+        in_view = in_view or bool(_VIEW.match(line))
+        if in_body or not _NOISE.match(line):
+            # PostgreSQL 16 no longer qualifies columns in views of one table; joins keep their table names below FROM.
+            lines.append(_QUALIFIER.sub("", line.rstrip()) if in_view and not _TABLES_NAMED.search(line) else line.rstrip())
+        in_view = in_view and not line.endswith(";")
+        if line.count("$$") % 2 or line.count("$_$") % 2:
+            in_body = not in_body
+    return lines

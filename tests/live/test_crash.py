@@ -1,0 +1,173 @@
+"""kill -9 of walferry at random moments through copy, catch-up and follow; nothing is lost and nothing is there twice.
+
+The seed is printed; WALFERRY_CRASH_SEED repeats a run's choices (the machine's timing stays its own), and
+WALFERRY_CRASH_KILLS sets the number of kills.
+"""
+
+import collections
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from compare import assert_equal
+from workload import Workload, prepare
+
+HERE = Path(__file__).resolve().parent
+WRITERS = 3
+COPYING = ("init", "schema", "copy", "post-data")
+# Enough bytes in several tables that a copy takes long enough to be hit many times; kept out of the writers' way.
+BULK = """
+CREATE SCHEMA bulk;
+DO $$ BEGIN
+  FOR i IN 1..6 LOOP
+    EXECUTE format('CREATE TABLE bulk.b%s (id int PRIMARY KEY, a text, b text)', i);
+    EXECUTE format('INSERT INTO bulk.b%s SELECT g, md5(g::text), repeat(md5(g::text), 12) FROM generate_series(1, %s) g',
+                   i, 8000 * i);
+  END LOOP;
+END $$;
+CREATE TABLE bulk.churn (id int PRIMARY KEY, n int NOT NULL, filler text);
+INSERT INTO bulk.churn SELECT g, 0, repeat('x', 100) FROM generate_series(1, 6000) g;
+"""
+
+
+class Crasher:
+    """Starts the daemon again and again, and kills it at random moments of a wanted stage."""
+
+    def __init__(self, migration, dice: random.Random):
+        self.migration = migration
+        self.daemon = migration.daemon
+        self.dice = dice
+        self.kills = collections.Counter()
+        self.target_restarts = 0
+
+    def start(self) -> None:
+        self.daemon.start("--jobs", "2")
+
+    def wait_random(self, longest_seconds: float) -> None:
+        """The random moment: here a pause is the thing under test."""
+        time.sleep(self.dice.random() * longest_seconds)
+
+    def kill(self) -> None:
+        """Kills it, counted under the phase it was last seen in."""
+        phase = self.daemon.phase() or "starting"
+        self.daemon.expect_alive()
+        self.daemon.kill()
+        self.kills[phase] += 1
+
+    def restart_target(self) -> None:
+        """An immediate shutdown, sometimes while walferry runs and sometimes while it is dead."""
+        self.migration.target.restart("immediate")
+        self.target_restarts += 1
+
+    def pile_up(self) -> None:
+        """Many changes while walferry is dead, so that its next start has to catch up."""
+        for _ in range(self.dice.randint(2, 5)):
+            self.migration.source.execute(self.migration.database, "UPDATE bulk.churn SET n = n + 1")
+
+
+def crash_through_all_stages(migration, kills: int, seed: int, note) -> None:
+    dice = random.Random(seed)
+    source, database, target, _ = migration.ends
+    migration.load(HERE / "data/rich.sql")
+    migration.load(sql=BULK)
+    prepare(source, database, WRITERS)
+    crasher = Crasher(migration, dice)
+    each = (kills + 2) // 3
+    dsn = source.dsn(database)
+    with Workload(dsn, WRITERS, seed=seed, pause_seconds=0.01,
+                  wants=lambda table: table.schema != "bulk") as workload:
+        workload.await_commits(50)
+
+        # Copy: killed at any time from its first moment on. When the copy is done before the moment comes, that kill
+        # belongs to the later stages, which is why the number in each stage is asserted only at the end.
+        for number in range(each):
+            crasher.start()
+            if number % 4 == 3:
+                crasher.wait_random(0.3)
+                crasher.restart_target()
+            crasher.wait_random(1.0)
+            crasher.kill()
+
+        # Catch-up: every start finds a backlog.
+        crasher.start()
+        migration.daemon.await_phase("catch-up", 180)
+        for number in range(each):
+            crasher.kill()
+            if number % 4 == 1:
+                crasher.restart_target()
+            crasher.pile_up()
+            crasher.start()
+            if number % 4 == 3:
+                crasher.wait_random(0.5)
+                crasher.restart_target()
+            crasher.wait_random(1.0)
+
+        # Follow: at rest with the source, then killed within a second.
+        for number in range(each):
+            migration.daemon.await_phase("follow", 120)
+            crasher.wait_random(1.0)
+            if number % 5 == 4:
+                crasher.restart_target()
+            crasher.kill()
+            crasher.start()
+
+        migration.daemon.await_phase("follow", 120)
+        workload.await_commits(100)
+        migration.daemon.await_status(lambda status: status["phase"] == "follow" and status["lag_seconds"] < 0.9, 60,
+                                      "a lag below 0.9 s")
+        report = migration.switch("--timeout", "30s")
+        workload.await_refused()
+        assert_equal(*migration.ends)
+        assert workload.ledger_differences(target, database) == []
+        workload.repoint(target.dsn(database))
+        workload.await_commits(100)
+    assert workload.ledger_differences(target, database) == []
+
+    total = sum(crasher.kills.values())
+    note(f"crash test: seed {seed}, {total} kills {dict(crasher.kills)}, {crasher.target_restarts} immediate restarts of"
+         f" the target, {workload.commits} commits, writes stopped {report['writes_stopped_ms']} ms")
+    assert total >= kills
+    assert crasher.target_restarts >= 1
+    assert sum(crasher.kills[phase] for phase in COPYING) >= 1, crasher.kills
+    before_follow = sum(crasher.kills[phase] for phase in (*COPYING, "starting", "catch-up"))
+    assert before_follow >= kills // 4 and crasher.kills["follow"] >= kills // 6, crasher.kills
+
+
+@pytest.mark.limit(420)
+def test_thirty_kills_at_random_moments_lose_nothing_and_double_nothing(migrations, note):
+    seed = int(os.environ.get("WALFERRY_CRASH_SEED", random.randrange(1 << 30)))
+    print(f"seed {seed}; WALFERRY_CRASH_SEED={seed} repeats these choices")
+    crash_through_all_stages(migrations("crash"), int(os.environ.get("WALFERRY_CRASH_KILLS", "30")), seed, note)
+
+
+@pytest.mark.long
+@pytest.mark.limit(7200)
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_soak_of_kills(migrations, note, seed):
+    crash_through_all_stages(migrations("crash"), 150, seed, note)
+
+
+@pytest.mark.tsan
+def test_a_killed_source_server_loses_nothing(migrations, note):
+    """The source dies under the writers: what it acknowledged is on the target, what it did not acknowledge may be."""
+    migration = migrations("source_crash")
+    source, database, target, _ = migration.ends
+    migration.load(sql=BULK)
+    prepare(source, database, WRITERS)
+    with Workload(source.dsn(database), WRITERS, pause_seconds=0.01) as workload:
+        workload.await_commits(50)
+        migration.daemon.start()
+        migration.daemon.await_phase("follow", 120)
+        for mode in ("immediate", "kill"):
+            if mode == "kill":
+                source.kill()
+                source.start()
+            else:
+                source.restart(mode)
+            workload.await_commits(100)
+            migration.await_applied()
+    migration.await_applied()
+    assert workload.ledger_differences(target, database) == []
