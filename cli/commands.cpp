@@ -13,7 +13,6 @@
 #include <stop_token>
 
 #include "cli/cutover_view.hpp"
-#include "cli/exit_code.hpp"
 #include "cli/options.hpp"
 #include "cli/status_view.hpp"
 #include "cli/terminal.hpp"

@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "cli/commands.hpp"
-#include "cli/exit_code.hpp"
+#include "engine/error.hpp"
 #include "engine/pg/conninfo.hpp"
 
 namespace walferry::cli {

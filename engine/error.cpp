@@ -36,4 +36,31 @@ bool is_transient(const Error& error) {
          state == "55P03" || state == "57014";            // lock not available, cancelled
 }
 
+int exit_code(const Error& error) {
+  switch (error.kind()) {
+    case ErrorKind::Usage:
+    case ErrorKind::State:
+      return exit_codes::usage;
+    case ErrorKind::Refused:
+      return exit_codes::refused;
+    case ErrorKind::Differences:
+      return exit_codes::differences;
+    case ErrorKind::Verification:
+      return exit_codes::not_verifiable;
+    case ErrorKind::Timeout:
+      return exit_codes::timed_out;
+    case ErrorKind::Stopped:
+      return exit_codes::ok;
+    case ErrorKind::Connection:
+    case ErrorKind::Sql:
+    case ErrorKind::Protocol:
+    case ErrorKind::Schema:
+    case ErrorKind::Divergence:
+      break;
+  }
+  if (error.side() == Side::Source) return exit_codes::source_failed;
+  if (error.side() == Side::Target) return exit_codes::target_failed;
+  return exit_codes::person_must_act;
+}
+
 }  // namespace walferry

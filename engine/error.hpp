@@ -21,6 +21,7 @@ enum class ErrorKind {
   State,         // the state directory cannot be read or written
   Divergence,    // the target does not hold what a change expects (G3)
   Verification,  // the comparison could not be made
+  Differences,   // the comparison was made and the two sides differ
   Timeout,       // the time limit of an operation is over
   Stopped,       // asked to stop
 };
@@ -53,5 +54,20 @@ class Error : public std::runtime_error {
 // Whether the same operation can be expected to work later without a person: lost connections, servers starting or
 // stopping, deadlocks, a slot that its old walsender still holds, connection limits.
 [[nodiscard]] bool is_transient(const Error& error);
+
+// What the command line returns, a contract (docs/operations.md).
+namespace exit_codes {
+inline constexpr int ok = 0;
+inline constexpr int usage = 1;            // or configuration
+inline constexpr int refused = 2;          // by a guard
+inline constexpr int differences = 3;
+inline constexpr int not_verifiable = 4;
+inline constexpr int source_failed = 5;
+inline constexpr int target_failed = 6;
+inline constexpr int timed_out = 7;        // and was rolled back
+inline constexpr int person_must_act = 8;
+}  // namespace exit_codes
+
+[[nodiscard]] int exit_code(const Error& error);
 
 }  // namespace walferry

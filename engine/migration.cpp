@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/multiple_exceptions.hpp>
 #include <boost/json.hpp>
 #include <boost/system/system_error.hpp>
 #include <cstdlib>
@@ -35,10 +36,13 @@ bool schema_was_restored(pg::Session& target) {
 }
 
 bool is_cancellation(const std::exception_ptr& failure) {
+  if (!failure) return false;
   try {
     std::rethrow_exception(failure);
   } catch (const boost::system::system_error& error) {
     return error.code() == asio::error::operation_aborted;
+  } catch (const asio::multiple_exceptions& both) {
+    return is_cancellation(both.first_exception());  // of `a || b`, both of which were cancelled
   } catch (const std::exception&) {
     return false;
   }

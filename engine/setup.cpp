@@ -60,6 +60,7 @@ void set_full_identities(pg::Session& source, const Catalog& catalog, store::Jou
   }
 }
 
+// The pointers live as long as the catalog.
 std::vector<const Table*> tables_to_publish(const Catalog& catalog) {
   std::vector<const Table*> tables;
   for (const Table& table : catalog.tables) {
@@ -193,7 +194,8 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
                                                       .stopped = stopped});
     if (own_publication) {
       std::set<QualifiedName> wanted;
-      for (const Table* table : tables_to_publish(read_catalog(snapshot.holder()))) wanted.insert(table->name);
+      const Catalog seen = read_catalog(snapshot.holder());
+      for (const Table* table : tables_to_publish(seen)) wanted.insert(table->name);
       if (wanted != names_of(published_tables(snapshot.holder(), publications))) {
         if (attempt == publication_attempts) {
           throw Error{{ErrorKind::Schema, Side::Source},

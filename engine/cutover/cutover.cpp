@@ -19,29 +19,6 @@ using Clock = std::chrono::steady_clock;
 
 double milliseconds_since(Deadline begin) { return duration<double, std::milli>(Clock::now() - begin).count(); }
 
-int exit_code_of(const Error& error) {
-  switch (error.kind()) {
-    case ErrorKind::Timeout:
-      return 7;
-    case ErrorKind::Refused:
-      return 2;
-    case ErrorKind::Divergence:
-      return 3;
-    case ErrorKind::Verification:
-      return 4;
-    case ErrorKind::Usage:
-    case ErrorKind::State:
-      return 1;
-    case ErrorKind::Connection:
-    case ErrorKind::Sql:
-    case ErrorKind::Protocol:
-    case ErrorKind::Schema:
-    case ErrorKind::Stopped:
-      break;
-  }
-  return error.side() == Side::Target ? 6 : 5;
-}
-
 void refresh_materialized_views(pg::Session& target) {
   // In order of creation, which pg_restore took from the dependencies.
   const pg::Result views = target.exec(fmt::format(
@@ -178,7 +155,7 @@ Awaitable<CommandOutcome> Cutover::run() {
   CommandOutcome outcome;
   if (failure) {
     co_await undo(*failure);
-    outcome.exit_code = exit_code_of(*failure);
+    outcome.exit_code = exit_code(*failure);
   }
   outcome.json = render_json(report_, environment_.ends);
   co_return outcome;
@@ -205,13 +182,14 @@ Awaitable<void> Cutover::prepare() {
 Awaitable<void> Cutover::stop_writes() {
   environment_.journal.put(keys::cutover_step, "fence");
   writes_stopped_at_ = Clock::now();
-  std::function<milliseconds()> raise = [prepared = prepared_, deadline = deadline_] {
+  std::function<Raised()> raise = [prepared = prepared_, deadline = deadline_] {
     return prepared->fence.raise({.tables = prepared->tables, .deadline = deadline, .on_waiting = [](const std::string& holders) {
                                     spdlog::info("cutover: writers did not end in time and go on, another try follows: {}", holders);
                                   }});
   };
-  const milliseconds lost = co_await run_blocking<milliseconds>(environment_.pool, std::move(raise));
-  report_.writes_delayed_ms = static_cast<double>(lost.count());
+  const Raised raised = co_await run_blocking<Raised>(environment_.pool, std::move(raise));
+  writes_stopped_at_ = raised.since;
+  report_.writes_delayed_ms = static_cast<double>(raised.delayed.count());
 }
 
 // Proof of the drain: a transactional message written after the fence has come through the stream, and with it every commit before it.
@@ -284,7 +262,7 @@ Awaitable<void> Cutover::prove() {
   }
   for (const QualifiedName& table : report_.verification->missing_on_target) names += (names.empty() ? "" : ", ") + table.text();
   for (const QualifiedName& table : report_.verification->missing_on_source) names += (names.empty() ? "" : ", ") + table.text();
-  throw Error{{ErrorKind::Divergence}, fmt::format("source and target differ in {}. Remedy: `walferry verify` shows how", names)};
+  throw Error{{ErrorKind::Differences}, fmt::format("source and target differ in {}. Remedy: `walferry verify` shows how", names)};
 }
 
 Awaitable<void> Cutover::put_back_target() {

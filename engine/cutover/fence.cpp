@@ -58,10 +58,10 @@ Fence Fence::prepare(const pg::ConnInfo& source) {
   return Fence{std::move(session)};
 }
 
-milliseconds Fence::raise(const FenceRequest& request) {
+Raised Fence::raise(const FenceRequest& request) {
   if (request.tables.empty()) {
     session_.exec("BEGIN");
-    return milliseconds{0};
+    return {.since = Clock::now()};
   }
   const std::string lock = fmt::format("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", name_list(request.tables));
   milliseconds lost{0};
@@ -82,7 +82,7 @@ milliseconds Fence::raise(const FenceRequest& request) {
                                 patience.count(), left.count() + 1'000));
       session_.exec(lock);
       session_.exec("SET LOCAL statement_timeout = 0");
-      return lost;
+      return {.since = begun, .delayed = lost};
     } catch (const Error& error) {
       const bool in_the_way = error.sqlstate() == "57014" || error.sqlstate() == "40P01" || error.sqlstate() == "55P03";
       if (!in_the_way) throw error.during("stopping writes on the source");
@@ -122,6 +122,12 @@ void Fence::make_durable(const std::vector<QualifiedName>& tables, const std::st
         "walferry.refuse_writes(); ",
         trigger_name, table.quoted());
   }
+  // Sessions to come are read-only from the start, which refuses DDL and nextval() as well; only the database's owner may say so.
+  sql +=
+      ("DO $read_only$ BEGIN IF pg_catalog.pg_has_role(current_user, (SELECT datdba FROM pg_catalog.pg_database "
+      "WHERE datname = pg_catalog.current_database()), 'USAGE') THEN "
+      "EXECUTE pg_catalog.format('ALTER DATABASE %I SET default_transaction_read_only = on', pg_catalog.current_database()); "
+      "END IF; END $read_only$");
   session_.exec(sql);
   session_.exec("COMMIT");
 }
@@ -141,7 +147,13 @@ bool durable_fence_stands(pg::Session& source) {
 void remove_durable_fence(pg::Session& source) {
   if (!durable_fence_stands(source)) return;
   // CASCADE reaches the triggers and nothing else: only they can depend on this function.
-  source.exec("BEGIN; SET LOCAL lock_timeout = '10s'; DROP FUNCTION walferry.refuse_writes() CASCADE; COMMIT");
+  source.exec(
+      "BEGIN; SET LOCAL lock_timeout = '10s'; DROP FUNCTION walferry.refuse_writes() CASCADE; "
+      "DO $writable$ BEGIN IF EXISTS (SELECT 1 FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d "
+      "ON d.oid = s.setdatabase WHERE d.datname = pg_catalog.current_database() AND s.setrole = 0 "
+      "AND 'default_transaction_read_only=on' = ANY (s.setconfig)) THEN "
+      "EXECUTE pg_catalog.format('ALTER DATABASE %I RESET default_transaction_read_only', pg_catalog.current_database()); "
+      "END IF; END $writable$; COMMIT");
   if (!source.exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
                    "WHERE n.nspname = 'walferry')")
            .flag(0, 0)) {

@@ -2,8 +2,8 @@
 //
 // The lease is one transaction that holds SHARE ROW EXCLUSIVE on every table: readers go on, writers wait. It falls away by itself
 // when walferry dies (the connection ends) or freezes (idle_in_transaction_session_timeout). make_durable() adds, in the same
-// transaction, a statement trigger that refuses writes with SQLSTATE 25006, and commits: the moment the locks go, the triggers
-// are there. Until that commit the source is as it was. Used by Cutover on pool threads, one call at a time.
+// transaction, a statement trigger that refuses writes with SQLSTATE 25006, makes sessions to come read-only, and commits: the
+// moment the locks go, the triggers are there. Until that commit the source is as it was. Used by Cutover on pool threads, one call at a time.
 #pragma once
 
 #include <chrono>
@@ -22,14 +22,19 @@ struct FenceRequest {
   std::function<void(const std::string&)> on_waiting = {};  // who holds the locks; from the calling thread
 };
 
+struct Raised {
+  std::chrono::steady_clock::time_point since;   // from when on no new write can have begun
+  std::chrono::milliseconds delayed{0};          // for which writers were held up by tries that were given up
+};
+
 class Fence {
  public:
   // A session ready to raise the fence; nothing is blocked yet.
   [[nodiscard]] static Fence prepare(const pg::ConnInfo& source);
 
   // Takes the locks. Each try waits only briefly, because everybody else's writes queue behind a waiting lock; between tries the
-  // application goes on. Throws Error{Timeout} at the deadline. Returns how long writers were held up by tries that failed.
-  std::chrono::milliseconds raise(const FenceRequest& request);
+  // application goes on. Throws Error{Timeout} at the deadline.
+  Raised raise(const FenceRequest& request);
 
   // Throws Error{Timeout} when the lease has fallen away.
   void require_held();

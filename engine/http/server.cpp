@@ -157,31 +157,6 @@ std::string ready_reason(const Status& status) {
   return reason;
 }
 
-// An error that leaves ControlHandler::cutover means that nothing was switched; the code says whose fault it was.
-int exit_code_of(const Error& error) {
-  switch (error.kind()) {
-    case ErrorKind::Usage:
-      return 1;
-    case ErrorKind::Refused:
-      return 2;
-    case ErrorKind::Verification:
-      return 4;
-    case ErrorKind::Timeout:
-      return 7;
-    case ErrorKind::Connection:
-    case ErrorKind::Sql:
-    case ErrorKind::Protocol:
-    case ErrorKind::Schema:
-    case ErrorKind::State:
-    case ErrorKind::Divergence:
-    case ErrorKind::Stopped:
-      break;
-  }
-  if (error.side() == Side::Source) return 5;
-  if (error.side() == Side::Target) return 6;
-  return 8;
-}
-
 // A raw line break can only be white space between JSON tokens; a line of NDJSON must not hold one.
 std::string on_one_line(std::string json) {
   std::replace_if(
@@ -540,7 +515,7 @@ asio::awaitable<void> Server::Impl::run_cutover(Self self, CutoverRunPtr run, Cu
     CommandOutcome finished = co_await self->handler.cutover(options, std::move(on_step));
     outcome = std::move(finished);
   } catch (const Error& error) {
-    outcome.exit_code = exit_code_of(error);
+    outcome.exit_code = exit_code(error);
     outcome.json = error_json(error.what());
   } catch (const std::exception& failure) {
     outcome.exit_code = 8;

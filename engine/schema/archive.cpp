@@ -65,7 +65,7 @@ bool mentions(const std::string& text, std::string_view sign) {
 // The rename is durable only with its directory.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) throw_file_failure("renaming the schema archive to", to);
-  const int directory = ::open(to.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int directory = ::open(std::filesystem::absolute(to).parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory < 0) throw_file_failure("opening the directory of", to);
   const int synced = ::fsync(directory);
   ::close(directory);

@@ -120,7 +120,8 @@ def dump_schema(server: Server, database: str, exclude_schemas: tuple[str, ...] 
     return normalise(result.stdout)
 
 
-_NOISE = re.compile(r"^(--|SET |SELECT pg_catalog\.set_config|\\(un)?restrict |$)")
+# The write fence that a cutover leaves on the source is walferry's own, not the application's schema.
+_NOISE = re.compile(r"^(--|SET |SELECT pg_catalog\.set_config|\\(un)?restrict |CREATE TRIGGER walferry_fence |$)")
 _VIEW = re.compile(r"^CREATE (MATERIALIZED )?VIEW ")
 _QUALIFIER = re.compile(r'(?:"(?:[^"]|"")+"|\b[a-z_]\w*)\.(?=["\w*])')
 _TABLES_NAMED = re.compile(r"\b(FROM|JOIN|VIEW)\b")

@@ -349,9 +349,9 @@ class Server:
              deadline_seconds: float = 300) -> None:
         """Loads a script with the distribution's psql; stops at the first error."""
         command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.dsn(database)]
-        command += ["-f", str(file)] if file is not None else ["-c", sql]
-        result = subprocess.run(command, text=True, capture_output=True, timeout=deadline_seconds,
-                                stdin=subprocess.DEVNULL, env={**os.environ, "PGOPTIONS": "-c client_min_messages=warning"})
+        # Text goes in as a script too: with -c all of it would be one transaction.
+        command += ["-f", str(file) if file is not None else "-"]
+        result = subprocess.run(command, text=True, capture_output=True, timeout=deadline_seconds, input=sql or "", env={**os.environ, "PGOPTIONS": "-c client_min_messages=warning"})
         if result.returncode != 0:
             raise ServerError(f"psql {file or sql} on {self.name} failed:\n{result.stderr[-2000:]}")
 

@@ -199,8 +199,8 @@ class Daemon:
     def cutover(self, *options: str, deadline_seconds: float = 120) -> Answer:
         return command("cutover", "--state-dir", self.state_dir, *options, deadline_seconds=deadline_seconds)
 
-    def finish(self) -> Answer:
-        return command("finish", "--state-dir", self.state_dir)
+    def finish(self, *options: str) -> Answer:
+        return command("finish", "--state-dir", self.state_dir, *options)
 
     def abort(self, *options: str) -> Answer:
         return command("abort", "--state-dir", self.state_dir, *options)

@@ -59,9 +59,9 @@ TEST_CASE("what is no integer is refused") {
 
 TEST_CASE("columns are hashed in the order of their names") {
   Table table;
-  table.columns.push_back({.name = "b"});
-  table.columns.push_back({.name = "A"});
-  table.columns.push_back({.name = "a"});
+  table.columns.emplace_back().name = "b";
+  table.columns.emplace_back().name = "A";
+  table.columns.emplace_back().name = "a";
   CHECK(digest_columns(table) == std::vector<std::string>{"A", "a", "b"});
 }
 
