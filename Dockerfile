@@ -6,7 +6,7 @@ FROM debian:bookworm AS build
 COPY scripts/install-packages /src/scripts/
 RUN /src/scripts/install-packages --build-only
 COPY . /src
-RUN cd /src && cmake --preset release && cmake --build --preset release && cmake --install build/release --prefix /usr/local
+RUN cd /src && cmake --preset release && cmake --build --preset release --target walferry && cmake --install build/release --prefix /usr/local
 
 FROM debian:bookworm-slim AS writer
 RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-psycopg2 postgresql-client-15 util-linux \

@@ -1,6 +1,7 @@
 #include "cli/commands.hpp"
 
 #include <fmt/format.h>
+#include <simdjson.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 
 #include "cli/cutover_view.hpp"
 #include "cli/options.hpp"
+#include "cli/signals.hpp"
 #include "cli/status_view.hpp"
 #include "cli/terminal.hpp"
 #include "engine/check/check.hpp"
@@ -84,6 +86,7 @@ std::optional<Arguments> begin(std::string_view command, const po::options_descr
     return std::nullopt;
   }
   start_logging(arguments.required("log-level"));
+  if (command != "run") release_stop_signals();
   return arguments;
 }
 
@@ -130,6 +133,7 @@ Status offline_status(const fs::path& state_dir) {
   const store::Journal journal{database};
   Status status;
   status.phase = journal.phase();
+  status.running = false;
   status.activity = "not running; `walferry run` goes on from here";
   status.migration = journal.get(keys::migration).value_or("");
   if (const auto source = journal.get(keys::source)) status.source = pg::ConnInfo::parse(*source, Side::Source).redacted();
@@ -144,6 +148,16 @@ Status offline_status(const fs::path& state_dir) {
 std::string current_status(const fs::path& state_dir) {
   if (const auto response = http::get(state_dir / "control.sock", "/status")) return response->body;
   return http::status_json(offline_status(state_dir));
+}
+
+Phase phase_of(const fs::path& state_dir) {
+  const std::string json = current_status(state_dir);
+  simdjson::dom::parser parser;
+  std::string_view phase;
+  if (parser.parse(simdjson::padded_string{json})["phase"].get(phase) != simdjson::SUCCESS) {
+    throw Error{{ErrorKind::Protocol}, "the daemon's status cannot be read. Remedy: use the same version of walferry for both"};
+  }
+  return parse_phase(phase).value_or(Phase::Init);
 }
 
 // finish and abort work on a state directory at rest: a daemon on it is asked to stop and waited for.
@@ -190,6 +204,7 @@ int check_command(const Words& words) {
   add_value(options, "state-dir", "of a migration under way: its ends must be these");
   add_value(options, "slot", "name that `run` would be given");
   add_value(options, "publication", "existing publications that `run` would be given, comma between");
+  add_value(options, "jobs", "as of `run`", "2");
   add_value(options, "pg-bin-dir", "folder of pg_dump and pg_restore");
   add_switch(options, "replica-identity-full", "judge tables without a key as `run --replica-identity-full` would");
   add_switch(options, "allow-nonempty-target", "as of `run`");
@@ -205,6 +220,7 @@ int check_command(const Words& words) {
   check.publication = slot;
   check.origin = slot;
   check.application_name = "walferry " + slot;
+  check.jobs = arguments->number("jobs", 1, 64);
   check.publications = split_list(arguments->text("publication"));
   check.pg_bin_dir = optional_path(*arguments, "pg-bin-dir");
   check.replica_identity_full = arguments->flag("replica-identity-full");
@@ -269,7 +285,8 @@ int run_command(const Words& words) {
       next_line = Clock::now() + plain_progress_interval;
     }
   };
-  Migration{migration}.run();
+  Migration running{migration};
+  running.run(release_stop_signals);
   return exit_codes::ok;
 }
 
@@ -349,6 +366,8 @@ int finish_command(const Words& words) {
   if (!arguments) return exit_codes::ok;
   CleanupOptions cleanup = cleanup_options(*arguments);
   cleanup.lift_fence = arguments->flag("lift-fence");
+  const Phase phase = phase_of(cleanup.state_dir);
+  require_switched(phase);  // before a daemon that is still needed is stopped
   store::Database database = open_at_rest(cleanup.state_dir);
   finish(database, cleanup);
   return exit_codes::ok;
@@ -364,6 +383,8 @@ int abort_command(const Words& words) {
   if (!arguments) return exit_codes::ok;
   CleanupOptions cleanup = cleanup_options(*arguments);
   cleanup.drop_target_objects = arguments->flag("drop-target-objects");
+  const Phase phase = phase_of(cleanup.state_dir);
+  require_not_switched(phase);
   store::Database database = open_at_rest(cleanup.state_dir);
   abort_migration(database, cleanup);
   return exit_codes::ok;

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "cli/commands.hpp"
+#include "cli/signals.hpp"
 #include "engine/error.hpp"
 #include "engine/pg/conninfo.hpp"
 
@@ -45,6 +46,8 @@ int dispatch(int count, char** words) {
 int main(int count, char** words) {
   // A peer that closes its connection is an error of that connection, not the end of the process.
   std::signal(SIGPIPE, SIG_IGN);
+  // Held back until whoever handles them is ready: a stop that comes while `run` is still starting is a stop in order.
+  walferry::cli::hold_stop_signals();
   walferry::pg::forget_ambient_connection_settings();
   try {
     return walferry::cli::dispatch(count, words);

@@ -43,6 +43,16 @@ class Cleaner {
  public:
   Cleaner(store::Journal& journal, const CleanupOptions& options) : journal_(journal), options_(options), sides_(sides_of(journal, options)) {}
 
+  // A cutover whose end the journal does not know may have closed the source: then the target serves.
+  void require_not_closed() {
+    if (!journal_.get(keys::fence_begun)) return;
+    if (cutover::settle_durable_fence(sides_.source)) {
+      throw Error{{ErrorKind::Refused, Side::Source},
+                  "the source was closed by a cutover just before the last run ended: the migration is switched. Nothing was removed. "
+                  "Remedy: start `walferry run` once more, which notes it, then `walferry finish`"};
+    }
+  }
+
   void clean_source(bool lift_fence) {
     pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     require_pinned(source, journal_, Side::Source);
@@ -122,6 +132,8 @@ class Cleaner {
     const schema::DropReport report = schema::drop_migrated_objects(*tools, target, archive);
     say(fmt::format("target: {} objects of the migration dropped", report.executed));
     for (const std::string& left : report.left) say("target: left: " + left);
+    // The archive may have changed owner and grants of schema public, which was there before.
+    if (const auto grants = journal_.get(keys::target_public_grants)) target.exec(*grants);
   }
 
   store::Journal& journal_;
@@ -131,16 +143,25 @@ class Cleaner {
 
 }  // namespace
 
+void require_switched(Phase phase) {
+  if (phase == Phase::Switched || phase == Phase::Finished) return;
+  throw Error{{ErrorKind::Refused},
+              fmt::format("the migration is in phase \"{}\" and has not been switched. Nothing was removed. Remedy: `walferry cutover` "
+                          "first, or `walferry abort` to give it up",
+                          to_string(phase))};
+}
+
+void require_not_switched(Phase phase) {
+  if (phase != Phase::Switched && phase != Phase::Finished) return;
+  throw Error{{ErrorKind::Refused},
+              "the migration has been switched: the target serves the applications and abort would open the old source beside it. "
+              "Nothing was removed. Remedy: `walferry finish`"};
+}
+
 void finish(store::Database& database, const CleanupOptions& options) {
   store::Journal journal{database};
   Cleaner cleaner{journal, options};
-  const Phase phase = journal.phase();
-  if (phase != Phase::Switched && phase != Phase::Finished) {
-    throw Error{{ErrorKind::Refused},
-                fmt::format("the migration is in phase \"{}\" and has not been switched. Nothing was removed. Remedy: `walferry cutover` "
-                            "first, or `walferry abort` to give it up",
-                            to_string(phase))};
-  }
+  require_switched(journal.phase());
   cleaner.clean_source(options.lift_fence);
   cleaner.clean_target(false);
   journal.set_phase(Phase::Finished);
@@ -149,11 +170,8 @@ void finish(store::Database& database, const CleanupOptions& options) {
 void abort_migration(store::Database& database, const CleanupOptions& options) {
   store::Journal journal{database};
   Cleaner cleaner{journal, options};
-  if (journal.phase() == Phase::Switched || journal.phase() == Phase::Finished) {
-    throw Error{{ErrorKind::Refused},
-                "the migration has been switched: the target serves the applications and abort would open the old source beside it. "
-                "Nothing was removed. Remedy: `walferry finish`"};
-  }
+  require_not_switched(journal.phase());
+  cleaner.require_not_closed();
   cleaner.clean_source(true);
   cleaner.clean_target(options.drop_target_objects);
   journal.set_phase(Phase::Aborted);

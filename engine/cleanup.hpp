@@ -25,9 +25,11 @@ struct CleanupOptions {
   std::function<void(const std::string&)> on_line = {};  // one line of text for each thing done or left
 };
 
-// Throws Error{Refused} when the migration has not been switched.
+// What each is for: throw Error{Refused} in any other phase.
+void require_switched(Phase phase);
+void require_not_switched(Phase phase);
+
 void finish(store::Database& database, const CleanupOptions& options);
-// Throws Error{Refused} when the migration has been switched.
 void abort_migration(store::Database& database, const CleanupOptions& options);
 
 }  // namespace walferry

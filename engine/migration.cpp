@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/bind_cancellation_slot.hpp>
@@ -59,7 +60,8 @@ Migration::Migration(MigrationOptions options)
       signals_(io_, SIGINT, SIGTERM),
       changed_(io_.get_executor()),
       marker_seen_(io_.get_executor()) {
-  status_.phase = journal_.phase();
+  // Whether it still follows is seen when both ends are attached again.
+  status_.phase = journal_.phase() == Phase::Follow ? Phase::CatchUp : journal_.phase();
   status_.started_at = std::chrono::system_clock::now();
   status_.source = options_.source.redacted();
   status_.target = options_.target.redacted();
@@ -70,12 +72,17 @@ Migration::Migration(MigrationOptions options)
   options_.schema = options_.schema && !journal_.get(keys::without_schema);
   options_.copy = options_.copy && !journal_.get(keys::without_copy);
   options_.owners = options_.owners && !journal_.get(keys::without_owners);
+  if (journal_.phase() == Phase::Finished || journal_.phase() == Phase::Aborted) {
+    throw Error{{ErrorKind::Refused},
+                fmt::format("the migration in state directory {} is {}. Remedy: give a new migration a --state-dir of its own",
+                            options_.state_dir.string(), to_string(journal_.phase()))};
+  }
   if (const auto error = journal_.get(keys::last_error)) status_.last_error = LastError{*error, status_.started_at};
 }
 
 Migration::~Migration() = default;
 
-void Migration::run() {
+void Migration::run(const std::function<void()>& on_ready) {
   // The first signal stops at a commit boundary, the second at once; both leave everything resumable.
   std::function<void(const boost::system::error_code&, int)> on_signal = [&](const boost::system::error_code& cancelled, int signal) {
     if (cancelled) return;
@@ -85,6 +92,7 @@ void Migration::run() {
     signals_.async_wait(on_signal);
   };
   signals_.async_wait(on_signal);
+  if (on_ready) on_ready();
   asio::co_spawn(io_, main(), [&](std::exception_ptr failure) {
     if (failure) fail(failure);
     signals_.cancel();
@@ -249,9 +257,9 @@ Awaitable<void> Migration::find_position() {
   Lsn covered = std::max(found->target, spool_.end_lsn());
   if (const auto idle = journal_.get(keys::idle_confirmed)) {
     const std::size_t split = idle->find(' ');
-    const Lsn target_then = Lsn::parse(idle->substr(0, split)).value_or(Lsn{});
-    // Valid as long as the target has not gone back behind what it had then.
-    if (found->target >= target_then) covered = std::max(covered, Lsn::parse(idle->substr(split + 1)).value_or(Lsn{}));
+    const Lsn base = Lsn::parse(idle->substr(0, split)).value_or(Lsn{});
+    // Nothing was in between; it counts as long as target and spool together still reach where it began.
+    if (covered >= base) covered = std::max(covered, Lsn::parse(idle->substr(split + 1)).value_or(Lsn{}));
   }
   if (*found->slot > covered) {
     throw Error{{ErrorKind::Refused, Side::Target},
@@ -275,7 +283,9 @@ Awaitable<void> Migration::ensure_snapshot() {
   std::function<copy::Snapshot()> create = [this] {
     return copy::Snapshot::create({.source = options_.source,
                                    .client_encoding = ends_.client_encoding,
-                                   .slot = options_.slot.substr(0, 50) + "_snapshot",
+                                   // A dead predecessor's walsender may still wait for this slot under its name.
+                                   .slot = fmt::format("{}_{}_{:x}", options_.slot.substr(0, 36), ::getpid(),
+                                                       Clock::now().time_since_epoch().count()),
                                    .temporary = true,
                                    .stopped = [this] { return stop_.stop_requested(); }});
   };
@@ -305,6 +315,7 @@ Awaitable<void> Migration::move_schema() {
             pg::Session::open(options_.target, {.application_name = "walferry", .client_encoding = ends_.client_encoding});
         pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
         if (!schema_was_restored(target)) {
+          journal_.put(keys::target_public_grants, schema::public_schema_state(target));
           if (options_.owners) {
             for (const schema::CreatedRole& role : schema::create_missing_roles(source, target)) {
               for (const std::string& remark : role.remarks) spdlog::warn("role {}: {}", role.name, remark);
@@ -328,6 +339,10 @@ Awaitable<void> Migration::move_schema() {
       failure = error;
     }
     require_running();
+    if (failure->kind() == ErrorKind::Schema && !(snapshot_ && snapshot_->alive())) {
+      // pg_dump failed because the snapshot went with its holder: a new one is taken.
+      failure = Error{{ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}}, failure->what()};
+    }
     co_await retry.after(*failure);
   }
   set_phase(Phase::Copy);
@@ -348,7 +363,9 @@ Awaitable<void> Migration::copy() {
       std::function<void()> work = [this, tables] {
         const auto copied = journal_.copied_tables();
         if (!options_.copy) {
-          for (const Table& table : tables) journal_.record_copied(table.name, snapshot_->lsn());
+          // Everything since the slot counts, whatever snapshot lists the tables.
+          const Lsn slot_lsn = Lsn::parse(journal_.get(keys::slot_lsn).value_or("")).value_or(Lsn{});
+          for (const Table& table : tables) journal_.record_copied(table.name, slot_lsn);
           return;
         }
         pg::Session target = pg::Session::open(options_.target, {.client_encoding = ends_.client_encoding});
@@ -478,8 +495,14 @@ Awaitable<void> Migration::apply_until(Lsn lsn) {
                          spool_, position_, status_};
   spool_.on_append([&applier] { applier.wake(); });
   const std::stop_callback stop{stop_.get_token(), [&applier] { applier.stop(); }};
-  co_await applier.run();
-  spool_.on_append({});
+  std::exception_ptr failure;
+  try {
+    co_await applier.run();
+  } catch (...) {
+    failure = std::current_exception();  // rethrown below
+  }
+  spool_.on_append({});  // before the applier goes
+  if (failure) std::rethrow_exception(failure);
   require_running();
 }
 
@@ -518,12 +541,13 @@ Awaitable<void> Migration::follow() {
 }
 
 Awaitable<void> Migration::wait_for_goal() {
-  const Lsn caught_up_at = status_.source_lsn;
+  Lsn goal;  // where the source stood when both ends were first attached
   for (;;) {
     if (failure_) std::rethrow_exception(failure_);
     if (stop_.stop_requested()) co_return;
-    if (status_.phase == Phase::CatchUp && position_.applied && position_.applied >= std::max(caught_up_at, position_.source_wal_end)) {
-      set_phase(Phase::Follow);
+    if (status_.phase == Phase::CatchUp && status_.source_connected && status_.target_connected) {
+      if (!goal) goal = status_.source_lsn;
+      if (goal && position_.applied >= goal) set_phase(Phase::Follow);
     }
     if (options_.until == Until::CaughtUp && status_.phase >= Phase::Follow) co_return;
     if (status_.phase == Phase::Switched && !cutover_running_) {
@@ -541,11 +565,20 @@ Awaitable<void> Migration::wait_for_goal() {
 
 // The last run ended inside a cutover. Its lease is gone with it; only the durable fence on the source tells what happened.
 Awaitable<void> Migration::find_switched() {
-  std::function<bool()> ask = [this] {
-    pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
-    return cutover::durable_fence_stands(source);
-  };
-  const bool stands = co_await run_blocking<bool>(pool_, std::move(ask));
+  bool stands = false;
+  Retry retry{io_.get_executor(), "asking the source whether the cutover was completed"};
+  for (;;) {
+    std::optional<Error> failure;
+    std::function<bool()> ask = [this] { return cutover::settle_durable_fence(options_.source); };
+    try {
+      stands = co_await run_blocking<bool>(pool_, std::move(ask));
+      break;
+    } catch (const Error& error) {
+      failure = error;
+    }
+    require_running();
+    co_await retry.after(*failure);
+  }
   if (stands && journal_.get(keys::fence_begun)) {
     spdlog::info("the cutover had been completed before the last run ended");
     set_phase(Phase::Switched);
@@ -726,7 +759,7 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
     }
     co_return true;
   };
-  monitor_->refresh();
+  static_cast<void>(status());  // the guards look at fresh numbers
   cutover::Cutover cutover{{.options = options_,
                             .ends = ends_,
                             .journal = journal_,
@@ -749,6 +782,9 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
   }
   if (journal_.phase() == Phase::Switched) {
     set_phase(Phase::Switched);
+  } else if (cutover.undecided()) {
+    // The phase stays "cutover": the next start asks the source until it answers.
+    fail(std::make_exception_ptr(Error{{ErrorKind::Connection, Side::Source}, cutover.report().error}));
   } else if (real && following) {
     set_phase(Phase::Follow);
   }

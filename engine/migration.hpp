@@ -35,7 +35,8 @@ class Migration final : public ControlHandler {
   ~Migration() override;
 
   // Runs until the goal of options.until is reached or a signal stops it. Throws what no retry mends.
-  void run();
+  // `on_ready` is called once signals are handled.
+  void run(const std::function<void()>& on_ready = {});
 
   // ControlHandler, on the io thread.
   const Status& status() override;

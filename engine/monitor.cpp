@@ -91,11 +91,11 @@ void Monitor::refresh() {
   status_.confirmed_lsn = position_.confirmed;
   status_.source_lsn = std::max(status_.source_lsn, position_.source_wal_end);
   status_.lag_bytes = position_.applied ? static_cast<std::int64_t>(status_.source_lsn.value - position_.applied.value) : 0;
-  const bool nothing_waits = position_.applied >= position_.source_wal_end;
-  const auto behind_us = position_.source_time.microseconds - position_.applied_commit_time.microseconds;
-  status_.lag_seconds = nothing_waits || position_.applied_commit_time == PgTime{}
-                            ? 0
-                            : static_cast<double>(std::max<std::int64_t>(behind_us, 0)) / 1e6;
+  // By the source's clock, which is taken to run on while the source is silent.
+  const bool behind = position_.applied < position_.received && position_.applied_time != PgTime{};
+  const double since_heard = duration<double>(Clock::now() - position_.heard_at).count();
+  const auto behind_us = position_.source_time.microseconds - position_.applied_time.microseconds;
+  status_.lag_seconds = behind ? std::max(static_cast<double>(behind_us) / 1e6 + since_heard, 0.0) : 0;
   if (samples_.size() < 2) return;
   const Sample& last = samples_.back();
   const auto rates_over = [&](Clock::duration window, double& bytes, double& changes) {

@@ -27,7 +27,7 @@ void refuse_other_end(Side side, const DatabaseIdentity& pinned, const DatabaseI
                           "strings, or use another --state-dir for another migration",
                           to_string(side), found.database, found.system_identifier, found.database_oid, pinned.database,
                           pinned.system_identifier, pinned.database_oid,
-                          swapped ? "The two ends are swapped. " : "")};
+                          swapped ? "Source and target are swapped. " : "")};
 }
 
 std::string failures_of(const std::vector<Finding>& findings) {

@@ -71,6 +71,7 @@ struct LastError {
 
 struct Status {
   Phase phase = Phase::Init;
+  bool running = true;                // false: read from a state directory at rest
   std::string activity;               // one sentence: what it does just now, or why it waits
   std::string migration;              // the slot's name
   std::string source;                 // redacted

@@ -57,7 +57,6 @@ Attached attach(const ApplierOptions& options) {
                             options.migration)};
   }
   Catalog catalog = read_catalog(session);
-  const Lsn position = progress->read(session);
   try {
     session.exec("SET session_replication_role = replica");
   } catch (const Error& error) {
@@ -66,6 +65,8 @@ Attached attach(const ApplierOptions& options) {
     spdlog::warn("the target role may not set session_replication_role: triggers and foreign keys fire during apply");
   }
   session.exec(progress->attach_sql());
+  // Read last: from here on nobody else can move it.
+  const Lsn position = progress->read(session);
   return {std::move(session), *progress, position, std::move(catalog)};
 }
 
@@ -150,6 +151,7 @@ Awaitable<void> Applier::connect() {
   }
   co_await settle();
   spool_.rewind();
+  rewound_ = true;
   status_.target_connected = true;
   spdlog::info("applying to the target from {}", committed_.to_string());
 }
@@ -164,7 +166,10 @@ Awaitable<void> Applier::apply() {
     } else if (stopping_) {
       co_return;  // inside a large transaction: the server rolls back, the next run applies it whole
     }
-    if (Clock::now() >= next_durable_check_ && !group_.open) co_await check_durable();
+    if (Clock::now() >= next_durable_check_ && at_boundary()) {
+      if (group_.open) co_await commit_group();
+      co_await check_durable();
+    }
     block_ = spool_.next();
     if (!block_) {
       co_await rest();
@@ -185,6 +190,7 @@ Awaitable<void> Applier::rest() {
   if (at_boundary()) {
     position_.apply_idle = true;
     position_.applied = std::max(position_.applied, position_.idle_end);
+    if (!spool_.has_next()) position_.applied_time = std::max(position_.applied_time, position_.source_time);
     if (reached_until()) co_return;
   }
   co_await wake_.wait_until(std::max(next_durable_check_, Clock::now() + milliseconds{10}));
@@ -196,6 +202,7 @@ Awaitable<void> Applier::apply_block() {
   while (!rest.empty()) {
     const Bytes payload = store::take_message(rest);
     const pgoutput::Message message = pgoutput::decode(payload, {});
+    if (rewound_ && std::get_if<pgoutput::RelationView>(&message) == nullptr) begin_after_rewind(message);
     if (apply_change(message, payload)) {
       if (expected_.size() >= in_flight_statements_max || unflushed_bytes_ >= unflushed_bytes_max) co_await throttle();
       continue;
@@ -214,6 +221,7 @@ Awaitable<void> Applier::apply_block() {
 
 // A transaction that was streamed while in progress stands in the spool as chunks, and becomes a group of its own.
 Awaitable<void> Applier::apply_streamed() {
+  rewound_ = false;
   if (group_.open) co_await commit_group();
   const store::StreamedCommit& commit = block_->streamed;
   std::vector<Xid> aborted = commit.aborted;
@@ -276,6 +284,12 @@ Awaitable<void> Applier::apply_control(const pgoutput::Message& message, Bytes p
   }
 }
 
+// The oldest retained block may begin inside a transaction whose first blocks were released, because the target holds it.
+void Applier::begin_after_rewind(const pgoutput::Message& message) {
+  rewound_ = false;
+  if (std::get_if<pgoutput::Begin>(&message) == nullptr) transaction_ = SourceTransaction{.skipped = true, .tail = true};
+}
+
 void Applier::begin_transaction(Xid xid, Lsn final_lsn) {
   if (transaction_) throw ProtocolError{"Begin inside a transaction"};
   transaction_ = SourceTransaction{.xid = xid, .final_lsn = final_lsn, .skipped = final_lsn < committed_};
@@ -284,6 +298,7 @@ void Applier::begin_transaction(Xid xid, Lsn final_lsn) {
 Awaitable<void> Applier::end_transaction(Lsn end_lsn, PgTime commit_time) {
   if (!transaction_) throw ProtocolError{"Commit outside a transaction"};
   const bool skipped = transaction_->skipped;
+  if (transaction_->tail && end_lsn > committed_) throw ProtocolError{"the spool begins inside a transaction that is not applied"};
   transaction_.reset();
   if (skipped) co_return;
   group_.end_lsn = end_lsn;
@@ -305,14 +320,14 @@ Awaitable<void> Applier::commit_group() {
   const std::string time = std::to_string(group_.commit_time.microseconds);
   const std::array<const char*, 2> parameters{lsn.c_str(), time.c_str()};
   connection_->send_prepared("advance", parameters);
-  expected_.push_back({});
+  expected_.push_back({.operation = Operation::Advance});
   send_control("commit");
   co_await settle();
 
   const Group done = std::exchange(group_, {});
   committed_ = done.end_lsn;
   position_.applied = std::max(position_.applied, done.end_lsn);
-  position_.applied_commit_time = done.commit_time;
+  position_.applied_time = std::max(position_.applied_time, done.commit_time);
   status_.apply.source_transactions += done.transactions;
   ++status_.apply.target_transactions;
   if (status_.apply_stopped) {
@@ -355,6 +370,7 @@ Awaitable<void> Applier::settle() {
     accept_result(std::move(result));
   }
   unflushed_bytes_ = 0;
+  tables_.forget_replaced();
 }
 
 // Hands what is queued to the server and takes the outcomes that are there, so that neither grows without bound.
@@ -460,6 +476,7 @@ void Applier::apply_truncate(const pgoutput::TruncateView& truncate, Bytes paylo
                        .table = first,
                        .payload = payload,
                        .owner = chunk_ ? std::shared_ptr<const void>{chunk_} : std::shared_ptr<const void>{block_},
+                       .in_stream = transaction_->streamed,
                        .xid = transaction_->xid,
                        .final_lsn = transaction_->final_lsn});
   ++status_.apply.truncates;
@@ -507,6 +524,7 @@ void Applier::send(Statement& statement, Operation operation, const MappedTable&
                        .table = &table,
                        .payload = payload,
                        .owner = chunk_ ? std::shared_ptr<const void>{chunk_} : std::shared_ptr<const void>{block_},
+                       .in_stream = transaction_->streamed,
                        .xid = transaction_->xid,
                        .final_lsn = transaction_->final_lsn});
   unflushed_bytes_ += arena_.size() + 64;
@@ -523,11 +541,12 @@ void Applier::accept_result(pg::ResultPtr result) {
   expected_.pop_front();
   const ExecStatusType status = PQresultStatus(result.get());
   if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) fail(expected, pg::error_of(result.get(), Side::Target));
-  const bool counts_rows = expected.operation == Operation::Insert || expected.operation == Operation::Update ||
-                           expected.operation == Operation::Delete;
-  if (!counts_rows) return;
+  if (expected.operation == Operation::Control || expected.operation == Operation::Truncate) return;
   const std::int64_t rows = pg::Result{std::move(result)}.affected();
   if (rows == 1) return;
+  if (expected.operation == Operation::Advance) {
+    throw Error{{ErrorKind::Divergence, Side::Target}, "the position on the target was moved by somebody else"};
+  }
   fail(expected, Error{{ErrorKind::Divergence, Side::Target},
                        rows == 0 ? "the target has no such row" : fmt::format("{} rows of the target fit it", rows)});
 }
@@ -535,10 +554,10 @@ void Applier::accept_result(pg::ResultPtr result) {
 void Applier::fail(const Expected& expected, const Error& cause) const {
   // What passes by itself is retried as it is; what does not is a divergence at exactly this change.
   if (is_transient(cause)) throw cause;
-  static constexpr std::array<std::string_view, 5> names{"a statement of walferry's own", "insert into", "update of", "delete from",
+  static constexpr std::array<std::string_view, 6> names{"a statement of walferry's own", "moving the position", "insert into", "update of", "delete from",
                                                          "truncate of"};
   const std::string_view doing = names[static_cast<std::size_t>(expected.operation)];
-  if (expected.operation == Operation::Control) {
+  if (expected.operation == Operation::Control || expected.operation == Operation::Advance) {
     throw Error{{ErrorKind::Divergence, Side::Target, cause.sqlstate()},
                 fmt::format("{}{} failed: {}", doing, expected.table == nullptr ? "" : " for " + expected.table->name.text(),
                             cause.what())};
@@ -554,7 +573,7 @@ void Applier::fail(const Expected& expected, const Error& cause) const {
 // " (id)=(42)": the key of the change, decoded again from its message.
 std::string Applier::key_text(const Expected& expected) const {
   if (expected.payload.empty()) return {};
-  const pgoutput::Message message = pgoutput::decode(expected.payload, {.in_stream = chunk_ != nullptr});
+  const pgoutput::Message message = pgoutput::decode(expected.payload, {.in_stream = expected.in_stream});
   pgoutput::TupleView tuple;
   if (const auto* insert = std::get_if<pgoutput::InsertView>(&message)) {
     tuple = insert->row;

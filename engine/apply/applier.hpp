@@ -59,7 +59,7 @@ class Applier {
   void on_durable(std::function<void()> callback) { on_durable_ = std::move(callback); }
 
  private:
-  enum class Operation : std::uint8_t { Control, Insert, Update, Delete, Truncate };
+  enum class Operation : std::uint8_t { Control, Advance, Insert, Update, Delete, Truncate };
 
   // What is to come back for a statement that was sent, in the order of sending.
   struct Expected {
@@ -67,6 +67,7 @@ class Applier {
     const MappedTable* table = nullptr;
     Bytes payload = {};          // for the error text; kept alive by:
     std::shared_ptr<const void> owner = {};
+    bool in_stream = false;
     Xid xid{};
     Lsn final_lsn = {};
   };
@@ -74,9 +75,10 @@ class Applier {
   // The source transaction whose changes are being read.
   struct SourceTransaction {
     Xid xid{};
-    Lsn final_lsn;
+    Lsn final_lsn = {};
     bool skipped = false;   // the target holds it already
     bool streamed = false;
+    bool tail = false;      // its beginning was released: the target holds it
     const std::vector<Xid>* aborted = nullptr;  // sorted; of a streamed one
   };
 
@@ -107,6 +109,7 @@ class Applier {
   void apply_update(const pgoutput::UpdateView& update, Bytes payload);
   void apply_delete(const pgoutput::DeleteView& remove, Bytes payload);
   void apply_truncate(const pgoutput::TruncateView& truncate, Bytes payload);
+  void begin_after_rewind(const pgoutput::Message& message);
   void begin_transaction(Xid xid, Lsn final_lsn);
   void open_group();
   void bind(const pgoutput::TupleView& tuple, const std::vector<std::uint16_t>& columns, const MappedTable& table);
@@ -136,6 +139,7 @@ class Applier {
   Deadline next_durable_check_{};
   std::size_t unflushed_bytes_ = 0;
   bool stopping_ = false;
+  bool rewound_ = false;  // nothing has been read since the spool was rewound
 
   // What the message in hand belongs to.
   std::shared_ptr<const store::Block> block_;

@@ -36,13 +36,25 @@ std::optional<Progress> Progress::find(pg::Session& target, const std::string& n
 }
 
 Progress Progress::prepare(pg::Session& target, const std::string& name, Lsn start) {
-  if (const auto found = find(target, name)) return *found;
+  if (const auto found = find(target, name)) {
+    // Left by a run that died right here: nothing has been applied yet, and the slot is a new one.
+    target.exec(found->kind == ProgressKind::Origin
+                    ? fmt::format("SELECT pg_catalog.pg_replication_origin_advance({}, '{}')", quote_literal(name), start.to_string())
+                    : fmt::format("UPDATE {} SET lsn = '{}' WHERE migration = {}", row_table, start.to_string(), quote_literal(name)));
+    return *found;
+  }
   if (origin_functions_granted(target)) {
-    // One transaction, so that an origin without a position is never seen.
-    target.exec(fmt::format("BEGIN; SELECT pg_catalog.pg_replication_origin_create({0}); "
-                            "SELECT pg_catalog.pg_replication_origin_advance({0}, '{1}'); COMMIT",
-                            quote_literal(name), start.to_string()));
-    return {ProgressKind::Origin, name};
+    try {
+      // One transaction, so that an origin without a position is never seen.
+      target.exec(fmt::format("BEGIN; SELECT pg_catalog.pg_replication_origin_create({0}); "
+                              "SELECT pg_catalog.pg_replication_origin_advance({0}, '{1}'); COMMIT",
+                              quote_literal(name), start.to_string()));
+      return {ProgressKind::Origin, name};
+    } catch (const Error& error) {
+      // Before 14 the privilege is there for everybody and the function still wants a superuser.
+      if (error.sqlstate() != "42501") throw;
+      target.exec("ROLLBACK");
+    }
   }
   target.exec(fmt::format("BEGIN; CREATE SCHEMA IF NOT EXISTS walferry; "
                           "CREATE TABLE IF NOT EXISTS {0} (migration text PRIMARY KEY, lsn pg_catalog.pg_lsn NOT NULL); "
@@ -75,18 +87,25 @@ Lsn Progress::read(pg::Session& target) const {
 }
 
 std::string Progress::attach_sql() const {
-  if (kind == ProgressKind::Row) return "SET synchronous_commit = on";
+  if (kind == ProgressKind::Row) {
+    // The lock does what an origin does by itself: a dead predecessor's backend, perhaps still committing, is waited for.
+    return fmt::format("SET synchronous_commit = on; SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext({}))",
+                       quote_literal("walferry " + name));
+  }
   return fmt::format("SET synchronous_commit = off; SELECT pg_catalog.pg_replication_origin_session_setup({})", quote_literal(name));
 }
 
 std::string Progress::advance_sql() const {
   if (kind == ProgressKind::Row) {
     // The commit time has no place in the row; naming it keeps both forms at two parameters.
-    return fmt::format("UPDATE {} SET lsn = $1::pg_catalog.pg_lsn WHERE migration = {} AND $2::pg_catalog.int8 IS NOT NULL",
+    return fmt::format("UPDATE {} SET lsn = $1::pg_catalog.pg_lsn WHERE migration = {} AND lsn < $1::pg_catalog.pg_lsn "
+                       "AND $2::pg_catalog.int8 IS NOT NULL",
                        row_table, quote_literal(name));
   }
+  // txid_current() makes sure of a commit record: a transaction without one does not move the origin.
   return "SELECT pg_catalog.pg_replication_origin_xact_setup($1::pg_catalog.pg_lsn, "
-         "'2000-01-01 00:00:00+00'::pg_catalog.timestamptz + $2::pg_catalog.int8 * '1 microsecond'::pg_catalog.interval)";
+         "'2000-01-01 00:00:00+00'::pg_catalog.timestamptz + $2::pg_catalog.int8 * '1 microsecond'::pg_catalog.interval), "
+         "pg_catalog.txid_current()";
 }
 
 std::string Progress::durable_sql() const {

@@ -18,7 +18,7 @@ struct Progress {
   ProgressKind kind = ProgressKind::Origin;
   std::string name;  // of the migration
 
-  // Makes the origin (or the row) stand at `start` if it does not exist yet. Idempotent. Creates schema walferry for the row.
+  // Makes the origin (or the row) and lets it stand at `start`. Only before anything is applied. Idempotent. Creates schema walferry for the row.
   static Progress prepare(pg::Session& target, const std::string& name, Lsn start);
   // Which of the two exists; nullopt when neither does.
   static std::optional<Progress> find(pg::Session& target, const std::string& name);

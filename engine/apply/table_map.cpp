@@ -70,6 +70,7 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
   }
   build_statements(*table);
   known.message.assign(message.begin(), message.end());
+  if (known.table) replaced_.push_back(std::move(known.table));
   known.table = std::move(table);
   return true;
 }

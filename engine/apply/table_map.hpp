@@ -58,6 +58,8 @@ class TableMap {
   void set_copied(std::map<QualifiedName, Lsn> copied) { copied_ = std::move(copied); }
   // A new connection: nothing is prepared there.
   void forget_prepared();
+  // No statement is in flight: descriptions that were replaced meanwhile can go.
+  void forget_replaced() { replaced_.clear(); }
 
   // The UPDATE for this shape of change; prepared later by the caller.
   [[nodiscard]] Statement& update_statement(MappedTable& table, const pgoutput::UpdateView& update);
@@ -74,6 +76,7 @@ class TableMap {
   Catalog catalog_;
   std::map<QualifiedName, Lsn> copied_;
   std::unordered_map<std::uint32_t, Known> tables_;
+  std::vector<std::unique_ptr<MappedTable>> replaced_;  // statements in flight may still point at them
   std::uint64_t next_statement_ = 1;
 };
 

@@ -94,6 +94,7 @@ class Copier {
       std::int64_t bytes = 0;
       std::int64_t rows = 0;
       try {
+        committing_ = false;
         connect();
         copy(part, bytes, rows);
         return;
@@ -104,7 +105,10 @@ class Copier {
         target_.reset();
         if (stop_.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped during the copy"};
         const Error located = error.during("copying " + table.source.name.text());
-        if (!is_transient(error) || attempt == attempts_per_part || queue_.failed()) throw located;
+        // A part of several that may or may not be committed, and a snapshot that is gone, are for the caller: it truncates
+        // the table and copies it anew, under a new snapshot where need be.
+        const bool for_the_caller = (committing_ && !part.whole) || error.sqlstate() == pg::snapshot_gone;
+        if (!is_transient(error) || for_the_caller || attempt == attempts_per_part || queue_.failed()) throw located;
         spdlog::warn("{}; this part is copied again", located.what());
         wait(std::chrono::milliseconds{std::min(100 << std::min(attempt, 5), 3'000)});
       }
@@ -172,6 +176,7 @@ class Copier {
       throw Error{{ErrorKind::Divergence, Side::Target},
                   fmt::format("{} rows were sent and {} were loaded", rows, loaded)};
     }
+    committing_ = true;
     target_->exec("COMMIT");
   }
 
@@ -206,6 +211,7 @@ class Copier {
   std::optional<pg::Session> source_;
   std::optional<pg::Session> target_;
   std::string buffer_;
+  bool committing_ = false;
 };
 
 // Types whose binary form holds object ids or has no send function; text names what is meant.

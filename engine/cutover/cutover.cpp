@@ -17,6 +17,8 @@ using std::chrono::duration;
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
+constexpr auto patience_with_the_source = std::chrono::seconds{60};
+
 double milliseconds_since(Deadline begin) { return duration<double, std::milli>(Clock::now() - begin).count(); }
 
 void refresh_materialized_views(pg::Session& target) {
@@ -153,7 +155,11 @@ Awaitable<CommandOutcome> Cutover::run() {
     failure = error;
   }
   CommandOutcome outcome;
-  if (failure) {
+  if (undecided_) {
+    report_.result = "undecided";
+    report_.error = failure->what();
+    outcome.exit_code = exit_codes::person_must_act;
+  } else if (failure) {
     co_await undo(*failure);
     outcome.exit_code = exit_code(*failure);
   }
@@ -218,6 +224,15 @@ Awaitable<void> Cutover::drain() {
   }
   if (!arrived) throw Error{{ErrorKind::Timeout}, "the marker did not come through the stream in time"};
   report_.applied_lsn = environment_.position.applied;
+  // The apply commits lazily; from here on the target must keep what it has, whatever happens to it.
+  std::function<Lsn()> flush = [prepared = prepared_, name = environment_.options.slot] {
+    const auto progress = apply::Progress::find(prepared->target, name);
+    return progress ? progress->read(prepared->target) : Lsn{};
+  };
+  const Lsn flushed = co_await run_blocking<Lsn>(environment_.pool, std::move(flush));
+  if (messages && flushed < report_.fence_lsn) {
+    throw Error{{ErrorKind::Refused, Side::Target}, "the target's position is behind the marker that was applied to it"};
+  }
 }
 
 Awaitable<void> Cutover::copy_sequences() {
@@ -267,9 +282,16 @@ Awaitable<void> Cutover::prove() {
 
 Awaitable<void> Cutover::put_back_target() {
   require_time();
-  std::function<void()> restore = [prepared = prepared_] {
+  const auto left = std::chrono::duration_cast<milliseconds>(deadline_ - Clock::now());
+  std::function<void()> restore = [prepared = prepared_, &journal = environment_.journal, left] {
+    prepared->target.exec(fmt::format("SET statement_timeout = {}", std::max<std::int64_t>(left.count(), 1)));
     schema::restore_target(prepared->source, prepared->target);
+    for (const auto& [table, identity] : journal.entries(keys::identity_full)) {
+      // The dump took along the identity that walferry had set on the source.
+      prepared->target.exec(fmt::format("ALTER TABLE {} REPLICA IDENTITY {}", table, identity == "n" ? "NOTHING" : "DEFAULT"));
+    }
     refresh_materialized_views(prepared->target);
+    prepared->target.exec("SET statement_timeout = 0");
   };
   co_await run_blocking<void>(environment_.pool, std::move(restore));
 }
@@ -291,39 +313,53 @@ Awaitable<void> Cutover::close_source() {
   } catch (const Error& error) {
     failure = error;
   }
-  if (failure) {
-    // The commit's answer may have been lost: the source itself knows.
-    std::function<bool()> ask = [&options = environment_.options] {
-      pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
-      return durable_fence_stands(source);
-    };
-    bool stands = false;
+  if (failure) co_await decide_after(*failure);
+  report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
+  environment_.journal.set_phase(Phase::Switched);
+}
+
+// The commit's answer was lost, or it failed: only the source knows, once the fence's backend is gone.
+Awaitable<void> Cutover::decide_after(Error failure) {
+  const Deadline patience = Clock::now() + patience_with_the_source;
+  asio::steady_timer timer{environment_.executor};
+  for (;;) {
+    std::function<bool()> ask = [&options = environment_.options] { return settle_durable_fence(options.source); };
+    std::optional<bool> stands;
     try {
       stands = co_await run_blocking<bool>(environment_.pool, std::move(ask));
     } catch (const Error& error) {
       spdlog::error("cutover: the source cannot be asked whether it is closed: {}", error.what());
     }
-    if (!stands) throw *failure;
+    if (stands && *stands) co_return;
+    if (stands) throw failure;
+    if (Clock::now() >= patience) break;
+    timer.expires_after(milliseconds{500});
+    co_await timer.async_wait(asio::use_awaitable);
   }
-  report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
-  environment_.journal.set_phase(Phase::Switched);
+  undecided_ = true;
+  throw Error{{ErrorKind::Connection, Side::Source},
+              "it is not known whether the source is closed: it went away while the cutover was being committed. Remedy: bring the source "
+              "back and start `walferry run` again; it asks the source and says which it is. Let no application write until then"};
 }
 
 Awaitable<void> Cutover::undo(const Error& cause) {
   report_.result = "rolled-back";
   report_.error = cause.what();
   if (prepared_) {
-    std::function<void()> lift = [prepared = prepared_] { prepared->fence.lift(); };
-    co_await run_blocking<void>(environment_.pool, std::move(lift));
-    if (writes_stopped_at_ != Deadline{}) report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
-    // What was put back on the target must give way to the apply again.
-    std::function<void()> relax = [prepared = prepared_] { schema::relax_target(prepared->source, prepared->target); };
+    // First the target, while no new change can come: what was put back there must give way to the apply again.
+    std::function<void()> relax = [prepared = prepared_] {
+      prepared->target.exec("SET statement_timeout = '3s'");
+      schema::relax_target(prepared->source, prepared->target);
+    };
     try {
       co_await run_blocking<void>(environment_.pool, std::move(relax));
     } catch (const Error& error) {
       report_.notes.push_back(fmt::format("the target could not be made ready for the apply again and a restart of walferry does it: {}",
                                           error.what()));
     }
+    std::function<void()> lift = [prepared = prepared_] { prepared->fence.lift(); };
+    co_await run_blocking<void>(environment_.pool, std::move(lift));
+    if (writes_stopped_at_ != Deadline{}) report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
   }
   environment_.journal.erase(keys::fence_begun);
   environment_.journal.erase(keys::cutover_step);

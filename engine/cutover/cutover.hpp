@@ -41,7 +41,7 @@ struct Step {
 };
 
 struct Report {
-  std::string result;  // "switched", "rolled-back", "dry-run", "refused"
+  std::string result;  // "switched", "rolled-back", "undecided", "dry-run", "refused"
   std::string error;
   double writes_stopped_ms = 0;
   double writes_delayed_ms = 0;  // by tries of the fence that were given up
@@ -62,6 +62,8 @@ class Cutover {
   // The exit code (0, 2, 3, 5, 6, 7, 8) and the report as JSON.
   Awaitable<CommandOutcome> run();
   [[nodiscard]] const Report& report() const { return report_; }
+  // The source went away in the one moment in which it decides, and has not come back in time.
+  [[nodiscard]] bool undecided() const { return undecided_; }
 
  private:
   Awaitable<void> prepare();
@@ -72,6 +74,7 @@ class Cutover {
   Awaitable<void> put_back_target();
   Awaitable<void> close_source();
   Awaitable<void> step(std::string name, Awaitable<void> work);
+  Awaitable<void> decide_after(Error failure);
   Awaitable<void> undo(const Error& cause);
   void require_time() const;
 
@@ -85,6 +88,7 @@ class Cutover {
   Deadline writes_stopped_at_{};
   std::shared_ptr<Prepared> prepared_;  // shared with the pool threads that work on it
   std::string marker_;
+  bool undecided_ = false;
 };
 
 // What stands in the way of a cutover now; empty when nothing does. Asks the source; blocking.

@@ -79,7 +79,7 @@ Raised Fence::raise(const FenceRequest& request) {
     try {
       // The lease outlives the time limit by a moment at most.
       session_.exec(fmt::format("BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
-                                patience.count(), left.count() + 1'000));
+                                patience.count(), left.count() + 5'000));
       session_.exec(lock);
       session_.exec("SET LOCAL statement_timeout = 0");
       return {.since = begun, .delayed = lost};
@@ -110,6 +110,13 @@ void Fence::require_held() {
 }
 
 void Fence::make_durable(const std::vector<QualifiedName>& tables, const std::string& message) {
+  // CREATE TABLE was not stopped: a table that came meanwhile has neither lock nor proof.
+  std::vector<QualifiedName> now;
+  for (const Table& table : read_catalog(session_).tables) now.push_back(table.name);
+  if (now != tables) {
+    throw Error{{ErrorKind::Refused, Side::Source},
+                "tables were created, dropped or renamed on the source during the cutover. Remedy: stop schema changes, then try again"};
+  }
   std::string sql = fmt::format(
       "CREATE SCHEMA IF NOT EXISTS walferry; "
       "CREATE OR REPLACE FUNCTION walferry.refuse_writes() RETURNS trigger LANGUAGE plpgsql AS "
@@ -119,8 +126,8 @@ void Fence::make_durable(const std::vector<QualifiedName>& tables, const std::st
   for (const QualifiedName& table : tables) {
     sql += fmt::format(
         "CREATE TRIGGER {} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {} FOR EACH STATEMENT EXECUTE FUNCTION "
-        "walferry.refuse_writes(); ",
-        trigger_name, table.quoted());
+        "walferry.refuse_writes(); ALTER TABLE {} ENABLE ALWAYS TRIGGER {}; ",
+        trigger_name, table.quoted(), table.quoted(), trigger_name);
   }
   // Sessions to come are read-only from the start, which refuses DDL and nextval() as well; only the database's owner may say so.
   sql +=
@@ -142,6 +149,19 @@ void Fence::lift() noexcept {
 
 bool durable_fence_stands(pg::Session& source) {
   return source.exec("SELECT pg_catalog.to_regproc('walferry.refuse_writes') IS NOT NULL").flag(0, 0);
+}
+
+bool settle_durable_fence(const pg::ConnInfo& info) {
+  pg::Session source = pg::Session::open(info, {.application_name = "walferry"});
+  source.exec(
+      "DO $settle$ BEGIN FOR i IN 1..600 LOOP "
+      "PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+      "WHERE application_name = 'walferry fence' AND datname = pg_catalog.current_database(); "
+      "PERFORM pg_catalog.pg_stat_clear_snapshot(); "
+      "EXIT WHEN NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = 'walferry fence' "
+      "AND datname = pg_catalog.current_database()); "
+      "PERFORM pg_catalog.pg_sleep(0.05); PERFORM pg_catalog.pg_stat_clear_snapshot(); END LOOP; END $settle$");
+  return durable_fence_stands(source);
 }
 
 void remove_durable_fence(pg::Session& source) {

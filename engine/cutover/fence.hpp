@@ -49,6 +49,8 @@ class Fence {
 
 // The durable fence, as the source's catalogs show it.
 [[nodiscard]] bool durable_fence_stands(pg::Session& source);
+// The same, once no backend that might still commit one is left: terminates the fence's sessions and waits until they are gone.
+[[nodiscard]] bool settle_durable_fence(const pg::ConnInfo& source);
 // Removes it: the triggers, the function and, when it is empty then, schema walferry.
 void remove_durable_fence(pg::Session& source);
 

@@ -146,6 +146,7 @@ std::size_t sequence_length(std::string_view text) {
 std::string status_json(const Status& status) {
   json::object root;
   root["schema_version"] = schema_version;
+  root["running"] = status.running;
   root["phase"] = to_string(status.phase);
   root["activity"] = text_value(status.activity);
   root["migration"] = text_value(status.migration);

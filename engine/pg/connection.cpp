@@ -10,10 +10,9 @@ using namespace asio::experimental::awaitable_operators;
 using Descriptor = asio::posix::stream_descriptor;
 
 Connection::Connection(const asio::any_io_executor& executor, Session session)
-    : side_(session.side()), descriptor_(executor), timer_(executor) {
-  connection_ = std::move(session).release();
-  if (PQsetnonblocking(connection_.get(), 1) != 0) fail("switching to non-blocking");
-  descriptor_.assign(PQsocket(connection_.get()));
+    : session_(std::move(session)), side_(session_.side()), descriptor_(executor), timer_(executor) {
+  if (PQsetnonblocking(raw(), 1) != 0) fail("switching to non-blocking");
+  descriptor_.assign(PQsocket(raw()));
 }
 
 Connection::~Connection() {
@@ -21,14 +20,14 @@ Connection::~Connection() {
 }
 
 void Connection::fail(std::string_view doing) const {
-  std::string reason = PQerrorMessage(connection_.get());
+  std::string reason = PQerrorMessage(raw());
   while (!reason.empty() && reason.back() == '\n') reason.pop_back();
   if (reason.empty()) reason = "the connection was closed";
   throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: {}: {}", to_string(side_), doing, reason)};
 }
 
 void Connection::consume_input() {
-  if (PQconsumeInput(connection_.get()) != 1) fail("reading");
+  if (PQconsumeInput(raw()) != 1) fail("reading");
 }
 
 Awaitable<bool> Connection::wait_readable(Deadline deadline) {
@@ -40,7 +39,7 @@ Awaitable<bool> Connection::wait_readable(Deadline deadline) {
 
 Awaitable<void> Connection::flush() {
   for (;;) {
-    const int pending = PQflush(connection_.get());
+    const int pending = PQflush(raw());
     if (pending < 0) fail("writing");
     if (pending == 0) co_return;
     const auto first = co_await (descriptor_.async_wait(Descriptor::wait_write, asio::use_awaitable) ||
@@ -50,21 +49,21 @@ Awaitable<void> Connection::flush() {
 }
 
 Awaitable<Result> Connection::exec(std::string sql) {
-  if (PQsendQuery(connection_.get(), sql.c_str()) != 1) fail("sending a statement");
+  if (PQsendQuery(raw(), sql.c_str()) != 1) fail("sending a statement");
   co_await flush();
   ResultPtr last;
   std::optional<Error> failure;
   for (;;) {
-    while (PQisBusy(connection_.get()) != 0) {
+    while (PQisBusy(raw()) != 0) {
       co_await descriptor_.async_wait(Descriptor::wait_read, asio::use_awaitable);
       consume_input();
     }
-    ResultPtr result{PQgetResult(connection_.get())};
+    ResultPtr result{PQgetResult(raw())};
     if (!result) break;
     const ExecStatusType status = PQresultStatus(result.get());
     if (status == PGRES_FATAL_ERROR || status == PGRES_BAD_RESPONSE) {
       if (!failure) failure = error_of(result.get(), side_);
-      if (PQstatus(connection_.get()) != CONNECTION_OK) break;
+      if (PQstatus(raw()) != CONNECTION_OK) break;
       continue;
     }
     last = std::move(result);
@@ -83,22 +82,29 @@ Awaitable<void> Connection::start_copy_both(std::string sql) {
 
 std::optional<Bytes> Connection::take_copy_data() {
   char* data = nullptr;
-  const int length = PQgetCopyData(connection_.get(), &data, 1);
+  const int length = PQgetCopyData(raw(), &data, 1);
+  if (!session_.fatal_notice().empty()) {
+    PQfreemem(data);
+    throw Error{{ErrorKind::Refused, side_},
+                fmt::format("{}: {}: rows would be left out silently. Remedy: create the publication again as it was, and start "
+                            "walferry again",
+                            to_string(side_), session_.fatal_notice())};
+  }
   copy_data_.reset(data);
   if (length > 0) return Bytes{reinterpret_cast<const std::byte*>(data), static_cast<std::size_t>(length)};
   if (length == 0) return std::nullopt;
   if (length == -2) fail("reading the stream");
   // -1: the server ended the stream, in order or with an error.
-  while (ResultPtr result{PQgetResult(connection_.get())}) {
+  while (ResultPtr result{PQgetResult(raw())}) {
     if (PQresultStatus(result.get()) == PGRES_FATAL_ERROR) throw error_of(result.get(), side_);
-    if (PQstatus(connection_.get()) != CONNECTION_OK) break;
+    if (PQstatus(raw()) != CONNECTION_OK) break;
   }
   throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: the server ended the stream", to_string(side_))};
 }
 
 Awaitable<void> Connection::send_copy_data(Bytes data) {
   for (;;) {
-    const int sent = PQputCopyData(connection_.get(), reinterpret_cast<const char*>(data.data()), static_cast<int>(data.size()));
+    const int sent = PQputCopyData(raw(), reinterpret_cast<const char*>(data.data()), static_cast<int>(data.size()));
     if (sent < 0) fail("writing to the stream");
     if (sent == 1) break;
     co_await descriptor_.async_wait(Descriptor::wait_write, asio::use_awaitable);
@@ -107,35 +113,35 @@ Awaitable<void> Connection::send_copy_data(Bytes data) {
 }
 
 void Connection::enter_pipeline() {
-  if (PQenterPipelineMode(connection_.get()) != 1) fail("entering pipeline mode");
+  if (PQenterPipelineMode(raw()) != 1) fail("entering pipeline mode");
 }
 
 void Connection::send_prepare(const std::string& name, const std::string& sql) {
-  if (PQsendPrepare(connection_.get(), name.c_str(), sql.c_str(), 0, nullptr) != 1) fail("preparing a statement");
+  if (PQsendPrepare(raw(), name.c_str(), sql.c_str(), 0, nullptr) != 1) fail("preparing a statement");
 }
 
 void Connection::send_prepared(const std::string& name, std::span<const char* const> values) {
-  if (PQsendQueryPrepared(connection_.get(), name.c_str(), static_cast<int>(values.size()), values.data(), nullptr, nullptr, 0) != 1) {
+  if (PQsendQueryPrepared(raw(), name.c_str(), static_cast<int>(values.size()), values.data(), nullptr, nullptr, 0) != 1) {
     fail("sending a change");
   }
 }
 
 void Connection::send_statement(const std::string& sql) {
-  if (PQsendQueryParams(connection_.get(), sql.c_str(), 0, nullptr, nullptr, nullptr, nullptr, 0) != 1) fail("sending a statement");
+  if (PQsendQueryParams(raw(), sql.c_str(), 0, nullptr, nullptr, nullptr, nullptr, 0) != 1) fail("sending a statement");
 }
 
 void Connection::send_sync() {
-  if (PQpipelineSync(connection_.get()) != 1) fail("ending a pipeline");
+  if (PQpipelineSync(raw()) != 1) fail("ending a pipeline");
 }
 
 void Connection::send_flush_request() {
-  if (PQsendFlushRequest(connection_.get()) != 1) fail("asking for results");
+  if (PQsendFlushRequest(raw()) != 1) fail("asking for results");
 }
 
 ResultPtr Connection::take_result() {
   // libpq puts one null between the results of two statements; two in a row mean that nothing is outstanding.
-  for (int nulls = 0; nulls < 3 && PQisBusy(connection_.get()) == 0; ++nulls) {
-    if (ResultPtr result{PQgetResult(connection_.get())}) return result;
+  for (int nulls = 0; nulls < 3 && PQisBusy(raw()) == 0; ++nulls) {
+    if (ResultPtr result{PQgetResult(raw())}) return result;
   }
   return nullptr;
 }
@@ -143,9 +149,9 @@ ResultPtr Connection::take_result() {
 Awaitable<ResultPtr> Connection::next_result() {
   for (;;) {
     if (ResultPtr result = take_result()) co_return result;
-    if (PQstatus(connection_.get()) != CONNECTION_OK) fail("waiting for results");
+    if (PQstatus(raw()) != CONNECTION_OK) fail("waiting for results");
     co_await flush();  // may read as well
-    if (PQisBusy(connection_.get()) == 0) {
+    if (PQisBusy(raw()) == 0) {
       if (ResultPtr result = take_result()) co_return result;
       throw Error{{ErrorKind::Protocol, side_}, "a result was awaited with no statement outstanding"};
     }

@@ -60,15 +60,15 @@ class Connection {
   Awaitable<void> flush();
 
   [[nodiscard]] Side side() const { return side_; }
-  [[nodiscard]] int server_version() const { return PQserverVersion(connection_.get()); }
-  [[nodiscard]] PGconn* raw() const { return connection_.get(); }
+  [[nodiscard]] int server_version() const { return session_.server_version(); }
+  [[nodiscard]] PGconn* raw() const { return session_.raw(); }
 
  private:
   [[noreturn]] void fail(std::string_view doing) const;
 
-  ConnectionPtr connection_;
+  Session session_;
   Side side_;
-  asio::posix::stream_descriptor descriptor_;  // after connection_: released first
+  asio::posix::stream_descriptor descriptor_;  // after the session: released first
   asio::steady_timer timer_;
 
   struct FreePq {

@@ -10,7 +10,7 @@ namespace {
 // The settings of every session. A backslash keeps the blank inside a value of the startup packet's "options".
 constexpr std::string_view pinned_settings =
     "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC "
-    "-c lc_monetary=C -c search_path= -c xmlbinary=base64 -c xmloption=content -c row_security=off "
+    "-c lc_monetary=C -c search_path= -c synchronous_commit=on -c xmlbinary=base64 -c xmloption=content -c row_security=off "
     "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 "
     "-c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed "
     "-c default_transaction_deferrable=off -c synchronize_seqscans=off -c quote_all_identifiers=off "
@@ -23,12 +23,6 @@ std::string escaped_option(std::string_view setting) {
     out += c;
   }
   return out;
-}
-
-// Notices go to the log, without row data: PostgreSQL puts none into the primary message of a notice.
-void log_notice(void* side, const PGresult* result) {
-  const char* message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-  spdlog::debug("{} says: {}", side == nullptr ? "server" : static_cast<const char*>(side), message == nullptr ? "" : message);
 }
 
 std::string trimmed(std::string text) {
@@ -104,10 +98,6 @@ Session Session::open(const ConnInfo& info, const SessionOptions& options) {
     throw Error{{ErrorKind::Connection, info.side(), sqlstate},
                 fmt::format("cannot connect to the {} at {}: {}. Remedy: {}", to_string(info.side()), info.redacted(), reason, remedy)};
   }
-  static const char source_name[] = "source";
-  static const char target_name[] = "target";
-  PQsetNoticeReceiver(connection.get(), log_notice,
-                      const_cast<char*>(info.side() == Side::Source ? source_name : target_name));
   Session session{std::move(connection), info.side()};
   if (options.kind == SessionKind::Ordinary) {
     // Settings that not every major knows cannot travel in the startup packet.
@@ -116,6 +106,24 @@ Session Session::open(const ConnInfo& info, const SessionOptions& options) {
         "WHERE name IN ('idle_session_timeout', 'transaction_timeout')");
   }
   return session;
+}
+
+Session::Session(ConnectionPtr connection, Side side)
+    : notices_(std::make_unique<Notices>()), connection_(std::move(connection)), side_(side) {
+  notices_->side = side;
+  PQsetNoticeReceiver(connection_.get(), receive_notice, notices_.get());
+}
+
+// To the log, without row data: PostgreSQL puts none into the primary message of a notice.
+void Session::receive_notice(void* notices, const PGresult* result) {
+  auto& received = *static_cast<Notices*>(notices);
+  const char* message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+  const char* sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+  const std::string_view text = message == nullptr ? std::string_view{} : message;
+  if (sqlstate != nullptr && std::string_view{sqlstate} == "55000" && text.find("publication") != std::string_view::npos) {
+    received.fatal = text;
+  }
+  spdlog::debug("{} says: {}", to_string(received.side), text);
 }
 
 Result Session::finish(ResultPtr result) {
@@ -211,7 +219,13 @@ void Session::interrupt() noexcept {
 
 void use_snapshot(Session& session, const std::string& snapshot) {
   session.exec("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY");
-  session.exec("SET TRANSACTION SNAPSHOT " + quote_literal(snapshot));
+  try {
+    session.exec("SET TRANSACTION SNAPSHOT " + quote_literal(snapshot));
+  } catch (const Error& error) {
+    if (error.sqlstate() != "22023" && error.sqlstate() != "42704") throw;
+    throw Error{{ErrorKind::Sql, session.side(), std::string{snapshot_gone}},
+                fmt::format("{}: the snapshot {} is gone with the session that held it", to_string(session.side()), snapshot)};
+  }
 }
 
 }  // namespace walferry::pg

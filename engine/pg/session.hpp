@@ -63,21 +63,33 @@ class Session {
   void interrupt() noexcept;
 
   [[nodiscard]] PGconn* raw() const { return connection_.get(); }
-  // Hands the connection over to Connection.
-  [[nodiscard]] ConnectionPtr release() && { return std::move(connection_); }
+  // A notice that must not be passed over was received; its text. PostgreSQL 18 only warns of a missing publication and leaves
+  // its rows out (SQLSTATE 55000).
+  [[nodiscard]] const std::string& fatal_notice() const { return notices_->fatal; }
 
  private:
-  Session(ConnectionPtr connection, Side side) : connection_(std::move(connection)), side_(side) {}
+  struct Notices {
+    Side side = Side::None;
+    std::string fatal;
+  };
+
+  Session(ConnectionPtr connection, Side side);
+  static void receive_notice(void* notices, const PGresult* result);
   Result finish(ResultPtr result);
 
   struct FreePq {
     void operator()(char* memory) const { PQfreemem(memory); }
   };
 
+  std::unique_ptr<Notices> notices_;  // libpq keeps its address: it outlives the connection
   ConnectionPtr connection_;
   Side side_ = Side::None;
   std::unique_ptr<char, FreePq> copy_row_;
 };
+
+// SQLSTATE (class 72, snapshot failure) under which use_snapshot() reports that the exporting session is gone: transient, but
+// only a new snapshot helps.
+inline constexpr std::string_view snapshot_gone = "72000";
 
 // Begins a transaction that sees exactly `snapshot` (from pg_export_snapshot or a slot's creation), read only.
 void use_snapshot(Session& session, const std::string& snapshot);

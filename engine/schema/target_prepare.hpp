@@ -17,4 +17,7 @@ namespace walferry::schema {
 std::vector<std::string> relax_target(pg::Session& source, pg::Session& target);
 std::vector<std::string> restore_target(pg::Session& source, pg::Session& target);
 
+// Statements that give schema public the owner and the grants that it has on this server now.
+[[nodiscard]] std::string public_schema_state(pg::Session& target);
+
 }  // namespace walferry::schema

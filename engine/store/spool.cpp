@@ -45,8 +45,8 @@ void Spool::load() {
     if (block.kind == Block::Kind::StreamedCommit) {
       entry.stream = block.streamed.stream;
       wanted.push_back(block.streamed.stream);
+      next_stream_ = std::max(next_stream_, static_cast<std::uint64_t>(block.streamed.stream) + 1);
     }
-    end_lsn_ = std::max(end_lsn_, entry.end_lsn);
     next_sequence_ = entry.sequence + 1;
     disk_bytes_ += entry.bytes;
     entries_.push_back(std::move(entry));
@@ -64,6 +64,8 @@ void Spool::load() {
   }
   discard_incomplete();
   broken_off_ = false;
+  // Only now: what was dropped must not be claimed.
+  for (const Entry& entry : entries_) end_lsn_ = std::max(end_lsn_, entry.end_lsn);
 }
 
 void Spool::append(Block block) {
@@ -98,9 +100,9 @@ void Spool::write_to_disk(Entry& entry) {
 
 void Spool::write_retained_to_disk() {
   // Everything retained in memory goes, oldest first: a gap on disk would make durable_through() a lie.
-  for (Entry& entry : entries_) {
-    if (!entry.on_disk) write_to_disk(entry);
-  }
+  auto first = entries_.end();
+  while (first != entries_.begin() && !std::prev(first)->on_disk) --first;
+  for (; first != entries_.end(); ++first) write_to_disk(*first);
 }
 
 void Spool::forget_memory(Entry& entry) {
@@ -161,8 +163,11 @@ void Spool::discard_incomplete() {
                          database_.get(Family::Blocks, key_of(last.sequence)).value_or("")));
     if (!block->ends_open()) return;
     if (cursor_ == entries_.size()) broken_off_ = true;
-    const bool was_on_disk = last.on_disk;
-    if (was_on_disk) {
+    if (block->complete_bytes > 0) {
+      keep_complete(last, *block);
+      return;
+    }
+    if (last.on_disk) {
       database_.erase(Family::Blocks, key_of(last.sequence), Durability::Logged);
       disk_bytes_ -= last.bytes;
       unsynced_ = true;
@@ -170,14 +175,25 @@ void Spool::discard_incomplete() {
     forget_memory(last);
     entries_.pop_back();
     cursor_ = std::min(cursor_, entries_.size());
-    if (block->complete_bytes == 0) continue;
-    // The block's complete transactions stay.
-    Block whole = *block;
-    whole.messages.resize(whole.complete_bytes);
-    whole.open_final_lsn = Lsn{};
-    append(std::move(whole));
-    return;
   }
+}
+
+// Cuts off the unfinished transaction at the end of a block whose complete ones may have been confirmed: in place, with one write.
+void Spool::keep_complete(Entry& entry, const Block& block) {
+  Block whole = block;
+  whole.messages.resize(whole.complete_bytes);
+  whole.open_final_lsn = Lsn{};
+  entry.needed_until = whole.needed_until();
+  const std::size_t bytes = whole.size_bytes();
+  if (entry.on_disk) {
+    database_.put(Family::Blocks, key_of(entry.sequence), encode(whole), Durability::Logged);
+    disk_bytes_ = disk_bytes_ - entry.bytes + bytes;
+    unsynced_ = true;
+  } else {
+    memory_bytes_ = memory_bytes_ - entry.bytes + bytes;
+    entry.block = std::make_shared<const Block>(std::move(whole));
+  }
+  entry.bytes = bytes;
 }
 
 Lsn Spool::sync() {

@@ -90,6 +90,7 @@ class Spool {
   void write_to_disk(Entry& entry);
   void write_retained_to_disk();
   void forget_front();
+  void keep_complete(Entry& entry, const Block& block);
   void forget_memory(Entry& entry);
   void write_chunk(OpenStream& stream);
   OpenStream& find_open(StreamId stream);

@@ -50,7 +50,8 @@ void Assembler::accept_control(Bytes payload) {
     open_final_lsn_ = begin->final_lsn;
     append(payload);
   } else if (const auto* commit = std::get_if<pgoutput::Commit>(&message)) {
-    append(payload);
+    // Not append(), which may cut the block: here the transaction ends, and its end belongs to the block that holds it.
+    store::append_message(block_.messages, payload);
     open_final_lsn_ = Lsn{};
     block_.end_lsn = commit->end_lsn;
     block_.complete_bytes = block_.messages.size();
@@ -145,9 +146,7 @@ void Assembler::ensure_relation(RelationId relation) {
 
 void Assembler::append(Bytes payload) {
   store::append_message(block_.messages, payload);
-  if (block_.messages.size() >= block_bytes) {
-    if (in_transaction()) seal();
-  }
+  if (block_.messages.size() >= block_bytes && in_transaction()) seal();
 }
 
 void Assembler::flush() {

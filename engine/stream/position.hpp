@@ -3,6 +3,8 @@
 // Invariant: confirmed <= what is durable on the target or in the spool <= received.
 #pragma once
 
+#include <chrono>
+
 #include "protocol/lsn.hpp"
 
 namespace walferry::stream {
@@ -18,7 +20,8 @@ struct Position {
 
   Lsn source_wal_end;          // newest position the walsender named
   PgTime source_time;          // its clock when it last spoke
-  PgTime applied_commit_time;  // commit time, on the source, of the transaction applied last
+  std::chrono::steady_clock::time_point heard_at;  // when source_time was read
+  PgTime applied_time;  // everything that committed on the source before this moment of its clock is applied
 };
 
 }  // namespace walferry::stream

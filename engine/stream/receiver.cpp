@@ -107,6 +107,12 @@ Awaitable<void> Receiver::connect() {
   spool_.discard_incomplete();
   assembler_.reset();
   const Lsn from = std::max(spool_.end_lsn(), position_.target_durable);
+  if (const auto written = Lsn::parse(system.text(0, 2)); written && from > *written) {
+    throw Error{{ErrorKind::Refused, Side::Source},
+                fmt::format("the source's WAL ends at {}, before {} which had been received from it: it lost transactions, as after a "
+                            "fail-over to an asynchronous standby. Nothing was changed. Remedy: abort this migration and begin anew",
+                            written->to_string(), from.to_string())};
+  }
   co_await connection_->start_copy_both(
       start_replication_sql(connection_->server_version(), options_.slot, from, options_.publications));
   spdlog::info("streaming from slot {} from {}", options_.slot, from ? from.to_string() : "its confirmed position");
@@ -146,18 +152,23 @@ Awaitable<void> Receiver::stream() {
   }
 }
 
+void Receiver::heard(PgTime source_time) {
+  position_.source_time = std::max(position_.source_time, source_time);
+  position_.heard_at = Clock::now();
+}
+
 void Receiver::handle(Bytes frame) {
   const replication::Frame decoded = replication::decode(frame);
   if (const auto* data = std::get_if<replication::XLogDataView>(&decoded)) {
     status_.apply.received_bytes += data->payload.size();
     position_.source_wal_end = std::max(position_.source_wal_end, data->wal_end);
-    position_.source_time = std::max(position_.source_time, data->send_time);
+    heard(data->send_time);
     assembler_.accept(data->payload);
     return;
   }
   const auto& keepalive = std::get<replication::Keepalive>(decoded);
   position_.source_wal_end = std::max(position_.source_wal_end, keepalive.wal_end);
-  position_.source_time = std::max(position_.source_time, keepalive.send_time);
+  heard(keepalive.send_time);
   reply_requested_ = reply_requested_ || keepalive.reply_requested;
   assembler_.flush();
   if (!assembler_.in_transaction()) note_idle(keepalive.wal_end);
@@ -167,7 +178,9 @@ void Receiver::handle(Bytes frame) {
 void Receiver::note_idle(Lsn wal_end) {
   position_.received = std::max(position_.received, wal_end);
   position_.idle_end = std::max(position_.idle_end, wal_end);
-  if (position_.apply_idle && !spool_.has_next()) position_.applied = std::max(position_.applied, wal_end);
+  if (!position_.apply_idle || spool_.has_next()) return;
+  position_.applied = std::max(position_.applied, wal_end);
+  position_.applied_time = position_.source_time;
 }
 
 Lsn Receiver::confirmable() {
@@ -186,8 +199,8 @@ Awaitable<void> Receiver::send_status(bool ask_reply) {
   if (flush > position_.confirmed && flush > std::max(position_.target_durable, spool_.end_lsn())) {
     // Past the last transaction, on the word of a keepalive. Written down first: after a restart the slot stands past what the
     // target's position says, and only this record tells that apart from a target that lost transactions.
-    journal_.put(store::journal_keys::idle_confirmed,
-                 position_.target_durable.to_string() + " " + flush.to_string());
+    const Lsn base = std::max(position_.target_durable, spool_.end_lsn());
+    journal_.put(store::journal_keys::idle_confirmed, base.to_string() + " " + flush.to_string());
   }
   std::vector<std::byte> update;
   replication::encode({.write = std::max(position_.received, flush),

@@ -43,6 +43,7 @@ class Receiver {
   Awaitable<void> connect();
   Awaitable<void> send_status(bool ask_reply);
   void handle(Bytes frame);
+  void heard(PgTime source_time);
   void note_idle(Lsn wal_end);
   [[nodiscard]] Lsn confirmable();
 

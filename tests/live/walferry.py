@@ -213,5 +213,5 @@ class Daemon:
 
 
 def _reached(status: dict, phase: str) -> bool:
-    current = status.get("phase")
+    current = status.get("phase") if status.get("running", True) else None
     return current in PHASES and PHASES.index(current) >= PHASES.index(phase)

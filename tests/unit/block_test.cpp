@@ -10,7 +10,6 @@
 using namespace walferry;
 using namespace walferry::store;
 using test::hex;
-using test::wire;
 
 namespace {
 
@@ -48,7 +47,7 @@ Block streamed_block() {
 
 TEST_CASE("messages are length-prefixed and come back in order") {
   Block block = block_of({"one", "", "three"});
-  CHECK(hex(block.messages) == hex(wire("00000003 'one' 00000000 00000005 'three'")));
+  CHECK(hex(block.messages) == hex(test::wire("00000003 'one' 00000000 00000005 'three'")));
   Bytes rest = block.messages;
   CHECK(as_text(take_message(rest)) == "one");
   CHECK(as_text(take_message(rest)).empty());
@@ -59,7 +58,7 @@ TEST_CASE("messages are length-prefixed and come back in order") {
 TEST_CASE("a torn message is refused and leaves the rest alone") {
   for (const std::string_view torn : {"", "00", "000000", "00000003 'on'", "ffffffff 'one'"}) {
     CAPTURE(torn);
-    const std::vector<std::byte> bytes = wire(torn);
+    const std::vector<std::byte> bytes = test::wire(torn);
     Bytes rest = bytes;
     CHECK_THROWS_AS(static_cast<void>(take_message(rest)), ProtocolError);
     CHECK(rest.size() == bytes.size());

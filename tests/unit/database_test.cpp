@@ -88,7 +88,8 @@ TEST_CASE("keys are visited in order, those of one prefix or all, and families d
 TEST_CASE("erasing a range leaves its end and what is outside") {
   const StateDir dir;
   Database database = Database::open(dir.path(), Access::ReadWrite);
-  for (const std::string_view key : {"a", "b", "b1", "c"}) database.put(Family::Streams, key, "x", Durability::Unlogged);
+  for (const std::string_view key : {"a", "b", "b1", "c"})
+    database.put(Family::Streams, key, "x", Durability::Unlogged);
   database.erase_range(Family::Streams, "b", "c");
   CHECK(database.scan(Family::Streams, "") == Pairs{{"a", "x"}, {"c", "x"}});
   database.erase(Family::Streams, "a", Durability::Logged);

@@ -102,9 +102,9 @@ TEST_CASE("copied tables are told apart however their names are spelt") {
   const std::array<QualifiedName, 3> names{{{"a.b", "c"}, {"a", "b.c"}, {"a/b", "\"c\n"}}};
   std::uint64_t lsn = 0x1'0000'0000;
   for (const QualifiedName& name : names) kept.journal.record_copied(name, Lsn{lsn++});
-  CHECK(Found{kept}.journal.copied_tables() ==
-        std::map<QualifiedName, Lsn>{
-            {names[0], Lsn{0x1'0000'0000}}, {names[1], Lsn{0x1'0000'0001}}, {names[2], Lsn{0x1'0000'0002}}});
+  CHECK(Found{kept}.journal.copied_tables() == std::map<QualifiedName, Lsn>{{names[0], Lsn{0x1'0000'0000}},
+                                                                            {names[1], Lsn{0x1'0000'0001}},
+                                                                            {names[2], Lsn{0x1'0000'0002}}});
   kept.journal.record_copied(names[0], Lsn{0x2'0000'0000});
   kept.journal.forget_copied(names[1]);
   CHECK(Found{kept}.journal.copied_tables() ==

@@ -390,7 +390,9 @@ TEST_CASE("transactions that were durable stay durable when the unfinished one b
   REQUIRE(run->sync() == Lsn{100});
   run.applying();
   SUBCASE("before it is read") {}
-  SUBCASE("after it is read") { CHECK(run.read() == Texts{"a", "begun"}); }
+  SUBCASE("after it is read") {
+    CHECK(run.read() == Texts{"a", "begun"});
+  }
   run->discard_incomplete();
   CHECK(run->sync() == Lsn{100});
   CHECK(run.crashed().read() == Texts{"a"});

@@ -1,7 +1,7 @@
 // A state directory of its own for one test, gone with it.
 //
-// copied() is what a killed process leaves behind: RocksDB hands every logged write to the kernel at once, so the files as
-// they stand while the database is open are those that a restart would find.
+// copied() is what a killed process leaves behind: RocksDB hands every logged write to the kernel at once, so the files
+// as they stand while the database is open are those that a restart would find.
 #pragma once
 
 #include <stdlib.h>
