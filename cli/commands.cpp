@@ -40,9 +40,10 @@ constexpr auto watch_interval = milliseconds{1'000};
 constexpr auto daemon_stop_patience = seconds{30};
 
 po::options_description described(std::string_view command, std::string_view summary) {
-  po::options_description options{fmt::format("walferry {}: {}\n\nOptions (each also as WALFERRY_<OPTION> or in the --config file)", command,
-                                              summary),
-                                  110, 55};
+  po::options_description options{
+      fmt::format("walferry {}: {}\n\nOptions (each also as WALFERRY_<OPTION> or in the --config file)", command,
+                  summary),
+      110, 55};
   options.add_options()("help,h", po::bool_switch(), "this text");
   options.add_options()("config", po::value<std::string>(), "file of name=value lines");
   options.add_options()("log-level", po::value<std::string>()->default_value("info"), "debug, info, warn or error");
@@ -50,7 +51,8 @@ po::options_description described(std::string_view command, std::string_view sum
 }
 
 void add_connections(po::options_description& options) {
-  options.add_options()("source", po::value<std::string>(), "source database: URI, \"host=... dbname=...\" or service=name");
+  options.add_options()("source", po::value<std::string>(),
+                        "source database: URI, \"host=... dbname=...\" or service=name");
   options.add_options()("target", po::value<std::string>(), "target database, likewise");
 }
 
@@ -90,7 +92,9 @@ std::optional<Arguments> begin(std::string_view command, const po::options_descr
   return arguments;
 }
 
-fs::path control_socket(const Arguments& arguments) { return fs::path{arguments.required("state-dir")} / "control.sock"; }
+fs::path control_socket(const Arguments& arguments) {
+  return fs::path{arguments.required("state-dir")} / "control.sock";
+}
 
 std::vector<std::string> split_list(const std::optional<std::string>& text) {
   std::vector<std::string> items;
@@ -136,10 +140,13 @@ Status offline_status(const fs::path& state_dir) {
   status.running = false;
   status.activity = "not running; `walferry run` goes on from here";
   status.migration = journal.get(keys::migration).value_or("");
-  if (const auto source = journal.get(keys::source)) status.source = pg::ConnInfo::parse(*source, Side::Source).redacted();
-  if (const auto target = journal.get(keys::target)) status.target = pg::ConnInfo::parse(*target, Side::Target).redacted();
+  if (const auto source = journal.get(keys::source))
+    status.source = pg::ConnInfo::parse(*source, Side::Source).redacted();
+  if (const auto target = journal.get(keys::target))
+    status.target = pg::ConnInfo::parse(*target, Side::Target).redacted();
   for (const auto& [name, lsn] : journal.copied_tables()) {
-    status.tables.push_back({.name = name, .state = status.phase > Phase::PostData ? TableState::Ready : TableState::Copied});
+    status.tables.push_back(
+        {.name = name, .state = status.phase > Phase::PostData ? TableState::Ready : TableState::Copied});
   }
   if (const auto error = journal.get(keys::last_error)) status.last_error = LastError{.text = *error, .at = {}};
   return status;
@@ -155,7 +162,8 @@ Phase phase_of(const fs::path& state_dir) {
   simdjson::dom::parser parser;
   std::string_view phase;
   if (parser.parse(simdjson::padded_string{json})["phase"].get(phase) != simdjson::SUCCESS) {
-    throw Error{{ErrorKind::Protocol}, "the daemon's status cannot be read. Remedy: use the same version of walferry for both"};
+    throw Error{{ErrorKind::Protocol},
+                "the daemon's status cannot be read. Remedy: use the same version of walferry for both"};
   }
   return parse_phase(phase).value_or(Phase::Init);
 }
@@ -215,7 +223,8 @@ int check_command(const Words& words) {
   CheckOptions check;
   check.source = arguments->connection(Side::Source);
   check.target = arguments->connection(Side::Target);
-  const std::string slot = arguments->text("slot").value_or(default_slot_name(check.source.get("dbname").value_or("db")));
+  const std::string slot =
+      arguments->text("slot").value_or(default_slot_name(check.source.get("dbname").value_or("db")));
   check.slot = slot;
   check.publication = slot;
   check.origin = slot;
@@ -250,7 +259,8 @@ int run_command(const Words& words) {
   add_switch(options, "no-schema", "the target has the schema already");
   add_switch(options, "no-copy", "copy no rows, only stream what follows");
   add_switch(options, "allow-nonempty-target", "the target may hold objects of its own");
-  add_switch(options, "replica-identity-full", "set REPLICA IDENTITY FULL on tables without a key, put back by finish and abort");
+  add_switch(options, "replica-identity-full",
+             "set REPLICA IDENTITY FULL on tables without a key, put back by finish and abort");
   add_switch(options, "no-owner", "everything on the target belongs to the connecting role; grants are left out");
   add_value(options, "pg-bin-dir", "folder of pg_dump and pg_restore");
   const auto arguments = begin("run", options, words);
@@ -278,8 +288,9 @@ int run_command(const Words& words) {
   migration.on_progress = [&](const Status& status) {
     if (terminal) {
       const TerminalSize size = terminal_size(STDERR_FILENO);
-      sink->draw(render_status(http::status_json(status),
-                               {.color = wants_color(true), .width = size.width, .height = std::min(size.height - 1, 20)}));
+      sink->draw(
+          render_status(http::status_json(status),
+                        {.color = wants_color(true), .width = size.width, .height = std::min(size.height - 1, 20)}));
     } else if (Clock::now() >= next_line) {
       spdlog::info("{}", progress_line(status));
       next_line = Clock::now() + plain_progress_interval;
@@ -301,7 +312,9 @@ int status_command(const Words& words) {
   const bool terminal = stdout_is_terminal();
   const auto render = [&](const std::string& json) {
     const TerminalSize size = terminal_size(STDOUT_FILENO);
-    return render_status(json, {.color = wants_color(terminal), .width = terminal ? size.width : 120, .height = terminal ? size.height - 1 : 0});
+    return render_status(json, {.color = wants_color(terminal),
+                                .width = terminal ? size.width : 120,
+                                .height = terminal ? size.height - 1 : 0});
   };
   if (!arguments->flag("watch")) {
     const std::string json = current_status(state_dir);
@@ -321,7 +334,8 @@ int status_command(const Words& words) {
 }
 
 int verify_command(const Words& words) {
-  po::options_description options = described("verify", "compare rows and hashes of every table, and every sequence, of two databases at rest");
+  po::options_description options =
+      described("verify", "compare rows and hashes of every table, and every sequence, of two databases at rest");
   add_connections(options);
   add_value(options, "jobs", "connections a side", "2");
   add_switch(options, "allow-nonempty-target", "tables and sequences that only the target has are no difference");
@@ -331,34 +345,36 @@ int verify_command(const Words& words) {
   VerifyOptions verify_options;
   verify_options.jobs = arguments->number("jobs", 1, 64);
   verify_options.allow_extra_on_target = arguments->flag("allow-nonempty-target");
-  const VerifyReport report =
-      verify(arguments->connection(Side::Source), arguments->connection(Side::Target), verify_options, std::stop_token{});
+  const VerifyReport report = verify(arguments->connection(Side::Source), arguments->connection(Side::Target),
+                                     verify_options, std::stop_token{});
   print(arguments->flag("json") ? render_json(report) : render_text(report));
   return exit_code(report);
 }
 
 int cutover_command(const Words& words) {
-  po::options_description options = described("cutover", "stop writes on the source, drain, prove, switch; or undo everything in time");
+  po::options_description options =
+      described("cutover", "stop writes on the source, drain, prove, switch; or undo everything in time");
   add_state_dir(options);
-  add_value(options, "timeout", "limit of the whole; over it the source is writable again and the exit code is 7", "30s");
+  add_value(options, "timeout", "limit of the whole; over it the source is writable again and the exit code is 7",
+            "30s");
   add_value(options, "max-lag", "do not begin when the target is further behind", "1s");
   add_switch(options, "dry-run", "run every guard and print the steps");
   add_switch(options, "json", "print the report as JSON");
   const auto arguments = begin("cutover", options, words);
   if (!arguments) return exit_codes::ok;
   const bool json = arguments->flag("json");
-  const CommandOutcome outcome =
-      http::request_cutover(control_socket(*arguments),
-                            {.timeout = arguments->duration("timeout"),
-                             .max_lag = arguments->duration("max-lag"),
-                             .dry_run = arguments->flag("dry-run")},
-                            [](std::string_view step) { fmt::print(stderr, "{}\n", step); });
+  const CommandOutcome outcome = http::request_cutover(control_socket(*arguments),
+                                                       {.timeout = arguments->duration("timeout"),
+                                                        .max_lag = arguments->duration("max-lag"),
+                                                        .dry_run = arguments->flag("dry-run")},
+                                                       [](std::string_view step) { fmt::print(stderr, "{}\n", step); });
   print(json ? outcome.json : render_cutover(outcome.json));
   return outcome.exit_code;
 }
 
 int finish_command(const Words& words) {
-  po::options_description options = described("finish", "after the cutover: remove slot, publication, origin and walferry's own objects");
+  po::options_description options =
+      described("finish", "after the cutover: remove slot, publication, origin and walferry's own objects");
   add_state_dir(options);
   add_connections(options);
   add_switch(options, "lift-fence", "let the old source be written to again");

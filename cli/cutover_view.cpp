@@ -31,8 +31,9 @@ std::string verdict(const dom::element& report) {
   }
   const std::string error = text_of(report, "error");
   if (result == "rolled-back") {
-    return fmt::format("ROLLED BACK: the source is writable (writes waited for {:.0f} ms), nothing was switched\n  {}\n",
-                       number_of(report, "writes_stopped_ms"), error);
+    return fmt::format(
+        "ROLLED BACK: the source is writable (writes waited for {:.0f} ms), nothing was switched\n  {}\n",
+        number_of(report, "writes_stopped_ms"), error);
   }
   if (result == "refused") return fmt::format("REFUSED: {}\n", error);
   return error.empty() ? "DRY RUN: every guard passes\n" : "DRY RUN: the cutover would be refused\n";
@@ -64,7 +65,8 @@ void append_differences(const dom::element& report, std::string& out) {
       }
     }
   }
-  out += fmt::format("compared: {} tables with {} rows, by count and 128-bit hash, and {} sequences\n", count, grouped(rows), sequence_count);
+  out += fmt::format("compared: {} tables with {} rows, by count and 128-bit hash, and {} sequences\n", count,
+                     grouped(rows), sequence_count);
 }
 
 }  // namespace
@@ -73,7 +75,8 @@ std::string render_cutover(std::string_view json) {
   dom::parser parser;
   dom::element report;
   if (parser.parse(simdjson::padded_string{json}).get(report) != simdjson::SUCCESS) {
-    throw Error{{ErrorKind::Protocol}, "the daemon's report cannot be read. Remedy: use the same version of walferry for both"};
+    throw Error{{ErrorKind::Protocol},
+                "the daemon's report cannot be read. Remedy: use the same version of walferry for both"};
   }
   std::string out = verdict(report);
   dom::array blockers;
@@ -88,7 +91,8 @@ std::string render_cutover(std::string_view json) {
   if (report["steps"].get(steps) == simdjson::SUCCESS) {
     for (const dom::element step : steps) {
       out += dry ? fmt::format("  {}\n", text_of(step, "name"))
-                 : fmt::format("  {:<28} {:>9.1f} ms  applied {}\n", text_of(step, "name"), number_of(step, "ms"), text_of(step, "lsn"));
+                 : fmt::format("  {:<28} {:>9.1f} ms  applied {}\n", text_of(step, "name"), number_of(step, "ms"),
+                               text_of(step, "lsn"));
     }
   }
   append_differences(report, out);

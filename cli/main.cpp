@@ -37,7 +37,8 @@ int dispatch(int count, char** words) {
   for (const Command& command : commands()) {
     if (command.name == name) return command.run(Words{words + 2, words + count});
   }
-  throw Error{{ErrorKind::Usage}, fmt::format("there is no command \"{}\". Remedy: `walferry --help` lists them", name)};
+  throw Error{{ErrorKind::Usage},
+              fmt::format("there is no command \"{}\". Remedy: `walferry --help` lists them", name)};
 }
 
 }  // namespace
@@ -56,7 +57,8 @@ int main(int count, char** words) {
     fmt::print(stderr, "walferry: {}\n", error.what());
     return walferry::exit_code(error);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "walferry: internal error: {}. Nothing is lost: start it again, and report this\n", error.what());
+    fmt::print(stderr, "walferry: internal error: {}. Nothing is lost: start it again, and report this\n",
+               error.what());
     return walferry::exit_codes::person_must_act;
   }
 }

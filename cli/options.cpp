@@ -20,20 +20,23 @@ std::string option_of_variable(const po::options_description& options, const std
   constexpr std::string_view prefix = "WALFERRY_";
   if (!variable.starts_with(prefix)) return {};
   std::string name;
-  for (const char c : variable.substr(prefix.size())) name += c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (const char c : variable.substr(prefix.size()))
+    name += c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   return options.find_nothrow(name, false) == nullptr ? std::string{} : name;
 }
 
 }  // namespace
 
-Arguments Arguments::parse(std::string_view command, const po::options_description& options, const std::vector<std::string>& words) {
+Arguments Arguments::parse(std::string_view command, const po::options_description& options,
+                           const std::vector<std::string>& words) {
   Arguments arguments;
   arguments.command_ = command;
   const int style = (po::command_line_style::default_style & ~po::command_line_style::allow_guessing);
   try {
     const po::positional_options_description none;
     po::store(po::command_line_parser(words).options(options).positional(none).style(style).run(), arguments.values_);
-    po::store(po::parse_environment(options, [&](const std::string& variable) { return option_of_variable(options, variable); }),
+    po::store(po::parse_environment(options,
+                                    [&](const std::string& variable) { return option_of_variable(options, variable); }),
               arguments.values_);
     if (arguments.values_.contains("config")) {
       const auto path = arguments.values_["config"].as<std::string>();
@@ -48,7 +51,9 @@ Arguments Arguments::parse(std::string_view command, const po::options_descripti
   return arguments;
 }
 
-bool Arguments::flag(const std::string& name) const { return values_.contains(name) && values_[name].as<bool>(); }
+bool Arguments::flag(const std::string& name) const {
+  return values_.contains(name) && values_[name].as<bool>();
+}
 
 std::optional<std::string> Arguments::text(const std::string& name) const {
   if (!values_.contains(name)) return std::nullopt;
@@ -78,7 +83,9 @@ std::chrono::milliseconds Arguments::duration(const std::string& name) const {
   return *duration;
 }
 
-pg::ConnInfo Arguments::connection(Side side) const { return pg::ConnInfo::parse(required(std::string{to_string(side)}), side); }
+pg::ConnInfo Arguments::connection(Side side) const {
+  return pg::ConnInfo::parse(required(std::string{to_string(side)}), side);
+}
 
 std::optional<std::chrono::milliseconds> parse_duration(std::string_view text) {
   double number = 0;

@@ -1,7 +1,7 @@
 // Flags, environment and configuration file of one command: flag > WALFERRY_<OPTION> > --config file > default.
 //
-// Every option of a command can be given in each of the three ways under the same name ("max-lag", WALFERRY_MAX_LAG, max-lag=2s in the
-// file). Unknown flags and unusable values are Error{Usage}. The one home of Boost.Program_options.
+// Every option of a command can be given in each of the three ways under the same name ("max-lag", WALFERRY_MAX_LAG,
+// max-lag=2s in the file). Unknown flags and unusable values are Error{Usage}. The one home of Boost.Program_options.
 #pragma once
 
 #include <boost/program_options/options_description.hpp>

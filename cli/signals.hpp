@@ -13,7 +13,11 @@ inline void change_stop_signals(int how) {
   pthread_sigmask(how, &set, nullptr);
 }
 
-inline void hold_stop_signals() { change_stop_signals(SIG_BLOCK); }
-inline void release_stop_signals() { change_stop_signals(SIG_UNBLOCK); }
+inline void hold_stop_signals() {
+  change_stop_signals(SIG_BLOCK);
+}
+inline void release_stop_signals() {
+  change_stop_signals(SIG_UNBLOCK);
+}
 
 }  // namespace walferry::cli

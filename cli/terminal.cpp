@@ -40,15 +40,22 @@ void TerminalSink::sink_it_(const spdlog::details::log_msg& message) {
   std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
-void TerminalSink::flush_() { std::fflush(stderr); }
+void TerminalSink::flush_() {
+  std::fflush(stderr);
+}
 
-bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) == 1; }
-bool stdout_is_terminal() { return ::isatty(STDOUT_FILENO) == 1; }
+bool stderr_is_terminal() {
+  return ::isatty(STDERR_FILENO) == 1;
+}
+bool stdout_is_terminal() {
+  return ::isatty(STDOUT_FILENO) == 1;
+}
 
 bool wants_color(bool terminal) {
   const char* no_color = std::getenv("NO_COLOR");
   const char* term = std::getenv("TERM");
-  return terminal && (no_color == nullptr || *no_color == '\0') && (term == nullptr || std::string_view{term} != "dumb");
+  return terminal && (no_color == nullptr || *no_color == '\0') &&
+         (term == nullptr || std::string_view{term} != "dumb");
 }
 
 TerminalSize terminal_size(int descriptor) {

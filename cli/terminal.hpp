@@ -1,7 +1,7 @@
 // stderr of `walferry run`: log lines, and below them, on a terminal, a block that is redrawn.
 //
-// A log line first wipes the block, so the two never mix; the block comes back with the next draw(). Thread-safe, because
-// every thread logs. Off a terminal there is no block and draw() is never called.
+// A log line first wipes the block, so the two never mix; the block comes back with the next draw(). Thread-safe,
+// because every thread logs. Off a terminal there is no block and draw() is never called.
 #pragma once
 
 #include <spdlog/sinks/base_sink.h>

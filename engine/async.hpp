@@ -1,6 +1,7 @@
 // The few coroutine tools of the io thread: Event, wait with a deadline, and blocking work on a pool.
 //
-// Everything here is used from the io thread; only run_blocking() crosses to a pool thread and back. Coroutine rules: style.md.
+// Everything here is used from the io thread; only run_blocking() crosses to a pool thread and back. Coroutine rules:
+// style.md.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -47,8 +48,8 @@ class Event {
   bool notified_ = false;
 };
 
-// Runs `work` on the pool; the coroutine goes on, on its own executor, with its result or exception. Not cancellable: the work
-// itself must watch its stop token.
+// Runs `work` on the pool; the coroutine goes on, on its own executor, with its result or exception. Not cancellable:
+// the work itself must watch its stop token.
 template <typename T>
 Awaitable<T> run_blocking(asio::thread_pool& pool, std::function<T()> work) {
   using Stored = std::conditional_t<std::is_void_v<T>, bool, T>;
@@ -81,8 +82,8 @@ Awaitable<T> run_blocking(asio::thread_pool& pool, std::function<T()> work) {
     });
   };
   if constexpr (std::is_void_v<T>) {
-    co_await asio::async_initiate<const asio::use_awaitable_t<>, void(std::exception_ptr)>(initiate, asio::use_awaitable,
-                                                                                           std::move(work));
+    co_await asio::async_initiate<const asio::use_awaitable_t<>, void(std::exception_ptr)>(
+        initiate, asio::use_awaitable, std::move(work));
   } else {
     std::unique_ptr<T> result =
         co_await asio::async_initiate<const asio::use_awaitable_t<>, void(std::exception_ptr, std::unique_ptr<T>)>(

@@ -1,8 +1,8 @@
 // What a database holds, as far as a migration must know: tables with their columns and keys, sequences, identity.
 //
-// Read once per use from one session, so that everything in one Catalog belongs to one snapshot of that session. System schemas,
-// walferry's own schema and objects that belong to an extension are left out. Called by check, copy, apply, sequences, verify
-// and cutover.
+// Read once per use from one session, so that everything in one Catalog belongs to one snapshot of that session. System
+// schemas, walferry's own schema and objects that belong to an extension are left out. Called by check, copy, apply,
+// sequences, verify and cutover.
 #pragma once
 
 #include <cstdint>
@@ -32,19 +32,19 @@ struct Column {
   Oid type{};
   std::string type_name;  // format_type(), with the type modifier
   bool not_null = false;
-  bool generated = false;       // stored or virtual: computed by the target, never copied
-  char identity = ' ';          // 'a' always, 'd' by default, ' ' none
-  bool comparable = true;       // the type has a default btree equality; json, xml, point ... have none
+  bool generated = false;  // stored or virtual: computed by the target, never copied
+  char identity = ' ';     // 'a' always, 'd' by default, ' ' none
+  bool comparable = true;  // the type has a default btree equality; json, xml, point ... have none
 };
 
 struct Table {
   Oid oid{};
   QualifiedName name;
-  char kind = 'r';              // 'r' ordinary, 'p' partitioned parent (holds no rows)
-  char persistence = 'p';       // 'p' permanent, 'u' unlogged
+  char kind = 'r';         // 'r' ordinary, 'p' partitioned parent (holds no rows)
+  char persistence = 'p';  // 'p' permanent, 'u' unlogged
   bool partition = false;
-  bool inherits = false;        // has rows of its own besides those of its children
-  char replica_identity = 'd';  // as in pg_class.relreplident
+  bool inherits = false;                      // has rows of its own besides those of its children
+  char replica_identity = 'd';                // as in pg_class.relreplident
   std::vector<std::string> identity_columns;  // those that identify a row in the stream; empty: none usable
   bool has_primary_key = false;
   bool deferrable_primary_key = false;
@@ -76,7 +76,7 @@ struct DatabaseIdentity {
   std::uint32_t database_oid = 0;
   std::string database;
   std::uint32_t timeline = 0;
-  int server_version = 0;     // as PQserverVersion: 140023
+  int server_version = 0;  // as PQserverVersion: 140023
   std::string encoding;
   bool in_recovery = false;
 
@@ -95,7 +95,8 @@ struct Catalog {
 [[nodiscard]] DatabaseIdentity read_identity(pg::Session& session);
 [[nodiscard]] Catalog read_catalog(pg::Session& session);
 
-// The client_encoding that both ends' sessions use: their common encoding, or UTF8, so that conversion happens in the servers.
+// The client_encoding that both ends' sessions use: their common encoding, or UTF8, so that conversion happens in the
+// servers.
 [[nodiscard]] std::string common_encoding(const DatabaseIdentity& source, const DatabaseIdentity& target);
 
 // SQL condition on pg_namespace alias `namespace_alias` that leaves out system schemas and walferry's own.

@@ -23,8 +23,9 @@ Sides sides_of(const store::Journal& journal, const CleanupOptions& options) {
   const auto source = journal.get(keys::source);
   const auto target = journal.get(keys::target);
   if (!migration || !source || !target) {
-    throw Error{{ErrorKind::Refused}, fmt::format("state directory {}: no migration was begun here, so there is nothing to remove",
-                                                  options.state_dir.string())};
+    throw Error{{ErrorKind::Refused},
+                fmt::format("state directory {}: no migration was begun here, so there is nothing to remove",
+                            options.state_dir.string())};
   }
   return {.source = options.source ? *options.source : pg::ConnInfo::parse(*source, Side::Source),
           .target = options.target ? *options.target : pg::ConnInfo::parse(*target, Side::Target),
@@ -34,21 +35,24 @@ Sides sides_of(const store::Journal& journal, const CleanupOptions& options) {
 void require_pinned(pg::Session& session, const store::Journal& journal, Side side) {
   const auto pinned = journal.pinned(side);
   if (!pinned || read_identity(session).same_database(*pinned)) return;
-  throw Error{{ErrorKind::Refused, side}, fmt::format("the {} is not the one this migration began with. Nothing was removed. Remedy: "
-                                                      "correct --{}",
-                                                      to_string(side), to_string(side))};
+  throw Error{{ErrorKind::Refused, side},
+              fmt::format("the {} is not the one this migration began with. Nothing was removed. Remedy: "
+                          "correct --{}",
+                          to_string(side), to_string(side))};
 }
 
 class Cleaner {
  public:
-  Cleaner(store::Journal& journal, const CleanupOptions& options) : journal_(journal), options_(options), sides_(sides_of(journal, options)) {}
+  Cleaner(store::Journal& journal, const CleanupOptions& options)
+      : journal_(journal), options_(options), sides_(sides_of(journal, options)) {}
 
   // A cutover whose end the journal does not know may have closed the source: then the target serves.
   void require_not_closed() {
     if (!journal_.get(keys::fence_begun)) return;
     if (cutover::settle_durable_fence(sides_.source)) {
       throw Error{{ErrorKind::Refused, Side::Source},
-                  "the source was closed by a cutover just before the last run ended: the migration is switched. Nothing was removed. "
+                  "the source was closed by a cutover just before the last run ended: the migration is switched. "
+                  "Nothing was removed. "
                   "Remedy: start `walferry run` once more, which notes it, then `walferry finish`"};
     }
   }
@@ -67,22 +71,26 @@ class Cleaner {
       cutover::remove_durable_fence(source);
       say("source: the write fence is lifted, it can be written to again");
     } else {
-      say("source: the write fence stays, so that nothing is written there by mistake; `walferry finish --lift-fence` lifts it");
+      say("source: the write fence stays, so that nothing is written there by mistake; `walferry finish --lift-fence` "
+          "lifts it");
     }
   }
 
   void clean_target(bool drop_objects) {
     pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
     require_pinned(target, journal_, Side::Target);
-    target.exec(fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-                            "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
-                            pg::quote_literal(("walferry apply " + sides_.slot).substr(0, 63))));
+    target.exec(
+        fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+                    "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
+                    pg::quote_literal(("walferry apply " + sides_.slot).substr(0, 63))));
     apply::Progress::drop(target, sides_.slot);
     say(fmt::format("target: replication origin {} removed", sides_.slot));
     if (drop_objects) drop_migrated(target);
     target.exec("DROP TABLE IF EXISTS walferry.schema_restored");
-    if (target.exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname = 'walferry' AND NOT EXISTS (SELECT 1 "
-                    "FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid))")
+    if (target
+            .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname = 'walferry' AND NOT EXISTS "
+                  "(SELECT 1 "
+                  "FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid))")
             .flag(0, 0)) {
       target.exec("DROP SCHEMA walferry");
     }
@@ -95,16 +103,17 @@ class Cleaner {
   }
 
   void drop_slot(pg::Session& source) {
-    const pg::Result slot = source.exec(fmt::format("SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = {}",
-                                                    pg::quote_literal(sides_.slot)));
+    const pg::Result slot = source.exec(fmt::format(
+        "SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = {}", pg::quote_literal(sides_.slot)));
     if (slot.rows() == 0) return;
     if (!slot.is_null(0, 0)) {
       // The walsender of a daemon that was killed; waited for by asking until it is gone.
       source.exec(fmt::format("SELECT pg_catalog.pg_terminate_backend({})", slot.text(0, 0)));
-      source.exec(fmt::format(
-          "DO $wait$ BEGIN FOR i IN 1..100 LOOP EXIT WHEN NOT EXISTS (SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = {} "
-          "AND active); PERFORM pg_catalog.pg_sleep(0.05); END LOOP; END $wait$",
-          pg::quote_literal(sides_.slot)));
+      source.exec(
+          fmt::format("DO $wait$ BEGIN FOR i IN 1..100 LOOP EXIT WHEN NOT EXISTS (SELECT 1 FROM "
+                      "pg_catalog.pg_replication_slots WHERE slot_name = {} "
+                      "AND active); PERFORM pg_catalog.pg_sleep(0.05); END LOOP; END $wait$",
+                      pg::quote_literal(sides_.slot)));
     }
     source.exec("SELECT pg_catalog.pg_drop_replication_slot(" + pg::quote_literal(sides_.slot) + ")");
     say(fmt::format("source: slot {} removed", sides_.slot));
@@ -113,7 +122,8 @@ class Cleaner {
   void restore_identities(pg::Session& source) {
     for (const auto& [table, identity] : journal_.entries(keys::identity_full)) {
       const std::string form = identity == "n" ? "NOTHING" : "DEFAULT";
-      source.exec(fmt::format("BEGIN; SET LOCAL lock_timeout = '10s'; ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}; COMMIT", table, form));
+      source.exec(fmt::format(
+          "BEGIN; SET LOCAL lock_timeout = '10s'; ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}; COMMIT", table, form));
       say(fmt::format("source: replica identity of {} is {} again", table, form));
     }
   }
@@ -126,8 +136,9 @@ class Cleaner {
     }
     const auto source = journal_.pinned(Side::Source);
     const auto pinned_target = journal_.pinned(Side::Target);
-    const auto tools = schema::find_pg_tools(options_.pg_bin_dir, {.source = schema::major_of(source->server_version),
-                                                                   .target = schema::major_of(pinned_target->server_version)});
+    const auto tools =
+        schema::find_pg_tools(options_.pg_bin_dir, {.source = schema::major_of(source->server_version),
+                                                    .target = schema::major_of(pinned_target->server_version)});
     if (!tools) throw Error{{ErrorKind::Schema}, "no pg_restore serves. Remedy: name the folder with --pg-bin-dir"};
     const schema::DropReport report = schema::drop_migrated_objects(*tools, target, archive);
     say(fmt::format("target: {} objects of the migration dropped", report.executed));
@@ -145,16 +156,19 @@ class Cleaner {
 
 void require_switched(Phase phase) {
   if (phase == Phase::Switched || phase == Phase::Finished) return;
-  throw Error{{ErrorKind::Refused},
-              fmt::format("the migration is in phase \"{}\" and has not been switched. Nothing was removed. Remedy: `walferry cutover` "
-                          "first, or `walferry abort` to give it up",
-                          to_string(phase))};
+  throw Error{
+      {ErrorKind::Refused},
+      fmt::format(
+          "the migration is in phase \"{}\" and has not been switched. Nothing was removed. Remedy: `walferry cutover` "
+          "first, or `walferry abort` to give it up",
+          to_string(phase))};
 }
 
 void require_not_switched(Phase phase) {
   if (phase != Phase::Switched && phase != Phase::Finished) return;
   throw Error{{ErrorKind::Refused},
-              "the migration has been switched: the target serves the applications and abort would open the old source beside it. "
+              "the migration has been switched: the target serves the applications and abort would open the old source "
+              "beside it. "
               "Nothing was removed. Remedy: `walferry finish`"};
 }
 

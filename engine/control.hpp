@@ -1,7 +1,7 @@
 // What a running migration can be asked through its control socket, and who answers.
 //
-// ControlHandler is implemented by Migration and called by http::Server on the io thread. The TCP listener offers only the
-// read-only part; commands come through the unix socket in the state directory.
+// ControlHandler is implemented by Migration and called by http::Server on the io thread. The TCP listener offers only
+// the read-only part; commands come through the unix socket in the state directory.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>

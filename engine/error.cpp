@@ -28,13 +28,13 @@ bool is_transient(const Error& error) {
   }
   if (error.kind() != ErrorKind::Sql) return false;
   const std::string& state = error.sqlstate();
-  return state.starts_with("08") ||                       // connection exceptions
+  return state.starts_with("08") ||                                                       // connection exceptions
          state == "57P01" || state == "57P02" || state == "57P03" || state == "57P05" ||  // shutdown, starting up
-         state == "53300" ||                              // too many connections
-         state == "55006" ||                              // slot or origin in use by the session before
-         state == "40P01" || state == "40001" ||          // deadlock, serialization
-         state == "72000" ||                              // the exported snapshot is gone; a new one is taken
-         state == "55P03" || state == "57014";            // lock not available, cancelled
+         state == "53300" ||                                                              // too many connections
+         state == "55006" ||                      // slot or origin in use by the session before
+         state == "40P01" || state == "40001" ||  // deadlock, serialization
+         state == "72000" ||                      // the exported snapshot is gone; a new one is taken
+         state == "55P03" || state == "57014";    // lock not available, cancelled
 }
 
 int exit_code(const Error& error) {

@@ -1,8 +1,8 @@
 // The one exception of the engine, and the one retry policy.
 //
-// An Error says what failed (kind), on which side, with PostgreSQL's SQLSTATE where there is one, and in its text what was
-// being done, to what, and the remedy. cli/ turns it into an exit code; Migration::run asks is_transient() whether to go on.
-// Secrets never enter an Error: libpq's messages carry none and ConnInfo::redacted() is what is printed.
+// An Error says what failed (kind), on which side, with PostgreSQL's SQLSTATE where there is one, and in its text what
+// was being done, to what, and the remedy. cli/ turns it into an exit code; Migration::run asks is_transient() whether
+// to go on. Secrets never enter an Error: libpq's messages carry none and ConnInfo::redacted() is what is printed.
 #pragma once
 
 #include <stdexcept>
@@ -58,13 +58,13 @@ class Error : public std::runtime_error {
 // What the command line returns, a contract (docs/operations.md).
 namespace exit_codes {
 inline constexpr int ok = 0;
-inline constexpr int usage = 1;            // or configuration
-inline constexpr int refused = 2;          // by a guard
+inline constexpr int usage = 1;    // or configuration
+inline constexpr int refused = 2;  // by a guard
 inline constexpr int differences = 3;
 inline constexpr int not_verifiable = 4;
 inline constexpr int source_failed = 5;
 inline constexpr int target_failed = 6;
-inline constexpr int timed_out = 7;        // and was rolled back
+inline constexpr int timed_out = 7;  // and was rolled back
 inline constexpr int person_must_act = 8;
 }  // namespace exit_codes
 

@@ -65,17 +65,19 @@ Migration::Migration(MigrationOptions options)
   status_.started_at = std::chrono::system_clock::now();
   status_.source = options_.source.redacted();
   status_.target = options_.target.redacted();
-  options_.slot = journal_.get(keys::migration).value_or(
-      options_.slot.empty() ? default_slot_name(options_.source.get("dbname").value_or("db")) : options_.slot);
+  options_.slot = journal_.get(keys::migration)
+                      .value_or(options_.slot.empty() ? default_slot_name(options_.source.get("dbname").value_or("db"))
+                                                      : options_.slot);
   status_.migration = options_.slot;
   // How a migration was begun is how it goes on.
   options_.schema = options_.schema && !journal_.get(keys::without_schema);
   options_.copy = options_.copy && !journal_.get(keys::without_copy);
   options_.owners = options_.owners && !journal_.get(keys::without_owners);
   if (journal_.phase() == Phase::Finished || journal_.phase() == Phase::Aborted) {
-    throw Error{{ErrorKind::Refused},
-                fmt::format("the migration in state directory {} is {}. Remedy: give a new migration a --state-dir of its own",
-                            options_.state_dir.string(), to_string(journal_.phase()))};
+    throw Error{
+        {ErrorKind::Refused},
+        fmt::format("the migration in state directory {} is {}. Remedy: give a new migration a --state-dir of its own",
+                    options_.state_dir.string(), to_string(journal_.phase()))};
   }
   if (const auto error = journal_.get(keys::last_error)) status_.last_error = LastError{*error, status_.started_at};
 }
@@ -84,7 +86,8 @@ Migration::~Migration() = default;
 
 void Migration::run(const std::function<void()>& on_ready) {
   // The first signal stops at a commit boundary, the second at once; both leave everything resumable.
-  std::function<void(const boost::system::error_code&, int)> on_signal = [&](const boost::system::error_code& cancelled, int signal) {
+  std::function<void(const boost::system::error_code&, int)> on_signal = [&](const boost::system::error_code& cancelled,
+                                                                             int signal) {
     if (cancelled) return;
     if (stop_.stop_requested()) std::_Exit(128 + signal);
     spdlog::info("stopping at a commit boundary (signal {}); once more to stop at once", signal);
@@ -155,7 +158,8 @@ Awaitable<void> Migration::go_through_phases() {
   co_await wait_for_goal();
 }
 
-// Asks both ends who they are. A new migration says at once what is wrong; one under way waits for servers that come back.
+// Asks both ends who they are. A new migration says at once what is wrong; one under way waits for servers that come
+// back.
 Awaitable<void> Migration::connect_both() {
   const bool fresh = !journal_.pinned(Side::Source).has_value();
   Retry retry{io_.get_executor(), "connecting to both ends"};
@@ -224,15 +228,18 @@ Awaitable<void> Migration::find_position() {
       pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
       const auto progress = apply::Progress::find(target, options_.slot);
       if (!progress) {
-        throw Error{{ErrorKind::Refused, Side::Target},
-                    fmt::format("the target knows nothing of migration {}: its replication origin is gone. Nothing was changed. "
-                                "Remedy: if the target was restored or replaced, abort and begin anew",
-                                options_.slot)};
+        throw Error{
+            {ErrorKind::Refused, Side::Target},
+            fmt::format(
+                "the target knows nothing of migration {}: its replication origin is gone. Nothing was changed. "
+                "Remedy: if the target was restored or replaced, abort and begin anew",
+                options_.slot)};
       }
       Found answer{.target = progress->read(target), .slot = {}, .wal_status = {}};
-      const pg::Result slot = source.exec(fmt::format(
-          "SELECT confirmed_flush_lsn, coalesce(wal_status, '') FROM pg_catalog.pg_replication_slots WHERE slot_name = {}",
-          pg::quote_literal(options_.slot)));
+      const pg::Result slot =
+          source.exec(fmt::format("SELECT confirmed_flush_lsn, coalesce(wal_status, '') FROM "
+                                  "pg_catalog.pg_replication_slots WHERE slot_name = {}",
+                                  pg::quote_literal(options_.slot)));
       if (slot.rows() == 1) {
         answer.slot = slot.is_null(0, 0) ? Lsn{} : slot.lsn(0, 0);
         answer.wal_status = slot.str(0, 1);
@@ -249,10 +256,12 @@ Awaitable<void> Migration::find_position() {
     co_await retry.after(*failure);
   }
   if (!found->slot || found->wal_status == "lost") {
-    throw Error{{ErrorKind::Refused, Side::Source},
-                fmt::format("the slot {} is {}: the source has not kept the changes since {}. Nothing was changed. Remedy: `walferry "
-                            "abort` this migration and begin anew",
-                            options_.slot, found->slot ? "lost" : "gone", found->target.to_string())};
+    throw Error{
+        {ErrorKind::Refused, Side::Source},
+        fmt::format(
+            "the slot {} is {}: the source has not kept the changes since {}. Nothing was changed. Remedy: `walferry "
+            "abort` this migration and begin anew",
+            options_.slot, found->slot ? "lost" : "gone", found->target.to_string())};
   }
   Lsn covered = std::max(found->target, spool_.end_lsn());
   if (const auto idle = journal_.get(keys::idle_confirmed)) {
@@ -262,11 +271,13 @@ Awaitable<void> Migration::find_position() {
     if (covered >= base) covered = std::max(covered, Lsn::parse(idle->substr(split + 1)).value_or(Lsn{}));
   }
   if (*found->slot > covered) {
-    throw Error{{ErrorKind::Refused, Side::Target},
-                fmt::format("the source was told to forget everything before {}, but the target stands at {} and the spool ends at "
-                            "{}: the target (or this state directory) has lost transactions. Nothing was changed. Remedy: abort "
-                            "this migration and begin anew",
-                            found->slot->to_string(), found->target.to_string(), spool_.end_lsn().to_string())};
+    throw Error{
+        {ErrorKind::Refused, Side::Target},
+        fmt::format(
+            "the source was told to forget everything before {}, but the target stands at {} and the spool ends at "
+            "{}: the target (or this state directory) has lost transactions. Nothing was changed. Remedy: abort "
+            "this migration and begin anew",
+            found->slot->to_string(), found->target.to_string(), spool_.end_lsn().to_string())};
   }
   if (spool_.end_lsn() <= found->target) spool_.clear();
   position_.target_durable = found->target;
@@ -297,10 +308,11 @@ schema::PgTools Migration::pg_tools() const {
                               .target = schema::major_of(ends_.target.server_version)};
   const auto tools = schema::find_pg_tools(options_.pg_bin_dir, majors);
   if (tools) return *tools;
-  throw Error{{ErrorKind::Schema},
-              fmt::format("no pg_dump serves a source of major {}; found: {}. Remedy: install postgresql-client-{} or name the "
-                          "folder with --pg-bin-dir",
-                          majors.source, schema::describe_pg_tools(schema::list_pg_tools(options_.pg_bin_dir)), majors.target)};
+  throw Error{
+      {ErrorKind::Schema},
+      fmt::format("no pg_dump serves a source of major {}; found: {}. Remedy: install postgresql-client-{} or name the "
+                  "folder with --pg-bin-dir",
+                  majors.source, schema::describe_pg_tools(schema::list_pg_tools(options_.pg_bin_dir)), majors.target)};
 }
 
 Awaitable<void> Migration::move_schema() {
@@ -311,8 +323,8 @@ Awaitable<void> Migration::move_schema() {
       co_await ensure_snapshot();
       status_.activity = "copying the schema";
       std::function<void()> move = [this] {
-        pg::Session target =
-            pg::Session::open(options_.target, {.application_name = "walferry", .client_encoding = ends_.client_encoding});
+        pg::Session target = pg::Session::open(
+            options_.target, {.application_name = "walferry", .client_encoding = ends_.client_encoding});
         pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
         if (!schema_was_restored(target)) {
           journal_.put(keys::target_public_grants, schema::public_schema_state(target));
@@ -379,8 +391,8 @@ Awaitable<void> Migration::copy() {
                         fmt::format("the target has no table {}. Remedy: create it there{}", table.name.text(),
                                     options_.schema ? "" : ", or leave out --no-schema")};
           }
-          to_copy.push_back({.source = table, .target = counterpart,
-                             .counters = status_.tables[table_index_.at(table.name)].copied});
+          to_copy.push_back(
+              {.source = table, .target = counterpart, .counters = status_.tables[table_index_.at(table.name)].copied});
         }
         const std::stop_token stop = stop_.get_token();
         // Indexes of finished tables are built while others are copied.
@@ -392,9 +404,10 @@ Awaitable<void> Migration::copy() {
           plan.emplace(schema::read_section(pg_tools(), archive_path(), schema::Section::PostData,
                                             {.owners = options_.owners, .privileges = options_.owners}, stop),
                        names);
-          builder.emplace(copy::IndexBuilderOptions{.target = options_.target, .client_encoding = ends_.client_encoding,
-                                                    .jobs = options_.jobs},
-                          stop);
+          builder.emplace(
+              copy::IndexBuilderOptions{
+                  .target = options_.target, .client_encoding = ends_.client_encoding, .jobs = options_.jobs},
+              stop);
         }
         const auto report_state = [this](const QualifiedName& table, TableState state) {
           asio::post(io_, [this, table, state] { set_table_state(table, state); });
@@ -441,9 +454,10 @@ Awaitable<void> Migration::build_post_data() {
       std::function<void()> tables = [this, plan, build, &copied] {
         std::set<QualifiedName> names;
         for (const auto& [name, lsn] : copied) names.insert(name);
-        plan->emplace(schema::read_section(pg_tools(), archive_path(), schema::Section::PostData,
-                                           {.owners = options_.owners, .privileges = options_.owners}, stop_.get_token()),
-                      names);
+        plan->emplace(
+            schema::read_section(pg_tools(), archive_path(), schema::Section::PostData,
+                                 {.owners = options_.owners, .privileges = options_.owners}, stop_.get_token()),
+            names);
         copy::IndexBuilder builder{build, stop_.get_token()};
         for (const QualifiedName& name : (*plan)->tables()) builder.add((*plan)->table_items(name));
         builder.finish();
@@ -451,7 +465,8 @@ Awaitable<void> Migration::build_post_data() {
       };
       co_await run_blocking<void>(pool_, std::move(tables));
 
-      // Foreign keys want all tables at one moment. Tables copied under different snapshots reach it by applying up to the last.
+      // Foreign keys want all tables at one moment. Tables copied under different snapshots reach it by applying up to
+      // the last.
       Lsn earliest{~std::uint64_t{0}};
       Lsn latest;
       for (const auto& [name, lsn] : copied) {
@@ -484,7 +499,8 @@ Awaitable<void> Migration::build_post_data() {
 // Applies what is needed to bring all tables to one moment, then lets go of the target again.
 Awaitable<void> Migration::apply_until(Lsn lsn) {
   status_.activity = fmt::format("bringing tables copied at different moments to one, {}", lsn.to_string());
-  apply::Applier applier{io_.get_executor(), pool_,
+  apply::Applier applier{io_.get_executor(),
+                         pool_,
                          {.target = options_.target,
                           .migration = options_.slot,
                           .client_encoding = ends_.client_encoding,
@@ -492,7 +508,9 @@ Awaitable<void> Migration::apply_until(Lsn lsn) {
                           .copied = journal_.copied_tables(),
                           .until = lsn,
                           .give_up_on_divergence = true},
-                         spool_, position_, status_};
+                         spool_,
+                         position_,
+                         status_};
   spool_.on_append([&applier] { applier.wake(); });
   const std::stop_callback stop{stop_.get_token(), [&applier] { applier.stop(); }};
   std::exception_ptr failure;
@@ -563,7 +581,8 @@ Awaitable<void> Migration::wait_for_goal() {
   }
 }
 
-// The last run ended inside a cutover. Its lease is gone with it; only the durable fence on the source tells what happened.
+// The last run ended inside a cutover. Its lease is gone with it; only the durable fence on the source tells what
+// happened.
 Awaitable<void> Migration::find_switched() {
   bool stands = false;
   Retry retry{io_.get_executor(), "asking the source whether the cutover was completed"};
@@ -615,43 +634,49 @@ void Migration::describe_tables(const std::vector<Table>& tables) {
 
 void Migration::set_table_state(const QualifiedName& table, TableState state) {
   const auto found = table_index_.find(table);
-  if (found != table_index_.end() && status_.tables[found->second].state < state) status_.tables[found->second].state = state;
+  if (found != table_index_.end() && status_.tables[found->second].state < state)
+    status_.tables[found->second].state = state;
 }
 
 void Migration::start_monitor() {
   monitor_ = std::make_unique<Monitor>(
       io_.get_executor(), pool_,
-      MonitorOptions{.source = options_.source, .slot = options_.slot, .interval = options_.progress_interval}, position_, status_);
+      MonitorOptions{.source = options_.source, .slot = options_.slot, .interval = options_.progress_interval},
+      position_, status_);
   std::function<void()> on_tick = [this] { tick(); };
-  asio::co_spawn(io_, monitor_->run(on_tick), asio::bind_cancellation_slot(cancel_monitor_.slot(), [this](std::exception_ptr failure) {
+  asio::co_spawn(io_, monitor_->run(on_tick),
+                 asio::bind_cancellation_slot(cancel_monitor_.slot(), [this](std::exception_ptr failure) {
                    if (failure && !is_cancellation(failure)) fail(failure);
                  }));
 }
 
 void Migration::start_receiver() {
-  receiver_ = std::make_unique<stream::Receiver>(io_.get_executor(), pool_,
-                                                 stream::ReceiverOptions{.source = options_.source,
-                                                                         .slot = options_.slot,
-                                                                         .publications = recorded_publications(journal_),
-                                                                         .client_encoding = ends_.client_encoding,
-                                                                         .system_identifier = ends_.source.system_identifier},
-                                                 spool_, journal_, position_, status_);
-  asio::co_spawn(io_, receiver_->run(), asio::bind_cancellation_slot(cancel_receiver_.slot(), [this](std::exception_ptr failure) {
+  receiver_ =
+      std::make_unique<stream::Receiver>(io_.get_executor(), pool_,
+                                         stream::ReceiverOptions{.source = options_.source,
+                                                                 .slot = options_.slot,
+                                                                 .publications = recorded_publications(journal_),
+                                                                 .client_encoding = ends_.client_encoding,
+                                                                 .system_identifier = ends_.source.system_identifier},
+                                         spool_, journal_, position_, status_);
+  asio::co_spawn(io_, receiver_->run(),
+                 asio::bind_cancellation_slot(cancel_receiver_.slot(), [this](std::exception_ptr failure) {
                    status_.source_connected = false;
                    if (failure && !is_cancellation(failure)) fail(failure);
                  }));
 }
 
 void Migration::start_applier() {
-  applier_ = std::make_unique<apply::Applier>(io_.get_executor(), pool_,
-                                              apply::ApplierOptions{.target = options_.target,
-                                                                    .migration = options_.slot,
-                                                                    .client_encoding = ends_.client_encoding,
-                                                                    .system_identifier = ends_.target.system_identifier,
-                                                                    .copied = journal_.copied_tables(),
-                                                                    .until = {},
-                                                                    .give_up_on_divergence = options_.until != Until::Never},
-                                              spool_, position_, status_);
+  applier_ =
+      std::make_unique<apply::Applier>(io_.get_executor(), pool_,
+                                       apply::ApplierOptions{.target = options_.target,
+                                                             .migration = options_.slot,
+                                                             .client_encoding = ends_.client_encoding,
+                                                             .system_identifier = ends_.target.system_identifier,
+                                                             .copied = journal_.copied_tables(),
+                                                             .until = {},
+                                                             .give_up_on_divergence = options_.until != Until::Never},
+                                       spool_, position_, status_);
   applier_->on_marker([this](const apply::Marker& marker) {
     last_marker_ = marker.content;
     marker_seen_.notify();
@@ -662,7 +687,8 @@ void Migration::start_applier() {
   spool_.on_append([this] { applier_->wake(); });
   spool_.set_disk_only(false);
   applier_running_ = true;
-  asio::co_spawn(io_, applier_->run(), asio::bind_cancellation_slot(cancel_applier_.slot(), [this](std::exception_ptr failure) {
+  asio::co_spawn(io_, applier_->run(),
+                 asio::bind_cancellation_slot(cancel_applier_.slot(), [this](std::exception_ptr failure) {
                    applier_running_ = false;
                    if (failure && !is_cancellation(failure)) fail(failure);
                    changed_.notify();
@@ -748,11 +774,13 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
     throw Error{{ErrorKind::Refused}, "a cutover is under way. Remedy: wait for its end; `walferry status` shows it"};
   }
   if (status_.phase == Phase::Switched) {
-    throw Error{{ErrorKind::Refused}, "this migration has been switched already. Remedy: `walferry finish` removes what it needs no more"};
+    throw Error{{ErrorKind::Refused},
+                "this migration has been switched already. Remedy: `walferry finish` removes what it needs no more"};
   }
   cutover_running_ = true;
   const bool real = !options.dry_run;
-  std::function<Awaitable<bool>(std::string, Deadline)> await_marker = [this](std::string marker, Deadline deadline) -> Awaitable<bool> {
+  std::function<Awaitable<bool>(std::string, Deadline)> await_marker = [this](std::string marker,
+                                                                              Deadline deadline) -> Awaitable<bool> {
     while (last_marker_ != marker) {
       const bool notified = co_await marker_seen_.wait_until(deadline);
       if (!notified && Clock::now() >= deadline) co_return false;

@@ -2,10 +2,10 @@
 //
 //   begin -> schema -> copy -> post-data -> catch up -> follow -> (cutover) -> switched
 //
-// The main loop is Migration::go_through_phases(). Owns the state directory, the spool, the io thread, the pool of blocking threads and
-// the long-lived coroutines: Receiver (from the moment the slot exists), Applier (from catch-up on), Monitor, http::Server.
-// Invariant: each phase is recorded when it is complete and is safe to begin again, so after any death `run` goes on by itself.
-// Made and run by cli/.
+// The main loop is Migration::go_through_phases(). Owns the state directory, the spool, the io thread, the pool of
+// blocking threads and the long-lived coroutines: Receiver (from the moment the slot exists), Applier (from catch-up
+// on), Monitor, http::Server. Invariant: each phase is recorded when it is complete and is safe to begin again, so
+// after any death `run` goes on by itself. Made and run by cli/.
 #pragma once
 
 #include <boost/asio/cancellation_signal.hpp>
@@ -85,8 +85,8 @@ class Migration final : public ControlHandler {
   asio::cancellation_signal cancel_receiver_;
   asio::cancellation_signal cancel_monitor_;
   asio::cancellation_signal cancel_applier_;
-  std::stop_source stop_;          // for blocking work
-  Event changed_;                  // phase, failure, stop, applier's end: whatever go_through_phases() may wait for
+  std::stop_source stop_;  // for blocking work
+  Event changed_;          // phase, failure, stop, applier's end: whatever go_through_phases() may wait for
   Event marker_seen_;
   std::exception_ptr failure_;
 

@@ -19,8 +19,8 @@ constexpr auto long_window = seconds{120};
 
 }  // namespace
 
-Monitor::Monitor(asio::any_io_executor executor, asio::thread_pool& pool, MonitorOptions options, const stream::Position& position,
-                 Status& status)
+Monitor::Monitor(asio::any_io_executor executor, asio::thread_pool& pool, MonitorOptions options,
+                 const stream::Position& position, Status& status)
     : executor_(std::move(executor)), pool_(pool), options_(std::move(options)), position_(position), status_(status) {}
 
 Awaitable<void> Monitor::run(std::function<void()> on_tick) {
@@ -54,13 +54,13 @@ Awaitable<void> Monitor::look() {
     pg::Session session = co_await run_blocking<pg::Session>(pool_, std::move(open));
     connection_ = std::make_unique<pg::Connection>(executor_, std::move(session));
   }
-  const pg::Result row = co_await connection_->exec(fmt::format(
-      "SELECT w.lsn, s.slot_name, s.active, s.restart_lsn, s.confirmed_flush_lsn, "
-      "pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn)::int8, coalesce(s.wal_status, ''), s.safe_wal_size "
-      "FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn() "
-      "ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) w "
-      "LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = {}",
-      pg::quote_literal(options_.slot)));
+  const pg::Result row = co_await connection_->exec(
+      fmt::format("SELECT w.lsn, s.slot_name, s.active, s.restart_lsn, s.confirmed_flush_lsn, "
+                  "pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn)::int8, coalesce(s.wal_status, ''), s.safe_wal_size "
+                  "FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn() "
+                  "ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) w "
+                  "LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = {}",
+                  pg::quote_literal(options_.slot)));
   if (!row.is_null(0, 0)) status_.source_lsn = std::max(status_.source_lsn, row.lsn(0, 0));
   if (row.is_null(0, 1)) {
     status_.slot.reset();
@@ -90,7 +90,8 @@ void Monitor::refresh() {
   status_.applied_lsn = position_.applied;
   status_.confirmed_lsn = position_.confirmed;
   status_.source_lsn = std::max(status_.source_lsn, position_.source_wal_end);
-  status_.lag_bytes = position_.applied ? static_cast<std::int64_t>(status_.source_lsn.value - position_.applied.value) : 0;
+  status_.lag_bytes =
+      position_.applied ? static_cast<std::int64_t>(status_.source_lsn.value - position_.applied.value) : 0;
   // By the source's clock, which is taken to run on while the source is silent.
   const bool behind = position_.applied < position_.received && position_.applied_time != PgTime{};
   const double since_heard = duration<double>(Clock::now() - position_.heard_at).count();
@@ -99,7 +100,8 @@ void Monitor::refresh() {
   if (samples_.size() < 2) return;
   const Sample& last = samples_.back();
   const auto rates_over = [&](Clock::duration window, double& bytes, double& changes) {
-    const auto first = std::ranges::find_if(samples_, [&](const Sample& sample) { return last.at - sample.at <= window; });
+    const auto first =
+        std::ranges::find_if(samples_, [&](const Sample& sample) { return last.at - sample.at <= window; });
     const double elapsed = duration<double>(last.at - first->at).count();
     if (elapsed <= 0) return;
     bytes = static_cast<double>(last.copied_bytes - first->copied_bytes) / elapsed;

@@ -1,7 +1,8 @@
-// Asks the source, about once a second, where its WAL ends and how the slot fares, and keeps the rates and the lag of Status.
+// Asks the source, about once a second, where its WAL ends and how the slot fares, and keeps the rates and the lag of
+// Status.
 //
-// Owns a connection of its own, so that it goes on answering while copy, apply or receiver are busy or broken. A failure here only
-// makes numbers stale; it never stops the migration. Started by Migration.
+// Owns a connection of its own, so that it goes on answering while copy, apply or receiver are busy or broken. A
+// failure here only makes numbers stale; it never stops the migration. Started by Migration.
 #pragma once
 
 #include <deque>
@@ -24,8 +25,8 @@ struct MonitorOptions {
 
 class Monitor {
  public:
-  Monitor(asio::any_io_executor executor, asio::thread_pool& pool, MonitorOptions options, const stream::Position& position,
-          Status& status);
+  Monitor(asio::any_io_executor executor, asio::thread_pool& pool, MonitorOptions options,
+          const stream::Position& position, Status& status);
 
   // Until cancelled. `on_tick` is called after each look.
   Awaitable<void> run(std::function<void()> on_tick);

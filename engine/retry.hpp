@@ -14,7 +14,8 @@ class Retry {
  public:
   Retry(const asio::any_io_executor& executor, std::string what) : timer_(executor), what_(std::move(what)) {}
 
-  // Throws `error` unless it is transient; otherwise logs it and waits 0.1 s, then twice as long each time, at most 5 s.
+  // Throws `error` unless it is transient; otherwise logs it and waits 0.1 s, then twice as long each time, at most 5
+  // s.
   Awaitable<void> after(Error error);
   void reset() { pause_ = first_pause; }
 

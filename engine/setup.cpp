@@ -17,17 +17,18 @@ namespace keys = store::journal_keys;
 
 constexpr int publication_attempts = 5;
 
-void refuse_other_end(Side side, const DatabaseIdentity& pinned, const DatabaseIdentity& found, const DatabaseIdentity& other_pinned) {
+void refuse_other_end(Side side, const DatabaseIdentity& pinned, const DatabaseIdentity& found,
+                      const DatabaseIdentity& other_pinned) {
   const bool same_cluster = pinned.system_identifier == found.system_identifier;
   if (same_cluster && pinned.database_oid == found.database_oid) return;
   const bool swapped = found.same_database(other_pinned);
-  throw Error{{ErrorKind::Refused, side},
-              fmt::format("the {} is not the one this migration began with: {} (system identifier {}, database oid {}), pinned "
-                          "{} (system identifier {}, database oid {}). {}Nothing was changed. Remedy: correct the connection "
-                          "strings, or use another --state-dir for another migration",
-                          to_string(side), found.database, found.system_identifier, found.database_oid, pinned.database,
-                          pinned.system_identifier, pinned.database_oid,
-                          swapped ? "Source and target are swapped. " : "")};
+  throw Error{
+      {ErrorKind::Refused, side},
+      fmt::format("the {} is not the one this migration began with: {} (system identifier {}, database oid {}), pinned "
+                  "{} (system identifier {}, database oid {}). {}Nothing was changed. Remedy: correct the connection "
+                  "strings, or use another --state-dir for another migration",
+                  to_string(side), found.database, found.system_identifier, found.database_oid, pinned.database,
+                  pinned.system_identifier, pinned.database_oid, swapped ? "Source and target are swapped. " : "")};
 }
 
 std::string failures_of(const std::vector<Finding>& findings) {
@@ -42,7 +43,9 @@ std::string failures_of(const std::vector<Finding>& findings) {
   return text;
 }
 
-bool exists(pg::Session& session, const std::string& sql) { return session.exec("SELECT EXISTS (" + sql + ")").flag(0, 0); }
+bool exists(pg::Session& session, const std::string& sql) {
+  return session.exec("SELECT EXISTS (" + sql + ")").flag(0, 0);
+}
 
 bool slot_exists(pg::Session& source, const std::string& slot) {
   return exists(source, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = " + pg::quote_literal(slot));
@@ -77,7 +80,8 @@ void create_publication(pg::Session& source, const std::string& name, const Cata
   }
   journal.put(keys::own_publication, name);
   source.exec(fmt::format("DROP PUBLICATION IF EXISTS {}", pg::quote_name(name)));
-  source.exec(fmt::format("CREATE PUBLICATION {}{} WITH (publish = 'insert, update, delete, truncate')", pg::quote_name(name), list));
+  source.exec(fmt::format("CREATE PUBLICATION {}{} WITH (publish = 'insert, update, delete, truncate')",
+                          pg::quote_name(name), list));
 }
 
 std::set<QualifiedName> names_of(const std::vector<Table>& tables) {
@@ -115,10 +119,11 @@ Ends identify(const MigrationOptions& options, store::Journal& journal) {
   Ends ends{.source = read_identity(source), .target = read_identity(target), .client_encoding = {}};
   ends.client_encoding = common_encoding(ends.source, ends.target);
   if (ends.source.same_database(ends.target)) {
-    throw Error{{ErrorKind::Refused},
-                fmt::format("source and target are the same database: {} (system identifier {}, database oid {}). Nothing was "
-                            "changed. Remedy: correct --source or --target",
-                            ends.source.database, ends.source.system_identifier, ends.source.database_oid)};
+    throw Error{
+        {ErrorKind::Refused},
+        fmt::format("source and target are the same database: {} (system identifier {}, database oid {}). Nothing was "
+                    "changed. Remedy: correct --source or --target",
+                    ends.source.database, ends.source.system_identifier, ends.source.database_oid)};
   }
   const auto pinned_source = journal.pinned(Side::Source);
   const auto pinned_target = journal.pinned(Side::Target);
@@ -163,8 +168,8 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
 std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications) {
   std::string list;
   for (const std::string& name : publications) list += (list.empty() ? "" : ", ") + pg::quote_literal(name);
-  const pg::Result rows = session.exec(
-      fmt::format("SELECT DISTINCT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname IN ({})", list));
+  const pg::Result rows = session.exec(fmt::format(
+      "SELECT DISTINCT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname IN ({})", list));
   std::set<QualifiedName> published;
   for (int row = 0; row < rows.rows(); ++row) published.insert({rows.str(row, 0), rows.str(row, 1)});
   std::vector<Table> tables = read_catalog(session).tables;
@@ -173,13 +178,15 @@ std::vector<Table> published_tables(pg::Session& session, const std::vector<std:
 }
 
 copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const Ends& ends, store::Journal& journal,
-                                       std::function<void(const std::string&)> on_waiting, std::function<bool()> stopped) {
+                                       std::function<void(const std::string&)> on_waiting,
+                                       std::function<bool()> stopped) {
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
   const std::vector<std::string> publications = recorded_publications(journal);
   const bool own_publication = publications == std::vector<std::string>{options.slot};
   if (own_publication && options.replica_identity_full) set_full_identities(source, read_catalog(source), journal);
 
-  // The slot's snapshot must see the publication with every table in it: a table created in between means another round.
+  // The slot's snapshot must see the publication with every table in it: a table created in between means another
+  // round.
   for (int attempt = 1;; ++attempt) {
     if (own_publication) create_publication(source, publications.front(), read_catalog(source), journal);
     // A slot left by a run that died here has no snapshot any more and is of no use.
@@ -198,8 +205,9 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
       for (const Table* table : tables_to_publish(seen)) wanted.insert(table->name);
       if (wanted != names_of(published_tables(snapshot.holder(), publications))) {
         if (attempt == publication_attempts) {
-          throw Error{{ErrorKind::Schema, Side::Source},
-                      "tables are being created or dropped on the source all the time. Remedy: start again when that is over"};
+          throw Error{
+              {ErrorKind::Schema, Side::Source},
+              "tables are being created or dropped on the source all the time. Remedy: start again when that is over"};
         }
         spdlog::info("a table came or went while the slot was created: beginning again");
         continue;

@@ -1,7 +1,8 @@
-// The blocking steps that begin a migration on the two servers: pin, guard, publish, create the slot, prepare the position.
+// The blocking steps that begin a migration on the two servers: pin, guard, publish, create the slot, prepare the
+// position.
 //
-// Each step is recorded in the journal before it acts and is safe to repeat after a crash. Nothing here touches a table's rows.
-// Called by Migration on a pool thread.
+// Each step is recorded in the journal before it acts and is safe to repeat after a crash. Nothing here touches a
+// table's rows. Called by Migration on a pool thread.
 #pragma once
 
 #include <filesystem>
@@ -31,7 +32,7 @@ struct MigrationOptions {
   bool copy = true;
   bool allow_nonempty_target = false;
   bool replica_identity_full = false;
-  bool owners = true;                     // carry owners and grants as they are
+  bool owners = true;  // carry owners and grants as they are
   std::optional<std::filesystem::path> pg_bin_dir;
   std::chrono::milliseconds progress_interval{1'000};
   std::function<void(const Status&)> on_progress = {};
@@ -52,7 +53,8 @@ struct Ends {
 void guard_and_record(const MigrationOptions& options, const Ends& ends, store::Journal& journal);
 
 // Replica identities (where told to), publication, slot with its snapshot, the position on the target.
-[[nodiscard]] copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const Ends& ends, store::Journal& journal,
+[[nodiscard]] copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const Ends& ends,
+                                                     store::Journal& journal,
                                                      std::function<void(const std::string&)> on_waiting,
                                                      std::function<bool()> stopped);
 

@@ -1,8 +1,8 @@
-// What the migration says of itself: one value that the io thread keeps up to date and that /status, /metrics, the progress
-// lines and `walferry status` all show.
+// What the migration says of itself: one value that the io thread keeps up to date and that /status, /metrics, the
+// progress lines and `walferry status` all show.
 //
-// Status is plain data, owned by Migration and touched on the io thread only; CopyProgress is the exception: copy threads count
-// into its atomics. Every LSN is the end of a complete source transaction or a keepalive position.
+// Status is plain data, owned by Migration and touched on the io thread only; CopyProgress is the exception: copy
+// threads count into its atomics. Every LSN is the end of a complete source transaction or a keepalive position.
 #pragma once
 
 #include <atomic>
@@ -38,7 +38,7 @@ struct CopyCounters {
 struct TableStatus {
   QualifiedName name;
   TableState state = TableState::Pending;
-  std::int64_t bytes_total = 0;      // heap and TOAST on the source: an estimate of what the copy moves
+  std::int64_t bytes_total = 0;  // heap and TOAST on the source: an estimate of what the copy moves
   double rows_estimate = -1;
   std::shared_ptr<CopyCounters> copied = std::make_shared<CopyCounters>();  // shared with the copy thread that counts
 };
@@ -71,33 +71,33 @@ struct LastError {
 
 struct Status {
   Phase phase = Phase::Init;
-  bool running = true;                // false: read from a state directory at rest
-  std::string activity;               // one sentence: what it does just now, or why it waits
-  std::string migration;              // the slot's name
-  std::string source;                 // redacted
-  std::string target;                 // redacted
+  bool running = true;    // false: read from a state directory at rest
+  std::string activity;   // one sentence: what it does just now, or why it waits
+  std::string migration;  // the slot's name
+  std::string source;     // redacted
+  std::string target;     // redacted
   std::chrono::system_clock::time_point started_at{};
 
-  Lsn source_lsn;      // pg_current_wal_lsn() of the source when last asked, or the newest WAL end the walsender named
-  Lsn received_lsn;    // everything before it has been received
-  Lsn spooled_lsn;     // everything before it is safe in the spool on disk; zero while nothing is spooled
-  Lsn applied_lsn;     // everything before it has been applied on the target
-  Lsn confirmed_lsn;   // told to the source as flushed
-  std::int64_t lag_bytes = 0;   // source_lsn minus applied_lsn
-  double lag_seconds = 0;       // by the source's clock: newest known time minus commit time of what was applied last
+  Lsn source_lsn;     // pg_current_wal_lsn() of the source when last asked, or the newest WAL end the walsender named
+  Lsn received_lsn;   // everything before it has been received
+  Lsn spooled_lsn;    // everything before it is safe in the spool on disk; zero while nothing is spooled
+  Lsn applied_lsn;    // everything before it has been applied on the target
+  Lsn confirmed_lsn;  // told to the source as flushed
+  std::int64_t lag_bytes = 0;  // source_lsn minus applied_lsn
+  double lag_seconds = 0;      // by the source's clock: newest known time minus commit time of what was applied last
 
-  std::int64_t spool_bytes = 0;         // on disk
-  std::int64_t queue_bytes = 0;         // in memory
+  std::int64_t spool_bytes = 0;  // on disk
+  std::int64_t queue_bytes = 0;  // in memory
   bool source_connected = false;
   bool target_connected = false;
-  bool apply_stopped = false;           // a change could not be applied (G3); last_error says which
+  bool apply_stopped = false;  // a change could not be applied (G3); last_error says which
 
   std::vector<TableStatus> tables;
-  double copy_bytes_per_second = 0;      // over the last 10 s
-  double copy_bytes_per_second_long = 0; // over the last 120 s
+  double copy_bytes_per_second = 0;       // over the last 10 s
+  double copy_bytes_per_second_long = 0;  // over the last 120 s
   double apply_changes_per_second = 0;
   double apply_changes_per_second_long = 0;
-  std::optional<double> eta_seconds;     // of the copy, after 1 % of it
+  std::optional<double> eta_seconds;  // of the copy, after 1 % of it
 
   ApplyCounters apply;
   std::optional<SlotStatus> slot;

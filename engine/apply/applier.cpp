@@ -34,27 +34,31 @@ struct Attached {
 // Everything that a new apply connection needs, asked in blocking calls on a pool thread.
 Attached attach(const ApplierOptions& options) {
   const std::string application_name = "walferry apply " + options.migration;
-  pg::Session session = pg::Session::open(
-      options.target, {.application_name = application_name,
-                       .client_encoding = options.client_encoding,
-                       .settings = {"plan_cache_mode=force_generic_plan", "enable_seqscan=off"}});
+  pg::Session session =
+      pg::Session::open(options.target, {.application_name = application_name,
+                                         .client_encoding = options.client_encoding,
+                                         .settings = {"plan_cache_mode=force_generic_plan", "enable_seqscan=off"}});
   const DatabaseIdentity identity = read_identity(session);
   if (identity.system_identifier != options.system_identifier) {
-    throw Error{{ErrorKind::Refused, Side::Target},
-                fmt::format("the target is now another cluster (system identifier {}, pinned {}). Nothing was written to it. "
-                            "Remedy: correct --target, or abort this migration and begin anew",
-                            identity.system_identifier, options.system_identifier)};
+    throw Error{
+        {ErrorKind::Refused, Side::Target},
+        fmt::format("the target is now another cluster (system identifier {}, pinned {}). Nothing was written to it. "
+                    "Remedy: correct --target, or abort this migration and begin anew",
+                    identity.system_identifier, options.system_identifier)};
   }
   // A dead predecessor's backend may still hold the origin; the state directory's lock says that nobody else is alive.
-  session.exec(fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-                           "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
-                           pg::quote_literal(application_name.substr(0, 63))));
+  session.exec(
+      fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+                  "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
+                  pg::quote_literal(application_name.substr(0, 63))));
   const std::optional<Progress> progress = Progress::find(session, options.migration);
   if (!progress) {
-    throw Error{{ErrorKind::Refused, Side::Target},
-                fmt::format("the target knows nothing of migration {}: its replication origin is gone. Remedy: if the target was "
-                            "restored or replaced, abort and begin anew",
-                            options.migration)};
+    throw Error{
+        {ErrorKind::Refused, Side::Target},
+        fmt::format(
+            "the target knows nothing of migration {}: its replication origin is gone. Remedy: if the target was "
+            "restored or replaced, abort and begin anew",
+            options.migration)};
   }
   Catalog catalog = read_catalog(session);
   try {
@@ -99,7 +103,8 @@ Awaitable<void> Applier::run() {
     } catch (const Error& error) {
       failure = error;
     } catch (const ProtocolError& error) {
-      failure = Error{{ErrorKind::Protocol, Side::Source}, fmt::format("the source's stream cannot be understood: {}", error.what())};
+      failure = Error{{ErrorKind::Protocol, Side::Source},
+                      fmt::format("the source's stream cannot be understood: {}", error.what())};
     }
     connection_.reset();
     expected_.clear();
@@ -129,10 +134,12 @@ Awaitable<void> Applier::connect() {
   std::function<Attached()> open = [options] { return attach(*options); };
   Attached attached = co_await run_blocking<Attached>(pool_, std::move(open));
   if (attached.position < position_.target_durable) {
-    throw Error{{ErrorKind::Refused, Side::Target},
-                fmt::format("the target stands at {}, but it had reported {} as durable: it lost transactions, as after a fail-over "
-                            "to an asynchronous standby. Nothing was applied. Remedy: abort and begin anew",
-                            attached.position.to_string(), position_.target_durable.to_string())};
+    throw Error{
+        {ErrorKind::Refused, Side::Target},
+        fmt::format(
+            "the target stands at {}, but it had reported {} as durable: it lost transactions, as after a fail-over "
+            "to an asynchronous standby. Nothing was applied. Remedy: abort and begin anew",
+            attached.position.to_string(), position_.target_durable.to_string())};
   }
   progress_ = attached.progress;
   committed_ = attached.position;
@@ -159,7 +166,8 @@ Awaitable<void> Applier::connect() {
 Awaitable<void> Applier::apply() {
   co_await connect();
   for (;;) {
-    if (spool_.take_broken_off()) co_return;  // the source sends the unfinished transaction again: begin at the last commit
+    if (spool_.take_broken_off())
+      co_return;  // the source sends the unfinished transaction again: begin at the last commit
     if (at_boundary()) {
       if (group_.open && (stopping_ || !spool_.has_next())) co_await commit_group();
       if (stopping_ || reached_until()) co_return;
@@ -236,7 +244,8 @@ Awaitable<void> Applier::apply_streamed() {
       const Bytes payload = store::take_message(rest);
       const pgoutput::Message message = pgoutput::decode(payload, {.in_stream = true});
       if (apply_change(message, payload)) {
-        if (expected_.size() >= in_flight_statements_max || unflushed_bytes_ >= unflushed_bytes_max) co_await throttle();
+        if (expected_.size() >= in_flight_statements_max || unflushed_bytes_ >= unflushed_bytes_max)
+          co_await throttle();
       } else {
         co_await apply_control(message, payload);
       }
@@ -275,19 +284,23 @@ Awaitable<void> Applier::apply_control(const pgoutput::Message& message, Bytes p
   } else if (const auto* commit = std::get_if<pgoutput::Commit>(&message)) {
     co_await end_transaction(commit->end_lsn, commit->commit_time);
   } else if (const auto* relation = std::get_if<pgoutput::RelationView>(&message)) {
-    const bool aborted = relation->stream_xid && std::ranges::binary_search(*transaction_->aborted, *relation->stream_xid);
+    const bool aborted =
+        relation->stream_xid && std::ranges::binary_search(*transaction_->aborted, *relation->stream_xid);
     // A rolled-back subtransaction's description is not valid outside it; the source described the relation anew.
     if (!aborted) co_await describe(*relation, payload);
   } else if (const auto* note = std::get_if<pgoutput::LogicalMessageView>(&message)) {
     // Other programs' messages change no rows.
-    if (note->prefix == "walferry" && transaction_ && !transaction_->skipped) group_.markers.emplace_back(as_text(note->content));
+    if (note->prefix == "walferry" && transaction_ && !transaction_->skipped)
+      group_.markers.emplace_back(as_text(note->content));
   }
 }
 
-// The oldest retained block may begin inside a transaction whose first blocks were released, because the target holds it.
+// The oldest retained block may begin inside a transaction whose first blocks were released, because the target holds
+// it.
 void Applier::begin_after_rewind(const pgoutput::Message& message) {
   rewound_ = false;
-  if (std::get_if<pgoutput::Begin>(&message) == nullptr) transaction_ = SourceTransaction{.skipped = true, .tail = true};
+  if (std::get_if<pgoutput::Begin>(&message) == nullptr)
+    transaction_ = SourceTransaction{.skipped = true, .tail = true};
 }
 
 void Applier::begin_transaction(Xid xid, Lsn final_lsn) {
@@ -298,7 +311,8 @@ void Applier::begin_transaction(Xid xid, Lsn final_lsn) {
 Awaitable<void> Applier::end_transaction(Lsn end_lsn, PgTime commit_time) {
   if (!transaction_) throw ProtocolError{"Commit outside a transaction"};
   const bool skipped = transaction_->skipped;
-  if (transaction_->tail && end_lsn > committed_) throw ProtocolError{"the spool begins inside a transaction that is not applied"};
+  if (transaction_->tail && end_lsn > committed_)
+    throw ProtocolError{"the spool begins inside a transaction that is not applied"};
   transaction_.reset();
   if (skipped) co_return;
   group_.end_lsn = end_lsn;
@@ -415,14 +429,17 @@ Awaitable<void> Applier::describe(const pgoutput::RelationView& relation, Bytes 
     missing += column.name;
   }
   if (table == nullptr || !missing.empty()) {
-    throw Error{{ErrorKind::Divergence, Side::Target},
-                fmt::format("{} was changed on the source: the target has no {}. Nothing of this transaction was applied. Remedy: "
-                            "make the same change on the target; walferry then goes on by itself",
-                            name.text(), table == nullptr ? "such table" : "column " + missing)};
+    throw Error{
+        {ErrorKind::Divergence, Side::Target},
+        fmt::format(
+            "{} was changed on the source: the target has no {}. Nothing of this transaction was applied. Remedy: "
+            "make the same change on the target; walferry then goes on by itself",
+            name.text(), table == nullptr ? "such table" : "column " + missing)};
   }
   tables_.set_catalog(std::move(catalog));
   if (!tables_.describe(relation, message)) {
-    throw Error{{ErrorKind::Divergence, Side::Target}, fmt::format("{} cannot be matched with a table of the target", name.text())};
+    throw Error{{ErrorKind::Divergence, Side::Target},
+                fmt::format("{} cannot be matched with a table of the target", name.text())};
   }
 }
 
@@ -471,7 +488,8 @@ void Applier::apply_truncate(const pgoutput::TruncateView& truncate, Bytes paylo
   if (first == nullptr) return;
   open_group();
   // One statement for all: the message lists what CASCADE reached, so RESTRICT cannot be in the way.
-  connection_->send_statement(fmt::format("TRUNCATE {}{}", names, truncate.restart_identity ? " RESTART IDENTITY" : ""));
+  connection_->send_statement(
+      fmt::format("TRUNCATE {}{}", names, truncate.restart_identity ? " RESTART IDENTITY" : ""));
   expected_.push_back({.operation = Operation::Truncate,
                        .table = first,
                        .payload = payload,
@@ -483,9 +501,11 @@ void Applier::apply_truncate(const pgoutput::TruncateView& truncate, Bytes paylo
 }
 
 // Appends the parameters for `columns`, which are in ascending order, as NUL-ended text.
-void Applier::bind(const pgoutput::TupleView& tuple, const std::vector<std::uint16_t>& columns, const MappedTable& table) {
+void Applier::bind(const pgoutput::TupleView& tuple, const std::vector<std::uint16_t>& columns,
+                   const MappedTable& table) {
   if (tuple.column_count() != table.columns.size()) {
-    throw Error{{ErrorKind::Protocol, Side::Source}, fmt::format("a row of {} does not fit its description", table.name.text())};
+    throw Error{{ErrorKind::Protocol, Side::Source},
+                fmt::format("a row of {} does not fit its description", table.name.text())};
   }
   auto wanted_column = columns.begin();
   std::uint16_t index = 0;
@@ -505,7 +525,8 @@ void Applier::bind(const pgoutput::TupleView& tuple, const std::vector<std::uint
       case pgoutput::FieldKind::UnchangedToast:
       case pgoutput::FieldKind::Binary:
         throw Error{{ErrorKind::Protocol, Side::Source},
-                    fmt::format("{}: column {} came without a usable value", table.name.text(), table.columns[index - 1U].name)};
+                    fmt::format("{}: column {} came without a usable value", table.name.text(),
+                                table.columns[index - 1U].name)};
     }
   }
 }
@@ -518,7 +539,8 @@ void Applier::send(Statement& statement, Operation operation, const MappedTable&
     statement.prepared = true;
   }
   values_.clear();
-  for (const std::size_t offset : offsets_) values_.push_back(offset == std::string::npos ? nullptr : arena_.data() + offset);
+  for (const std::size_t offset : offsets_)
+    values_.push_back(offset == std::string::npos ? nullptr : arena_.data() + offset);
   connection_->send_prepared(statement.name, values_);
   expected_.push_back({.operation = operation,
                        .table = &table,
@@ -554,20 +576,22 @@ void Applier::accept_result(pg::ResultPtr result) {
 void Applier::fail(const Expected& expected, const Error& cause) const {
   // What passes by itself is retried as it is; what does not is a divergence at exactly this change.
   if (is_transient(cause)) throw cause;
-  static constexpr std::array<std::string_view, 6> names{"a statement of walferry's own", "moving the position", "insert into", "update of", "delete from",
-                                                         "truncate of"};
+  static constexpr std::array<std::string_view, 6> names{
+      "a statement of walferry's own", "moving the position", "insert into", "update of", "delete from", "truncate of"};
   const std::string_view doing = names[static_cast<std::size_t>(expected.operation)];
   if (expected.operation == Operation::Control || expected.operation == Operation::Advance) {
     throw Error{{ErrorKind::Divergence, Side::Target, cause.sqlstate()},
-                fmt::format("{}{} failed: {}", doing, expected.table == nullptr ? "" : " for " + expected.table->name.text(),
-                            cause.what())};
+                fmt::format("{}{} failed: {}", doing,
+                            expected.table == nullptr ? "" : " for " + expected.table->name.text(), cause.what())};
   }
-  throw Error{{ErrorKind::Divergence, Side::Target, cause.sqlstate()},
-              fmt::format("{} {}{} of transaction {} (commit LSN {}) cannot be applied: {}. Nothing of this transaction was applied "
-                          "and nothing is lost. Remedy: make the target's row what the source's was before this change; walferry "
-                          "then goes on by itself",
-                          doing, expected.table->name.text(), key_text(expected), static_cast<std::uint32_t>(expected.xid),
-                          expected.final_lsn.to_string(), cause.what())};
+  throw Error{
+      {ErrorKind::Divergence, Side::Target, cause.sqlstate()},
+      fmt::format(
+          "{} {}{} of transaction {} (commit LSN {}) cannot be applied: {}. Nothing of this transaction was applied "
+          "and nothing is lost. Remedy: make the target's row what the source's was before this change; walferry "
+          "then goes on by itself",
+          doing, expected.table->name.text(), key_text(expected), static_cast<std::uint32_t>(expected.xid),
+          expected.final_lsn.to_string(), cause.what())};
 }
 
 // " (id)=(42)": the key of the change, decoded again from its message.

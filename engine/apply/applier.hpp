@@ -1,10 +1,11 @@
-// Applies the spool to the target: blocks -> changes -> pipelined statements -> one target transaction per group -> position.
+// Applies the spool to the target: blocks -> changes -> pipelined statements -> one target transaction per group ->
+// position.
 //
 // Owns the apply connection. A group is one or more whole source transactions, committed together with the end LSN of
-// the last one (G1). While there is a backlog groups grow; with none each transaction is committed at once. Every statement's
-// outcome is read and its row count checked: a change that does not meet exactly one row stops the stream (G3).
-// On any failure the connection is dropped, the server rolls the open group back, and the next attempt begins where the
-// target says it stands. Started by Migration when the copy is complete.
+// the last one (G1). While there is a backlog groups grow; with none each transaction is committed at once. Every
+// statement's outcome is read and its row count checked: a change that does not meet exactly one row stops the stream
+// (G3). On any failure the connection is dropped, the server rolls the open group back, and the next attempt begins
+// where the target says it stands. Started by Migration when the copy is complete.
 #pragma once
 
 #include <deque>
@@ -18,8 +19,8 @@
 #include "engine/apply/table_map.hpp"
 #include "engine/async.hpp"
 #include "engine/pg/connection.hpp"
-#include "engine/status.hpp"
 #include "engine/retry.hpp"
+#include "engine/status.hpp"
 #include "engine/store/spool.hpp"
 #include "engine/stream/position.hpp"
 
@@ -37,7 +38,8 @@ struct ApplierOptions {
   bool give_up_on_divergence = false;
 };
 
-// A logical message that walferry itself wrote on the source, seen at its place in the stream and committed on the target.
+// A logical message that walferry itself wrote on the source, seen at its place in the stream and committed on the
+// target.
 struct Marker {
   std::string content;
   Lsn end_lsn;
@@ -65,7 +67,7 @@ class Applier {
   struct Expected {
     Operation operation = Operation::Control;
     const MappedTable* table = nullptr;
-    Bytes payload = {};          // for the error text; kept alive by:
+    Bytes payload = {};  // for the error text; kept alive by:
     std::shared_ptr<const void> owner = {};
     bool in_stream = false;
     Xid xid{};
@@ -76,15 +78,15 @@ class Applier {
   struct SourceTransaction {
     Xid xid{};
     Lsn final_lsn = {};
-    bool skipped = false;   // the target holds it already
+    bool skipped = false;  // the target holds it already
     bool streamed = false;
-    bool tail = false;      // its beginning was released: the target holds it
+    bool tail = false;                          // its beginning was released: the target holds it
     const std::vector<Xid>* aborted = nullptr;  // sorted; of a streamed one
   };
 
   struct Group {
-    bool open = false;                // BEGIN has been sent
-    std::size_t transactions = 0;     // whole source transactions in it
+    bool open = false;             // BEGIN has been sent
+    std::size_t transactions = 0;  // whole source transactions in it
     std::size_t bytes = 0;
     Deadline begun_at{};
     Lsn end_lsn;

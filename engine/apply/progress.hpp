@@ -1,7 +1,9 @@
-// Where the apply's position lives on the target (G1): a replication origin, or a row where origin functions are not granted.
+// Where the apply's position lives on the target (G1): a replication origin, or a row where origin functions are not
+// granted.
 //
-// Invariant: the position is written by the same target transaction as the changes it stands for, so after any crash the target
-// itself says exactly what it holds. Used by Applier on its own connection; create/drop/read also by Migration and finish.
+// Invariant: the position is written by the same target transaction as the changes it stands for, so after any crash
+// the target itself says exactly what it holds. Used by Applier on its own connection; create/drop/read also by
+// Migration and finish.
 #pragma once
 
 #include <optional>
@@ -18,7 +20,8 @@ struct Progress {
   ProgressKind kind = ProgressKind::Origin;
   std::string name;  // of the migration
 
-  // Makes the origin (or the row) and lets it stand at `start`. Only before anything is applied. Idempotent. Creates schema walferry for the row.
+  // Makes the origin (or the row) and lets it stand at `start`. Only before anything is applied. Idempotent. Creates
+  // schema walferry for the row.
   static Progress prepare(pg::Session& target, const std::string& name, Lsn start);
   // Which of the two exists; nullopt when neither does.
   static std::optional<Progress> find(pg::Session& target, const std::string& name);
@@ -27,14 +30,14 @@ struct Progress {
   // The position, flushed: everything before it survives a crash of the target.
   [[nodiscard]] Lsn read(pg::Session& target) const;
 
-  // Statements of the apply connection: once after connecting, and inside each target transaction ($1 LSN, $2 commit time
-  // in microseconds since 2000-01-01 UTC).
+  // Statements of the apply connection: once after connecting, and inside each target transaction ($1 LSN, $2 commit
+  // time in microseconds since 2000-01-01 UTC).
   [[nodiscard]] std::string attach_sql() const;
   [[nodiscard]] std::string advance_sql() const;
   // Returns the flushed position of the attached session.
   [[nodiscard]] std::string durable_sql() const;
-  // Whether commits may return before they are flushed. Only an origin goes back together with the lost commits *and* can be
-  // asked what is flushed; the row is read back, so its commits must be flushed.
+  // Whether commits may return before they are flushed. Only an origin goes back together with the lost commits *and*
+  // can be asked what is flushed; the row is read back, so its commits must be flushed.
   [[nodiscard]] bool lazy_commit() const { return kind == ProgressKind::Origin; }
 };
 

@@ -10,7 +10,8 @@ namespace {
 using pg::quote_name;
 
 // The condition that finds one row by the columns `old_columns`, whose parameters begin at `first_parameter`.
-std::string row_condition(const MappedTable& table, const std::vector<std::uint16_t>& old_columns, std::size_t first_parameter) {
+std::string row_condition(const MappedTable& table, const std::vector<std::uint16_t>& old_columns,
+                          std::size_t first_parameter) {
   std::string condition;
   for (std::size_t i = 0; i < old_columns.size(); ++i) {
     const MappedColumn& column = table.columns[old_columns[i]];
@@ -21,12 +22,14 @@ std::string row_condition(const MappedTable& table, const std::vector<std::uint1
     } else if (column.comparable) {
       condition += fmt::format("{} IS NOT DISTINCT FROM ${}", quote_name(column.name), parameter);
     } else {
-      condition += fmt::format("{}::pg_catalog.text IS NOT DISTINCT FROM ${}::pg_catalog.text", quote_name(column.name), parameter);
+      condition += fmt::format("{}::pg_catalog.text IS NOT DISTINCT FROM ${}::pg_catalog.text", quote_name(column.name),
+                               parameter);
     }
   }
   if (!table.full_identity) return condition;
   // Identity FULL: of several equal rows exactly one is meant.
-  return fmt::format("ctid = (SELECT ctid FROM {} WHERE {} LIMIT 1)", table.reference(), condition.empty() ? "true" : condition);
+  return fmt::format("ctid = (SELECT ctid FROM {} WHERE {} LIMIT 1)", table.reference(),
+                     condition.empty() ? "true" : condition);
 }
 
 std::vector<std::uint16_t> identifying_columns(const MappedTable& table) {
@@ -43,7 +46,8 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
   Known& known = tables_[static_cast<std::uint32_t>(relation.id)];
   if (known.table && std::ranges::equal(known.message, message)) return true;
 
-  const QualifiedName name{relation.schema.empty() ? "pg_catalog" : std::string{relation.schema}, std::string{relation.name}};
+  const QualifiedName name{relation.schema.empty() ? "pg_catalog" : std::string{relation.schema},
+                           std::string{relation.name}};
   const Table* target = catalog_.find(name);
   if (target == nullptr) return false;
   auto table = std::make_unique<MappedTable>();
@@ -54,16 +58,20 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
     const auto same = std::ranges::find(target->columns, column.name, &Column::name);
     if (same == target->columns.end()) return false;
     if (same->generated) {
-      throw Error{{ErrorKind::Divergence, Side::Target},
-                  fmt::format("column {} of {} is generated on the target but an ordinary column on the source. Remedy: make the "
-                              "target's column ordinary",
-                              column.name, name.text())};
+      throw Error{
+          {ErrorKind::Divergence, Side::Target},
+          fmt::format(
+              "column {} of {} is generated on the target but an ordinary column on the source. Remedy: make the "
+              "target's column ordinary",
+              column.name, name.text())};
     }
     table->columns.push_back({.name = std::string{column.name}, .key = column.key, .comparable = same->comparable});
   }
   if (relation.identity == pgoutput::ReplicaIdentity::Full) {
     // The whole old row comes along. Where the target has a key it serves, found by index; else all columns do.
-    const auto in_key = [&](const MappedColumn& column) { return std::ranges::count(target->identity_columns, column.name) > 0; };
+    const auto in_key = [&](const MappedColumn& column) {
+      return std::ranges::count(target->identity_columns, column.name) > 0;
+    };
     const auto keys = static_cast<std::size_t>(std::ranges::count_if(table->columns, in_key));
     table->full_identity = target->identity_columns.empty() || keys != target->identity_columns.size();
     for (MappedColumn& column : table->columns) column.key = !table->full_identity && in_key(column);
@@ -78,8 +86,9 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
 MappedTable& TableMap::find(RelationId relation) {
   const auto found = tables_.find(static_cast<std::uint32_t>(relation));
   if (found == tables_.end() || !found->second.table) {
-    throw Error{{ErrorKind::Protocol, Side::Source},
-                fmt::format("a change names relation {}, which was not described", static_cast<std::uint32_t>(relation))};
+    throw Error{
+        {ErrorKind::Protocol, Side::Source},
+        fmt::format("a change names relation {}, which was not described", static_cast<std::uint32_t>(relation))};
   }
   return *found->second.table;
 }
@@ -93,7 +102,9 @@ void TableMap::forget_prepared() {
   }
 }
 
-std::string TableMap::next_name(std::string_view prefix) { return fmt::format("{}{}", prefix, next_statement_++); }
+std::string TableMap::next_name(std::string_view prefix) {
+  return fmt::format("{}{}", prefix, next_statement_++);
+}
 
 void TableMap::build_statements(MappedTable& table) {
   std::string columns;
@@ -109,12 +120,13 @@ void TableMap::build_statements(MappedTable& table) {
   }
   table.insert.name = next_name("i");
   // OVERRIDING SYSTEM VALUE: identity columns GENERATED ALWAYS take the source's value.
-  table.insert.sql = columns.empty()
-                         ? fmt::format("INSERT INTO {} DEFAULT VALUES", table.name.quoted())
-                         : fmt::format("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})", table.name.quoted(), columns, values);
+  table.insert.sql = columns.empty() ? fmt::format("INSERT INTO {} DEFAULT VALUES", table.name.quoted())
+                                     : fmt::format("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
+                                                   table.name.quoted(), columns, values);
   table.remove.name = next_name("d");
   table.remove.old_columns = identifying_columns(table);
-  table.remove.sql = fmt::format("DELETE FROM {} WHERE {}", table.reference(), row_condition(table, table.remove.old_columns, 1));
+  table.remove.sql =
+      fmt::format("DELETE FROM {} WHERE {}", table.reference(), row_condition(table, table.remove.old_columns, 1));
 }
 
 Statement& TableMap::update_statement(MappedTable& table, const pgoutput::UpdateView& update) {
@@ -124,7 +136,8 @@ Statement& TableMap::update_statement(MappedTable& table, const pgoutput::Update
     shape += field.kind == pgoutput::FieldKind::UnchangedToast ? '0' : '1';
   }
   if (shape.size() != table.columns.size()) {
-    throw Error{{ErrorKind::Protocol, Side::Source}, fmt::format("an update of {} does not fit its description", table.name.text())};
+    throw Error{{ErrorKind::Protocol, Side::Source},
+                fmt::format("an update of {} does not fit its description", table.name.text())};
   }
   if (update.old) shape += 'o';
   const auto found = table.updates.find(shape);
@@ -134,8 +147,8 @@ Statement& TableMap::update_statement(MappedTable& table, const pgoutput::Update
   statement.name = next_name("u");
   std::string assignments;
   for (std::uint16_t i = 0; i < table.columns.size(); ++i) {
-    if (shape[i] == '0') continue;                        // unchanged TOAST keeps the target's value
-    if (table.columns[i].key && !update.old) continue;    // the key did not change; naming it would cost index work
+    if (shape[i] == '0') continue;                      // unchanged TOAST keeps the target's value
+    if (table.columns[i].key && !update.old) continue;  // the key did not change; naming it would cost index work
     statement.new_columns.push_back(i);
     if (!assignments.empty()) assignments += ", ";
     assignments += fmt::format("{} = ${}", quote_name(table.columns[i].name), statement.new_columns.size());

@@ -1,7 +1,8 @@
 // From a relation of the stream to the statements that change its table on the target.
 //
-// A MappedTable belongs to one version of one Relation message. Columns are matched by name; the statements name every column
-// and are prepared under a name of their own. Made by TableMap when the relation first appears, or appears changed.
+// A MappedTable belongs to one version of one Relation message. Columns are matched by name; the statements name every
+// column and are prepared under a name of their own. Made by TableMap when the relation first appears, or appears
+// changed.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,7 @@ namespace walferry::apply {
 
 struct MappedColumn {
   std::string name;
-  bool key = false;        // identifies the row on the target
+  bool key = false;  // identifies the row on the target
   bool comparable = true;
 };
 
@@ -28,19 +29,21 @@ struct Statement {
   std::string name;  // on the server
   std::string sql;
   std::vector<std::uint16_t> new_columns;  // parameters from the new tuple
-  std::vector<std::uint16_t> old_columns;  // then parameters from the old tuple (or the new one, where the key is unchanged)
-  bool prepared = false;                   // on the connection in use
+  std::vector<std::uint16_t>
+      old_columns;        // then parameters from the old tuple (or the new one, where the key is unchanged)
+  bool prepared = false;  // on the connection in use
 };
 
 struct MappedTable {
   QualifiedName name;
-  bool full_identity = false;  // no key on the target either: rows are found by all their columns
-  bool partitioned = false;    // on the target: statements must reach the partitions
+  bool full_identity = false;         // no key on the target either: rows are found by all their columns
+  bool partitioned = false;           // on the target: statements must reach the partitions
   std::vector<MappedColumn> columns;  // in the stream's order
-  Lsn copy_lsn;                // transactions that committed before it are already in the copied rows
+  Lsn copy_lsn;                       // transactions that committed before it are already in the copied rows
 
   Statement insert;
-  // Keyed by which columns the new tuple carries ('1') or leaves unchanged ('0') and whether an old tuple came with it ('o').
+  // Keyed by which columns the new tuple carries ('1') or leaves unchanged ('0') and whether an old tuple came with it
+  // ('o').
   std::map<std::string, Statement, std::less<>> updates;
   Statement remove;
 
@@ -49,7 +52,8 @@ struct MappedTable {
 
 class TableMap {
  public:
-  // Called for every Relation message; false when the table is unknown in the catalog at hand and it should be read again.
+  // Called for every Relation message; false when the table is unknown in the catalog at hand and it should be read
+  // again.
   [[nodiscard]] bool describe(const pgoutput::RelationView& relation, Bytes message);
   // The table a change belongs to; describe() has been called before it in every block.
   [[nodiscard]] MappedTable& find(RelationId relation);

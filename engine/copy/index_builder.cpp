@@ -15,13 +15,14 @@ namespace walferry::copy {
 namespace {
 
 pg::Session open_build_session(const IndexBuilderOptions& options) {
-  pg::Session session =
-      pg::Session::open(options.target, {.application_name = "walferry build", .client_encoding = options.client_encoding});
+  pg::Session session = pg::Session::open(
+      options.target, {.application_name = "walferry build", .client_encoding = options.client_encoding});
   schema::prepare_build_session(session, {});
   return session;
 }
 
-void execute(const IndexBuilderOptions& options, pg::Session& session, const schema::PostDataItem& item, const std::stop_token& stop) {
+void execute(const IndexBuilderOptions& options, pg::Session& session, const schema::PostDataItem& item,
+             const std::stop_token& stop) {
   if (stop.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped while indexes were being built"};
   if (options.on_item) options.on_item(item.text());
   const std::stop_callback interrupt{stop, [&session] { session.interrupt(); }};
@@ -105,13 +106,15 @@ void IndexBuilder::finish() {
   if (shared_->failure) std::rethrow_exception(shared_->failure);
 }
 
-void execute_in_order(const IndexBuilderOptions& options, std::span<const schema::PostDataItem> items, std::stop_token stop) {
+void execute_in_order(const IndexBuilderOptions& options, std::span<const schema::PostDataItem> items,
+                      std::stop_token stop) {
   if (items.empty()) return;
   pg::Session session = open_build_session(options);
   for (const schema::PostDataItem& item : items) execute(options, session, item, stop);
 }
 
-void analyze_tables(const IndexBuilderOptions& options, const std::vector<QualifiedName>& tables, std::stop_token stop) {
+void analyze_tables(const IndexBuilderOptions& options, const std::vector<QualifiedName>& tables,
+                    std::stop_token stop) {
   std::atomic<std::size_t> next{0};
   std::mutex mutex;
   std::exception_ptr failure;

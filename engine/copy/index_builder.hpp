@@ -1,8 +1,9 @@
-// Builds indexes and constraints of tables whose rows are in, on threads of its own, while other tables are still copied.
+// Builds indexes and constraints of tables whose rows are in, on threads of its own, while other tables are still
+// copied.
 //
-// Owns the build threads and their sessions. Items are idempotent (schema::execute_item looks before it acts), so after a crash
-// everything is simply offered again. The first failure stops the rest and is thrown by finish(). Fed by the copy threads, finished by
-// Migration.
+// Owns the build threads and their sessions. Items are idempotent (schema::execute_item looks before it acts), so after
+// a crash everything is simply offered again. The first failure stops the rest and is thrown by finish(). Fed by the
+// copy threads, finished by Migration.
 #pragma once
 
 #include <functional>
@@ -41,7 +42,8 @@ class IndexBuilder {
 };
 
 // Executes the items one after the other on one session.
-void execute_in_order(const IndexBuilderOptions& options, std::span<const schema::PostDataItem> items, std::stop_token stop);
+void execute_in_order(const IndexBuilderOptions& options, std::span<const schema::PostDataItem> items,
+                      std::stop_token stop);
 
 // ANALYZE of every table, `jobs` at a time.
 void analyze_tables(const IndexBuilderOptions& options, const std::vector<QualifiedName>& tables, std::stop_token stop);

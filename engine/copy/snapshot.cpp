@@ -23,7 +23,8 @@ std::string describe_blockers(pg::Session& session) {
 }
 
 // One command on a walsender connection, watched once a second.
-pg::Result exec_watched(pg::Session& walsender, pg::Session& observer, const std::string& sql, const SnapshotRequest& request) {
+pg::Result exec_watched(pg::Session& walsender, pg::Session& observer, const std::string& sql,
+                        const SnapshotRequest& request) {
   PGconn* connection = walsender.raw();
   if (PQsendQuery(connection, sql.c_str()) != 1) {
     throw Error{{ErrorKind::Connection, Side::Source}, fmt::format("source: {}", PQerrorMessage(connection))};
@@ -52,16 +53,18 @@ pg::Result exec_watched(pg::Session& walsender, pg::Session& observer, const std
 }  // namespace
 
 Snapshot Snapshot::create(const SnapshotRequest& request) {
-  pg::Session walsender = pg::Session::open(
-      request.source, {.application_name = "walferry slot", .kind = pg::SessionKind::Replication, .client_encoding = request.client_encoding});
-  pg::Session holder =
-      pg::Session::open(request.source, {.application_name = "walferry snapshot", .client_encoding = request.client_encoding});
+  pg::Session walsender = pg::Session::open(request.source, {.application_name = "walferry slot",
+                                                             .kind = pg::SessionKind::Replication,
+                                                             .client_encoding = request.client_encoding});
+  pg::Session holder = pg::Session::open(
+      request.source, {.application_name = "walferry snapshot", .client_encoding = request.client_encoding});
   const pg::Result slot = exec_watched(walsender, holder,
                                        fmt::format("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput EXPORT_SNAPSHOT",
                                                    pg::quote_name(request.slot), request.temporary ? " TEMPORARY" : ""),
                                        request);
   const Lsn lsn = slot.lsn(0, 1);
-  // The snapshot lives until the walsender's next command: import it, and export it again from a session that only holds it.
+  // The snapshot lives until the walsender's next command: import it, and export it again from a session that only
+  // holds it.
   pg::use_snapshot(holder, slot.str(0, 2));
   const std::string id = holder.exec("SELECT pg_catalog.pg_export_snapshot()").str(0, 0);
   return Snapshot{std::move(holder), id, lsn};

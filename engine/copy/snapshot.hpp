@@ -1,8 +1,9 @@
 // A consistent view of the source that many sessions share, tied to an LSN of the stream.
 //
-// Made by creating a logical slot (the migration's own, or a temporary one) with an exported snapshot; a holder session imports it
-// and exports it again, so that the walsender is free for streaming. Invariant: a transaction is in the view if and only if it
-// committed before lsn. Lives as long as the holder's connection; used by pg_dump, the copy and verification.
+// Made by creating a logical slot (the migration's own, or a temporary one) with an exported snapshot; a holder session
+// imports it and exports it again, so that the walsender is free for streaming. Invariant: a transaction is in the view
+// if and only if it committed before lsn. Lives as long as the holder's connection; used by pg_dump, the copy and
+// verification.
 #pragma once
 
 #include <functional>
@@ -17,9 +18,9 @@ struct SnapshotRequest {
   pg::ConnInfo source;
   std::string client_encoding = "UTF8";
   std::string slot;
-  bool temporary = false;                                    // the slot vanishes again, only its view stays
-  std::function<void(const std::string&)> on_waiting = {};   // which transactions slot creation waits for
-  std::function<bool()> stopped = {};                        // asked about once a second
+  bool temporary = false;                                   // the slot vanishes again, only its view stays
+  std::function<void(const std::string&)> on_waiting = {};  // which transactions slot creation waits for
+  std::function<bool()> stopped = {};                       // asked about once a second
 };
 
 class Snapshot {

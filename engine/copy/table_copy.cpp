@@ -32,7 +32,9 @@ std::vector<std::string> copied_columns(const Table& table) {
   return columns;
 }
 
-std::string joined(const std::vector<std::string>& parts) { return fmt::format("{}", fmt::join(parts, ", ")); }
+std::string joined(const std::vector<std::string>& parts) {
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
 
 // The parts that wait, the tables whose parts are out, and the first failure; shared by the copy threads.
 class PartQueue {
@@ -105,8 +107,8 @@ class Copier {
         target_.reset();
         if (stop_.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped during the copy"};
         const Error located = error.during("copying " + table.source.name.text());
-        // A part of several that may or may not be committed, and a snapshot that is gone, are for the caller: it truncates
-        // the table and copies it anew, under a new snapshot where need be.
+        // A part of several that may or may not be committed, and a snapshot that is gone, are for the caller: it
+        // truncates the table and copies it anew, under a new snapshot where need be.
         const bool for_the_caller = (committing_ && !part.whole) || error.sqlstate() == pg::snapshot_gone;
         if (!is_transient(error) || for_the_caller || attempt == attempts_per_part || queue_.failed()) throw located;
         spdlog::warn("{}; this part is copied again", located.what());
@@ -123,19 +125,20 @@ class Copier {
 
   void connect() {
     if (!source_) {
-      pg::Session source =
-          pg::Session::open(options_.source, {.application_name = "walferry copy", .client_encoding = options_.client_encoding});
+      pg::Session source = pg::Session::open(
+          options_.source, {.application_name = "walferry copy", .client_encoding = options_.client_encoding});
       pg::use_snapshot(source, options_.snapshot);
       source_.emplace(std::move(source));
     }
     if (!target_) {
-      target_.emplace(pg::Session::open(
-          options_.target, {.application_name = "walferry copy", .client_encoding = options_.client_encoding,
-                            .settings = {"synchronous_commit=on"}}));
+      target_.emplace(pg::Session::open(options_.target, {.application_name = "walferry copy",
+                                                          .client_encoding = options_.client_encoding,
+                                                          .settings = {"synchronous_commit=on"}}));
       try {
         target_->exec("SET session_replication_role = replica");
       } catch (const Error& error) {
-        if (error.sqlstate() != "42501") throw;  // without the right, triggers of an existing schema fire; check says so
+        if (error.sqlstate() != "42501")
+          throw;  // without the right, triggers of an existing schema fire; check says so
       }
     }
   }
@@ -255,7 +258,8 @@ void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables, st
     pg::Session source = pg::Session::open(options.source, {.application_name = "walferry copy"});
     std::optional<pg::Session> target;
     for (std::size_t i = 0; i < tables.size(); ++i) {
-      const std::vector<PageRange> ranges = cut_into_parts(tables[i].source.pages, options.jobs, source.server_version());
+      const std::vector<PageRange> ranges =
+          cut_into_parts(tables[i].source.pages, options.jobs, source.server_version());
       for (const PageRange& range : ranges) parts.push_back({.table = i, .range = range, .whole = ranges.size() == 1});
       parts_of_table[i] = ranges.size();
       if (ranges.size() == 1) continue;

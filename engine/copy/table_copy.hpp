@@ -1,9 +1,9 @@
 // The rows of all tables, from a snapshot of the source to the target, by several threads.
 //
 // Tables are cut into parts (ranges of heap pages) that are dealt from one queue, largest table first. Bytes pass
-// through unparsed; binary where every column's type has the same meaning on both servers, text otherwise. A table that is one part is
-// truncated and loaded with FREEZE in one transaction. Invariant: a table is reported as copied only when every part of it is
-// committed, flushed, on the target. Called by Migration on a pool thread; blocks until done.
+// through unparsed; binary where every column's type has the same meaning on both servers, text otherwise. A table that
+// is one part is truncated and loaded with FREEZE in one transaction. Invariant: a table is reported as copied only
+// when every part of it is committed, flushed, on the target. Called by Migration on a pool thread; blocks until done.
 #pragma once
 
 #include <functional>
@@ -17,8 +17,8 @@
 namespace walferry::copy {
 
 struct TableToCopy {
-  Table source;                     // as the snapshot sees it
-  const Table* target = nullptr;    // its counterpart, by name
+  Table source;                   // as the snapshot sees it
+  const Table* target = nullptr;  // its counterpart, by name
   std::shared_ptr<CopyCounters> counters;
 };
 
@@ -36,7 +36,8 @@ struct CopyOptions {
 // Throws the first failure that no retry mends, when every thread has ended. Stopping is Error{Stopped}.
 void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables, std::stop_token stop);
 
-// Exposed for tests: how a table is cut. Half-open page ranges; the last one is open-ended, because pages may have been added.
+// Exposed for tests: how a table is cut. Half-open page ranges; the last one is open-ended, because pages may have been
+// added.
 struct PageRange {
   std::int64_t begin = 0;
   std::int64_t end = 0;  // 0: to the end of the table

@@ -19,7 +19,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto patience_with_the_source = std::chrono::seconds{60};
 
-double milliseconds_since(Deadline begin) { return duration<double, std::milli>(Clock::now() - begin).count(); }
+double milliseconds_since(Deadline begin) {
+  return duration<double, std::milli>(Clock::now() - begin).count();
+}
 
 void refresh_materialized_views(pg::Session& target) {
   // In order of creation, which pg_restore took from the dependencies.
@@ -39,7 +41,7 @@ struct Cutover::Prepared {
   Fence fence;
   pg::Session source;
   pg::Session target;
-  std::vector<QualifiedName> tables;   // all that can be written to
+  std::vector<QualifiedName> tables;  // all that can be written to
   std::vector<Sequence> sequences;
 };
 
@@ -52,13 +54,15 @@ std::vector<std::string> own_blockers(const Status& status, milliseconds max_lag
     blockers.push_back(fmt::format("the migration is in phase \"{}\": wait until it follows", to_string(status.phase)));
   }
   if (status.apply_stopped) {
-    blockers.push_back("apply stands still: " + (status.last_error ? status.last_error->text : std::string{"see the log"}));
+    blockers.push_back("apply stands still: " +
+                       (status.last_error ? status.last_error->text : std::string{"see the log"}));
   }
   if (!status.source_connected) blockers.push_back("the stream from the source is not connected");
-  if (status.phase == Phase::Follow && !status.target_connected) blockers.push_back("the apply is not connected to the target");
+  if (status.phase == Phase::Follow && !status.target_connected)
+    blockers.push_back("the apply is not connected to the target");
   if (status.lag_seconds * 1'000 > static_cast<double>(max_lag.count())) {
-    blockers.push_back(fmt::format("the target is {:.1f} s behind, more than {:.1f} s: wait, or raise --max-lag", status.lag_seconds,
-                                   static_cast<double>(max_lag.count()) / 1'000));
+    blockers.push_back(fmt::format("the target is {:.1f} s behind, more than {:.1f} s: wait, or raise --max-lag",
+                                   status.lag_seconds, static_cast<double>(max_lag.count()) / 1'000));
   }
   return blockers;
 }
@@ -68,18 +72,19 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, const 
   std::vector<std::string> blockers;
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
   const pg::Result prepared = source.exec(
-      "SELECT gid, owner FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY prepared");
+      "SELECT gid, owner FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY "
+      "prepared");
   for (int row = 0; row < prepared.rows(); ++row) {
-    blockers.push_back(fmt::format("prepared transaction {} of {}: COMMIT PREPARED or ROLLBACK PREPARED it", prepared.text(row, 0),
-                                   prepared.text(row, 1)));
+    blockers.push_back(fmt::format("prepared transaction {} of {}: COMMIT PREPARED or ROLLBACK PREPARED it",
+                                   prepared.text(row, 0), prepared.text(row, 1)));
   }
   const pg::Result open = source.exec(
       "SELECT pid, coalesce(usename, '?'), pg_catalog.date_trunc('second', pg_catalog.now() - xact_start) "
       "FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = pg_catalog.current_database() "
       "AND xact_start < pg_catalog.now() - '10 seconds'::pg_catalog.interval ORDER BY xact_start LIMIT 5");
   for (int row = 0; row < open.rows(); ++row) {
-    blockers.push_back(fmt::format("pid {} ({}) has had a writing transaction open for {}: end it first", open.text(row, 0),
-                                   open.text(row, 1), open.text(row, 2)));
+    blockers.push_back(fmt::format("pid {} ({}) has had a writing transaction open for {}: end it first",
+                                   open.text(row, 0), open.text(row, 1), open.text(row, 2)));
   }
   // A table that came after the migration began is not in the stream.
   const auto copied = journal.copied_tables();
@@ -88,7 +93,8 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, const 
   for (const Table& table : read_catalog(source).tables) {
     if (!table.holds_rows() || table.persistence != 'p') continue;
     if (every_table && !published.contains(table.name)) {
-      blockers.push_back(fmt::format("table {} was created after the migration began and is not part of it", table.name.text()));
+      blockers.push_back(
+          fmt::format("table {} was created after the migration began and is not part of it", table.name.text()));
     } else if (published.contains(table.name) && !copied.contains(table.name)) {
       blockers.push_back(fmt::format("table {} has not been copied", table.name.text()));
     }
@@ -98,8 +104,9 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, const 
 
 void Cutover::require_time() const {
   if (Clock::now() < deadline_) return;
-  throw Error{{ErrorKind::Timeout}, fmt::format("the cutover took longer than its limit of {:.1f} s",
-                                                static_cast<double>(options_.timeout.count()) / 1'000)};
+  throw Error{{ErrorKind::Timeout},
+              fmt::format("the cutover took longer than its limit of {:.1f} s",
+                          static_cast<double>(options_.timeout.count()) / 1'000)};
 }
 
 Awaitable<void> Cutover::step(std::string name, Awaitable<void> work) {
@@ -170,8 +177,10 @@ Awaitable<CommandOutcome> Cutover::run() {
 Awaitable<void> Cutover::prepare() {
   const MigrationOptions& options = environment_.options;
   std::function<std::shared_ptr<Prepared>()> open = [&options, encoding = environment_.ends.client_encoding] {
-    pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover", .client_encoding = encoding});
-    pg::Session target = pg::Session::open(options.target, {.application_name = "walferry cutover", .client_encoding = encoding});
+    pg::Session source =
+        pg::Session::open(options.source, {.application_name = "walferry cutover", .client_encoding = encoding});
+    pg::Session target =
+        pg::Session::open(options.target, {.application_name = "walferry cutover", .client_encoding = encoding});
     Fence fence = Fence::prepare(options.source);
     Catalog catalog = read_catalog(source);
     std::vector<QualifiedName> tables;
@@ -189,23 +198,27 @@ Awaitable<void> Cutover::stop_writes() {
   environment_.journal.put(keys::cutover_step, "fence");
   writes_stopped_at_ = Clock::now();
   std::function<Raised()> raise = [prepared = prepared_, deadline = deadline_] {
-    return prepared->fence.raise({.tables = prepared->tables, .deadline = deadline, .on_waiting = [](const std::string& holders) {
-                                    spdlog::info("cutover: writers did not end in time and go on, another try follows: {}", holders);
-                                  }});
+    return prepared->fence.raise(
+        {.tables = prepared->tables, .deadline = deadline, .on_waiting = [](const std::string& holders) {
+           spdlog::info("cutover: writers did not end in time and go on, another try follows: {}", holders);
+         }});
   };
   const Raised raised = co_await run_blocking<Raised>(environment_.pool, std::move(raise));
   writes_stopped_at_ = raised.since;
   report_.writes_delayed_ms = static_cast<double>(raised.delayed.count());
 }
 
-// Proof of the drain: a transactional message written after the fence has come through the stream, and with it every commit before it.
+// Proof of the drain: a transactional message written after the fence has come through the stream, and with it every
+// commit before it.
 Awaitable<void> Cutover::drain() {
   require_time();
   marker_ = fmt::format("cutover {}", std::chrono::system_clock::now().time_since_epoch().count());
   const bool messages = environment_.ends.source.server_version >= 140'000;
   std::function<Lsn()> emit = [prepared = prepared_, marker = marker_, messages] {
-    // Before 14 pgoutput carries no messages: there the keepalive that passes this position says that all commits were sent.
-    const std::string sql = messages ? fmt::format("SELECT pg_catalog.pg_logical_emit_message(true, 'walferry', {})", pg::quote_literal(marker))
+    // Before 14 pgoutput carries no messages: there the keepalive that passes this position says that all commits were
+    // sent.
+    const std::string sql = messages ? fmt::format("SELECT pg_catalog.pg_logical_emit_message(true, 'walferry', {})",
+                                                   pg::quote_literal(marker))
                                      : std::string{"SELECT pg_catalog.pg_current_wal_insert_lsn()"};
     return prepared->source.exec(sql).lsn(0, 0);
   };
@@ -231,7 +244,8 @@ Awaitable<void> Cutover::drain() {
   };
   const Lsn flushed = co_await run_blocking<Lsn>(environment_.pool, std::move(flush));
   if (messages && flushed < report_.fence_lsn) {
-    throw Error{{ErrorKind::Refused, Side::Target}, "the target's position is behind the marker that was applied to it"};
+    throw Error{{ErrorKind::Refused, Side::Target},
+                "the target's position is behind the marker that was applied to it"};
   }
 }
 
@@ -275,9 +289,12 @@ Awaitable<void> Cutover::prove() {
   for (const SequenceComparison& sequence : report_.verification->sequences) {
     if (!sequence.equal) names += (names.empty() ? "" : ", ") + sequence.name.text();
   }
-  for (const QualifiedName& table : report_.verification->missing_on_target) names += (names.empty() ? "" : ", ") + table.text();
-  for (const QualifiedName& table : report_.verification->missing_on_source) names += (names.empty() ? "" : ", ") + table.text();
-  throw Error{{ErrorKind::Differences}, fmt::format("source and target differ in {}. Remedy: `walferry verify` shows how", names)};
+  for (const QualifiedName& table : report_.verification->missing_on_target)
+    names += (names.empty() ? "" : ", ") + table.text();
+  for (const QualifiedName& table : report_.verification->missing_on_source)
+    names += (names.empty() ? "" : ", ") + table.text();
+  throw Error{{ErrorKind::Differences},
+              fmt::format("source and target differ in {}. Remedy: `walferry verify` shows how", names)};
 }
 
 Awaitable<void> Cutover::put_back_target() {
@@ -288,7 +305,8 @@ Awaitable<void> Cutover::put_back_target() {
     schema::restore_target(prepared->source, prepared->target);
     for (const auto& [table, identity] : journal.entries(keys::identity_full)) {
       // The dump took along the identity that walferry had set on the source.
-      prepared->target.exec(fmt::format("ALTER TABLE {} REPLICA IDENTITY {}", table, identity == "n" ? "NOTHING" : "DEFAULT"));
+      prepared->target.exec(
+          fmt::format("ALTER TABLE {} REPLICA IDENTITY {}", table, identity == "n" ? "NOTHING" : "DEFAULT"));
     }
     refresh_materialized_views(prepared->target);
     prepared->target.exec("SET statement_timeout = 0");
@@ -338,8 +356,10 @@ Awaitable<void> Cutover::decide_after(Error failure) {
   }
   undecided_ = true;
   throw Error{{ErrorKind::Connection, Side::Source},
-              "it is not known whether the source is closed: it went away while the cutover was being committed. Remedy: bring the source "
-              "back and start `walferry run` again; it asks the source and says which it is. Let no application write until then"};
+              "it is not known whether the source is closed: it went away while the cutover was being committed. "
+              "Remedy: bring the source "
+              "back and start `walferry run` again; it asks the source and says which it is. Let no application write "
+              "until then"};
 }
 
 Awaitable<void> Cutover::undo(const Error& cause) {
@@ -354,8 +374,9 @@ Awaitable<void> Cutover::undo(const Error& cause) {
     try {
       co_await run_blocking<void>(environment_.pool, std::move(relax));
     } catch (const Error& error) {
-      report_.notes.push_back(fmt::format("the target could not be made ready for the apply again and a restart of walferry does it: {}",
-                                          error.what()));
+      report_.notes.push_back(
+          fmt::format("the target could not be made ready for the apply again and a restart of walferry does it: {}",
+                      error.what()));
     }
     std::function<void()> lift = [prepared = prepared_] { prepared->fence.lift(); };
     co_await run_blocking<void>(environment_.pool, std::move(lift));

@@ -1,8 +1,10 @@
-// The switch-over: guards -> fence -> drain to a marker -> sequences -> proof -> source closed for good, or everything undone (G6).
+// The switch-over: guards -> fence -> drain to a marker -> sequences -> proof -> source closed for good, or everything
+// undone (G6).
 //
 // Until Fence::make_durable() commits, any failure lifts the lease and the source is writable again; that commit is
-// the one point of no return, and everything has been proven before it. The report is in the journal before the commit, so that
-// a crash right after it is told apart by the durable fence on the source. Run by Migration when the control socket asks.
+// the one point of no return, and everything has been proven before it. The report is in the journal before the commit,
+// so that a crash right after it is told apart by the durable fence on the source. Run by Migration when the control
+// socket asks.
 #pragma once
 
 #include <functional>

@@ -17,7 +17,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::string_view trigger_name = "walferry_fence";
 // How long one try may hold up the writers; the later ones outlast deadlock_timeout, at which autovacuum gives way.
-constexpr std::array<milliseconds, 4> tries{milliseconds{300}, milliseconds{600}, milliseconds{1'500}, milliseconds{2'500}};
+constexpr std::array<milliseconds, 4> tries{milliseconds{300}, milliseconds{600}, milliseconds{1'500},
+                                            milliseconds{2'500}};
 constexpr milliseconds pause_between_tries{200};
 
 std::string name_list(const std::vector<QualifiedName>& tables) {
@@ -26,7 +27,9 @@ std::string name_list(const std::vector<QualifiedName>& tables) {
   return list;
 }
 
-milliseconds until(Clock::time_point deadline) { return std::max(duration_cast<milliseconds>(deadline - Clock::now()), milliseconds{0}); }
+milliseconds until(Clock::time_point deadline) {
+  return std::max(duration_cast<milliseconds>(deadline - Clock::now()), milliseconds{0});
+}
 
 std::string describe_holders(pg::Session& session) {
   const pg::Result rows = session.exec(
@@ -35,12 +38,14 @@ std::string describe_holders(pg::Session& session) {
       "FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) "
       "WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_catalog.pg_backend_pid() "
       "AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) "
-      "AND l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', "
+      "AND l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', "
+      "'ExclusiveLock', "
       "'AccessExclusiveLock') ORDER BY 5 DESC LIMIT 5");
   std::string text;
   for (int row = 0; row < rows.rows(); ++row) {
-    text += fmt::format("{}pid {} ({}{}, {}, open for {})", text.empty() ? "" : "; ", rows.text(row, 0), rows.text(row, 1),
-                        rows.text(row, 2).empty() ? "" : " " + rows.str(row, 2), rows.text(row, 3), rows.text(row, 4));
+    text +=
+        fmt::format("{}pid {} ({}{}, {}, open for {})", text.empty() ? "" : "; ", rows.text(row, 0), rows.text(row, 1),
+                    rows.text(row, 2).empty() ? "" : " " + rows.str(row, 2), rows.text(row, 3), rows.text(row, 4));
   }
   return text;
 }
@@ -50,7 +55,8 @@ std::string describe_holders(pg::Session& session) {
 Fence Fence::prepare(const pg::ConnInfo& source) {
   pg::Session session = pg::Session::open(source, {.application_name = "walferry fence"});
   try {
-    // Found early, a deadlock ends our try and not the application's transaction, and a blocking autovacuum gives way at once.
+    // Found early, a deadlock ends our try and not the application's transaction, and a blocking autovacuum gives way
+    // at once.
     session.exec("SET deadlock_timeout = '100ms'");
   } catch (const Error& error) {
     if (error.sqlstate() != "42501") throw;  // superusers only; without it the server's own deadlock_timeout counts
@@ -69,17 +75,20 @@ Raised Fence::raise(const FenceRequest& request) {
   for (std::size_t attempt = 0;; ++attempt) {
     const milliseconds left = until(request.deadline);
     if (left == milliseconds{0}) {
-      throw Error{{ErrorKind::Timeout, Side::Source},
-                  fmt::format("writes on the source could not be stopped in time{}. The source is writable, nothing was switched. "
-                              "Remedy: end those transactions, or give more time with --timeout",
-                              holders.empty() ? "" : ": locks are held by " + holders)};
+      throw Error{
+          {ErrorKind::Timeout, Side::Source},
+          fmt::format(
+              "writes on the source could not be stopped in time{}. The source is writable, nothing was switched. "
+              "Remedy: end those transactions, or give more time with --timeout",
+              holders.empty() ? "" : ": locks are held by " + holders)};
     }
     const auto begun = Clock::now();
     const milliseconds patience = std::min(left, tries[std::min(attempt, tries.size() - 1)]);
     try {
       // The lease outlives the time limit by a moment at most.
-      session_.exec(fmt::format("BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
-                                patience.count(), left.count() + 5'000));
+      session_.exec(
+          fmt::format("BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+                      patience.count(), left.count() + 5'000));
       session_.exec(lock);
       session_.exec("SET LOCAL statement_timeout = 0");
       return {.since = begun, .delayed = lost};
@@ -106,7 +115,8 @@ void Fence::require_held() {
   } catch (const Error&) {
     // Said below: to the caller a lost lease is one case, however it was lost.
   }
-  throw Error{{ErrorKind::Timeout, Side::Source}, "the write stop on the source fell away before it was made durable. Nothing was switched"};
+  throw Error{{ErrorKind::Timeout, Side::Source},
+              "the write stop on the source fell away before it was made durable. Nothing was switched"};
 }
 
 void Fence::make_durable(const std::vector<QualifiedName>& tables, const std::string& message) {
@@ -115,7 +125,8 @@ void Fence::make_durable(const std::vector<QualifiedName>& tables, const std::st
   for (const Table& table : read_catalog(session_).tables) now.push_back(table.name);
   if (now != tables) {
     throw Error{{ErrorKind::Refused, Side::Source},
-                "tables were created, dropped or renamed on the source during the cutover. Remedy: stop schema changes, then try again"};
+                "tables were created, dropped or renamed on the source during the cutover. Remedy: stop schema "
+                "changes, then try again"};
   }
   std::string sql = fmt::format(
       "CREATE SCHEMA IF NOT EXISTS walferry; "
@@ -129,12 +140,14 @@ void Fence::make_durable(const std::vector<QualifiedName>& tables, const std::st
         "walferry.refuse_writes(); ALTER TABLE {} ENABLE ALWAYS TRIGGER {}; ",
         trigger_name, table.quoted(), table.quoted(), trigger_name);
   }
-  // Sessions to come are read-only from the start, which refuses DDL and nextval() as well; only the database's owner may say so.
+  // Sessions to come are read-only from the start, which refuses DDL and nextval() as well; only the database's owner
+  // may say so.
   sql +=
       ("DO $read_only$ BEGIN IF pg_catalog.pg_has_role(current_user, (SELECT datdba FROM pg_catalog.pg_database "
-      "WHERE datname = pg_catalog.current_database()), 'USAGE') THEN "
-      "EXECUTE pg_catalog.format('ALTER DATABASE %I SET default_transaction_read_only = on', pg_catalog.current_database()); "
-      "END IF; END $read_only$");
+       "WHERE datname = pg_catalog.current_database()), 'USAGE') THEN "
+       "EXECUTE pg_catalog.format('ALTER DATABASE %I SET default_transaction_read_only = on', "
+       "pg_catalog.current_database()); "
+       "END IF; END $read_only$");
   session_.exec(sql);
   session_.exec("COMMIT");
 }
@@ -172,10 +185,13 @@ void remove_durable_fence(pg::Session& source) {
       "DO $writable$ BEGIN IF EXISTS (SELECT 1 FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d "
       "ON d.oid = s.setdatabase WHERE d.datname = pg_catalog.current_database() AND s.setrole = 0 "
       "AND 'default_transaction_read_only=on' = ANY (s.setconfig)) THEN "
-      "EXECUTE pg_catalog.format('ALTER DATABASE %I RESET default_transaction_read_only', pg_catalog.current_database()); "
+      "EXECUTE pg_catalog.format('ALTER DATABASE %I RESET default_transaction_read_only', "
+      "pg_catalog.current_database()); "
       "END IF; END $writable$; COMMIT");
-  if (!source.exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-                   "WHERE n.nspname = 'walferry')")
+  if (!source
+           .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
+                 "c.relnamespace "
+                 "WHERE n.nspname = 'walferry')")
            .flag(0, 0)) {
     source.exec("DROP SCHEMA walferry");
   }

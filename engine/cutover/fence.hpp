@@ -1,9 +1,10 @@
 // The write stop on the source: first a lease, then for good.
 //
-// The lease is one transaction that holds SHARE ROW EXCLUSIVE on every table: readers go on, writers wait. It falls away by itself
-// when walferry dies (the connection ends) or freezes (idle_in_transaction_session_timeout). make_durable() adds, in the same
-// transaction, a statement trigger that refuses writes with SQLSTATE 25006, makes sessions to come read-only, and commits: the
-// moment the locks go, the triggers are there. Until that commit the source is as it was. Used by Cutover on pool threads, one call at a time.
+// The lease is one transaction that holds SHARE ROW EXCLUSIVE on every table: readers go on, writers wait. It falls
+// away by itself when walferry dies (the connection ends) or freezes (idle_in_transaction_session_timeout).
+// make_durable() adds, in the same transaction, a statement trigger that refuses writes with SQLSTATE 25006, makes
+// sessions to come read-only, and commits: the moment the locks go, the triggers are there. Until that commit the
+// source is as it was. Used by Cutover on pool threads, one call at a time.
 #pragma once
 
 #include <chrono>
@@ -23,8 +24,8 @@ struct FenceRequest {
 };
 
 struct Raised {
-  std::chrono::steady_clock::time_point since;   // from when on no new write can have begun
-  std::chrono::milliseconds delayed{0};          // for which writers were held up by tries that were given up
+  std::chrono::steady_clock::time_point since;  // from when on no new write can have begun
+  std::chrono::milliseconds delayed{0};         // for which writers were held up by tries that were given up
 };
 
 class Fence {
@@ -32,8 +33,8 @@ class Fence {
   // A session ready to raise the fence; nothing is blocked yet.
   [[nodiscard]] static Fence prepare(const pg::ConnInfo& source);
 
-  // Takes the locks. Each try waits only briefly, because everybody else's writes queue behind a waiting lock; between tries the
-  // application goes on. Throws Error{Timeout} at the deadline.
+  // Takes the locks. Each try waits only briefly, because everybody else's writes queue behind a waiting lock; between
+  // tries the application goes on. Throws Error{Timeout} at the deadline.
   Raised raise(const FenceRequest& request);
 
   // Throws Error{Timeout} when the lease has fallen away.
@@ -49,7 +50,8 @@ class Fence {
 
 // The durable fence, as the source's catalogs show it.
 [[nodiscard]] bool durable_fence_stands(pg::Session& source);
-// The same, once no backend that might still commit one is left: terminates the fence's sessions and waits until they are gone.
+// The same, once no backend that might still commit one is left: terminates the fence's sessions and waits until they
+// are gone.
 [[nodiscard]] bool settle_durable_fence(const pg::ConnInfo& source);
 // Removes it: the triggers, the function and, when it is empty then, schema walferry.
 void remove_durable_fence(pg::Session& source);

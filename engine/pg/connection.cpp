@@ -76,7 +76,8 @@ Awaitable<Result> Connection::exec(std::string sql) {
 Awaitable<void> Connection::start_copy_both(std::string sql) {
   const Result result = co_await exec(std::move(sql));
   if (PQresultStatus(result.get()) != PGRES_COPY_BOTH) {
-    throw Error{{ErrorKind::Protocol, side_}, fmt::format("{}: START_REPLICATION did not start a stream", to_string(side_))};
+    throw Error{{ErrorKind::Protocol, side_},
+                fmt::format("{}: START_REPLICATION did not start a stream", to_string(side_))};
   }
 }
 
@@ -85,10 +86,12 @@ std::optional<Bytes> Connection::take_copy_data() {
   const int length = PQgetCopyData(raw(), &data, 1);
   if (!session_.fatal_notice().empty()) {
     PQfreemem(data);
-    throw Error{{ErrorKind::Refused, side_},
-                fmt::format("{}: {}: rows would be left out silently. Remedy: create the publication again as it was, and start "
-                            "walferry again",
-                            to_string(side_), session_.fatal_notice())};
+    throw Error{
+        {ErrorKind::Refused, side_},
+        fmt::format(
+            "{}: {}: rows would be left out silently. Remedy: create the publication again as it was, and start "
+            "walferry again",
+            to_string(side_), session_.fatal_notice())};
   }
   copy_data_.reset(data);
   if (length > 0) return Bytes{reinterpret_cast<const std::byte*>(data), static_cast<std::size_t>(length)};
@@ -121,7 +124,8 @@ void Connection::send_prepare(const std::string& name, const std::string& sql) {
 }
 
 void Connection::send_prepared(const std::string& name, std::span<const char* const> values) {
-  if (PQsendQueryPrepared(raw(), name.c_str(), static_cast<int>(values.size()), values.data(), nullptr, nullptr, 0) != 1) {
+  if (PQsendQueryPrepared(raw(), name.c_str(), static_cast<int>(values.size()), values.data(), nullptr, nullptr, 0) !=
+      1) {
     fail("sending a change");
   }
 }

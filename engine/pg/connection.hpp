@@ -1,8 +1,8 @@
-// One connection driven by a coroutine on the io thread: statements, the walsender's CopyBoth, and pipelines of prepared
-// statements.
+// One connection driven by a coroutine on the io thread: statements, the walsender's CopyBoth, and pipelines of
+// prepared statements.
 //
-// Made from an opened Session, which has authenticated and pinned the settings. One coroutine owns it and nobody else touches
-// it. libpq owns the socket: the descriptor is declared after the PGconn and released before it is finished.
+// Made from an opened Session, which has authenticated and pinned the settings. One coroutine owns it and nobody else
+// touches it. libpq owns the socket: the descriptor is declared after the PGconn and released before it is finished.
 #pragma once
 
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -29,7 +29,8 @@ class Connection {
   // One simple-protocol query string; the result of its last statement. Throws Error{Sql}.
   Awaitable<Result> exec(std::string sql);
 
-  // --- CopyBoth (START_REPLICATION) -----------------------------------------------------------------------------------
+  // --- CopyBoth (START_REPLICATION)
+  // -----------------------------------------------------------------------------------
   Awaitable<void> start_copy_both(std::string sql);
   // The next CopyData that is already here; empty when none is whole yet. The view lives until the next call.
   // Throws when the server ended the stream.
@@ -41,7 +42,8 @@ class Connection {
   // Sends one CopyData and waits until the kernel has all of it.
   Awaitable<void> send_copy_data(Bytes data);
 
-  // --- pipeline of prepared statements --------------------------------------------------------------------------------
+  // --- pipeline of prepared statements
+  // --------------------------------------------------------------------------------
   void enter_pipeline();
   void send_prepare(const std::string& name, const std::string& sql);
   // Parameters in text form; null pointers are NULL.

@@ -17,7 +17,9 @@ struct FreePq {
   void operator()(char* text) const { PQfreemem(text); }
 };
 
-bool is_secret(std::string_view keyword) { return keyword == "password" || keyword == "sslpassword"; }
+bool is_secret(std::string_view keyword) {
+  return keyword == "password" || keyword == "sslpassword";
+}
 
 std::string quoted_value(std::string_view value) {
   std::string out = "'";
@@ -32,9 +34,9 @@ std::string quoted_value(std::string_view value) {
 }  // namespace
 
 void forget_ambient_connection_settings() {
-  static constexpr std::array ambient{"PGHOST",   "PGHOSTADDR", "PGPORT",    "PGDATABASE", "PGUSER",
-                                      "PGPASSWORD", "PGSERVICE",  "PGOPTIONS", "PGTARGETSESSIONATTRS", "PGAPPNAME",
-                                      "PGCLIENTENCODING", "PGDATESTYLE", "PGTZ", "PGGEQO"};
+  static constexpr std::array ambient{
+      "PGHOST",    "PGHOSTADDR",           "PGPORT",    "PGDATABASE",       "PGUSER",      "PGPASSWORD", "PGSERVICE",
+      "PGOPTIONS", "PGTARGETSESSIONATTRS", "PGAPPNAME", "PGCLIENTENCODING", "PGDATESTYLE", "PGTZ",       "PGGEQO"};
   for (const char* name : ambient) unsetenv(name);
 }
 
@@ -57,10 +59,11 @@ ConnInfo ConnInfo::parse(std::string_view text, Side side) {
     if (option->val != nullptr && *option->val != '\0') info.parameters_.emplace_back(option->keyword, option->val);
   }
   if (!info.get("service") && (!(info.get("host") || info.get("hostaddr")) || !info.get("dbname"))) {
-    throw Error{{ErrorKind::Usage, side},
-                fmt::format("--{}: the connection string names no {}. Both must be explicit (or service=name): walferry "
-                            "never lets PGHOST or PGDATABASE choose a side",
-                            to_string(side), info.get("dbname") ? "host" : "database")};
+    throw Error{
+        {ErrorKind::Usage, side},
+        fmt::format("--{}: the connection string names no {}. Both must be explicit (or service=name): walferry "
+                    "never lets PGHOST or PGDATABASE choose a side",
+                    to_string(side), info.get("dbname") ? "host" : "database")};
   }
   return info;
 }

@@ -1,8 +1,8 @@
 // How one server is reached: a URI, a keyword/value string or "service=name", parsed by libpq.
 //
-// Keeps the parameters that the user gave and nothing else; adds only walferry's own at connect time. Never prints or stores
-// a password. The PGHOST family of the environment fills neither side (G4): forget_ambient_connection_settings() removes it from the process
-// before the first connection. Called by cli/ and by every opener of a session.
+// Keeps the parameters that the user gave and nothing else; adds only walferry's own at connect time. Never prints or
+// stores a password. The PGHOST family of the environment fills neither side (G4): forget_ambient_connection_settings()
+// removes it from the process before the first connection. Called by cli/ and by every opener of a session.
 #pragma once
 
 #include <optional>
@@ -15,8 +15,8 @@
 
 namespace walferry::pg {
 
-// Removes PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, PGSERVICE, PGOPTIONS and their like from the environment; PGPASSFILE,
-// PGSERVICEFILE, PGSSL* and PGCONNECT_TIMEOUT stay, since they do not say which server is meant.
+// Removes PGHOST, PGPORT, PGDATABASE, PGUSER, PGPASSWORD, PGSERVICE, PGOPTIONS and their like from the environment;
+// PGPASSFILE, PGSERVICEFILE, PGSSL* and PGCONNECT_TIMEOUT stay, since they do not say which server is meant.
 void forget_ambient_connection_settings();
 
 class ConnInfo {

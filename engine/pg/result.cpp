@@ -25,14 +25,21 @@ std::string field(const PGresult* result, int code) {
 
 }  // namespace
 
-std::int64_t Result::i64(int row, int column) const { return parse<std::int64_t>(text(row, column)); }
-std::uint32_t Result::u32(int row, int column) const { return parse<std::uint32_t>(text(row, column)); }
-double Result::number(int row, int column) const { return parse<double>(text(row, column)); }
+std::int64_t Result::i64(int row, int column) const {
+  return parse<std::int64_t>(text(row, column));
+}
+std::uint32_t Result::u32(int row, int column) const {
+  return parse<std::uint32_t>(text(row, column));
+}
+double Result::number(int row, int column) const {
+  return parse<double>(text(row, column));
+}
 
 Lsn Result::lsn(int row, int column) const {
   const auto lsn = Lsn::parse(text(row, column));
   if (!lsn) {
-    throw Error{{ErrorKind::Protocol}, fmt::format("the server returned \"{}\" where an LSN was expected", text(row, column))};
+    throw Error{{ErrorKind::Protocol},
+                fmt::format("the server returned \"{}\" where an LSN was expected", text(row, column))};
   }
   return *lsn;
 }

@@ -10,7 +10,8 @@ namespace {
 // The settings of every session. A backslash keeps the blank inside a value of the startup packet's "options".
 constexpr std::string_view pinned_settings =
     "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC "
-    "-c lc_monetary=C -c search_path= -c synchronous_commit=on -c xmlbinary=base64 -c xmloption=content -c row_security=off "
+    "-c lc_monetary=C -c search_path= -c synchronous_commit=on -c xmlbinary=base64 -c xmloption=content -c "
+    "row_security=off "
     "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 "
     "-c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed "
     "-c default_transaction_deferrable=off -c synchronize_seqscans=off -c quote_all_identifiers=off "
@@ -33,16 +34,20 @@ std::string trimmed(std::string text) {
   return text;
 }
 
-// libpq's text for a failed connection attempt holds "FATAL:  ..." but no SQLSTATE; these are the two that no retry mends.
+// libpq's text for a failed connection attempt holds "FATAL:  ..." but no SQLSTATE; these are the two that no retry
+// mends.
 std::string sqlstate_of_failed_connect(std::string_view text) {
-  for (const std::string_view sign : {"password authentication failed", "no password supplied", "no pg_hba.conf entry",
-                                      "authentication failed", "fe_sendauth", "permission denied", "must be superuser",
-                                      "is not permitted to log in"}) {
+  for (const std::string_view sign :
+       {"password authentication failed", "no password supplied", "no pg_hba.conf entry", "authentication failed",
+        "fe_sendauth", "permission denied", "must be superuser", "is not permitted to log in"}) {
     if (text.find(sign) != std::string_view::npos) return "28000";
   }
-  if (text.find("role \"") != std::string_view::npos && text.find("does not exist") != std::string_view::npos) return "28000";
-  if (text.find("database \"") != std::string_view::npos && text.find("does not exist") != std::string_view::npos) return "3D000";
-  if (text.find("starting up") != std::string_view::npos || text.find("shutting down") != std::string_view::npos) return "57P03";
+  if (text.find("role \"") != std::string_view::npos && text.find("does not exist") != std::string_view::npos)
+    return "28000";
+  if (text.find("database \"") != std::string_view::npos && text.find("does not exist") != std::string_view::npos)
+    return "3D000";
+  if (text.find("starting up") != std::string_view::npos || text.find("shutting down") != std::string_view::npos)
+    return "57P03";
   if (text.find("too many") != std::string_view::npos) return "53300";
   return "";
 }
@@ -96,7 +101,8 @@ Session Session::open(const ConnInfo& info, const SessionOptions& options) {
       remedy = "check the database name, or create the database first";
     }
     throw Error{{ErrorKind::Connection, info.side(), sqlstate},
-                fmt::format("cannot connect to the {} at {}: {}. Remedy: {}", to_string(info.side()), info.redacted(), reason, remedy)};
+                fmt::format("cannot connect to the {} at {}: {}. Remedy: {}", to_string(info.side()), info.redacted(),
+                            reason, remedy)};
   }
   Session session{std::move(connection), info.side()};
   if (options.kind == SessionKind::Ordinary) {
@@ -120,7 +126,8 @@ void Session::receive_notice(void* notices, const PGresult* result) {
   const char* message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
   const char* sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
   const std::string_view text = message == nullptr ? std::string_view{} : message;
-  if (sqlstate != nullptr && std::string_view{sqlstate} == "55000" && text.find("publication") != std::string_view::npos) {
+  if (sqlstate != nullptr && std::string_view{sqlstate} == "55000" &&
+      text.find("publication") != std::string_view::npos) {
     received.fatal = text;
   }
   spdlog::debug("{} says: {}", to_string(received.side), text);
@@ -143,28 +150,36 @@ Result Session::finish(ResultPtr result) {
     case PGRES_PIPELINE_ABORTED:
       break;
   }
-  if (!result) throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
+  if (!result)
+    throw Error{{ErrorKind::Connection, side_},
+                fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
   throw error_of(result.get(), side_);
 }
 
-Result Session::exec(const std::string& sql) { return finish(ResultPtr{PQexec(raw(), sql.c_str())}); }
+Result Session::exec(const std::string& sql) {
+  return finish(ResultPtr{PQexec(raw(), sql.c_str())});
+}
 
 Result Session::exec_params(const std::string& sql, std::span<const std::optional<std::string>> parameters) {
   std::vector<const char*> values;
   values.reserve(parameters.size());
   for (const auto& parameter : parameters) values.push_back(parameter ? parameter->c_str() : nullptr);
-  return finish(ResultPtr{PQexecParams(raw(), sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(), nullptr,
-                                       nullptr, 0)});
+  return finish(ResultPtr{
+      PQexecParams(raw(), sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(), nullptr, nullptr, 0)});
 }
 
-void Session::start_copy_out(const std::string& sql) { exec(sql); }
+void Session::start_copy_out(const std::string& sql) {
+  exec(sql);
+}
 
 std::string_view Session::next_copy_row() {
   char* row = nullptr;
   const int length = PQgetCopyData(raw(), &row, 0);
   copy_row_.reset(row);
   if (length > 0) return {row, static_cast<std::size_t>(length)};
-  if (length == -2) throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
+  if (length == -2)
+    throw Error{{ErrorKind::Connection, side_},
+                fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
   // -1: the copy is over; its outcome follows, and libpq wants all results read.
   std::optional<Error> failure;
   while (ResultPtr result{PQgetResult(raw())}) {
@@ -174,17 +189,21 @@ std::string_view Session::next_copy_row() {
   return {};
 }
 
-void Session::start_copy_in(const std::string& sql) { exec(sql); }
+void Session::start_copy_in(const std::string& sql) {
+  exec(sql);
+}
 
 void Session::put_copy_data(std::string_view data) {
   if (PQputCopyData(raw(), data.data(), static_cast<int>(data.size())) != 1) {
-    throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
+    throw Error{{ErrorKind::Connection, side_},
+                fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
   }
 }
 
 std::int64_t Session::finish_copy_in() {
   if (PQputCopyEnd(raw(), nullptr) != 1) {
-    throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
+    throw Error{{ErrorKind::Connection, side_},
+                fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
   }
   std::optional<Error> failure;
   std::int64_t rows = 0;
@@ -223,8 +242,9 @@ void use_snapshot(Session& session, const std::string& snapshot) {
     session.exec("SET TRANSACTION SNAPSHOT " + quote_literal(snapshot));
   } catch (const Error& error) {
     if (error.sqlstate() != "22023" && error.sqlstate() != "42704") throw;
-    throw Error{{ErrorKind::Sql, session.side(), std::string{snapshot_gone}},
-                fmt::format("{}: the snapshot {} is gone with the session that held it", to_string(session.side()), snapshot)};
+    throw Error{
+        {ErrorKind::Sql, session.side(), std::string{snapshot_gone}},
+        fmt::format("{}: the snapshot {} is gone with the session that held it", to_string(session.side()), snapshot)};
   }
 }
 

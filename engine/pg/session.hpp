@@ -1,9 +1,10 @@
-// One blocking connection: open, ask, copy. Used by worker threads and by commands; the stream and the apply use Connection.
+// One blocking connection: open, ask, copy. Used by worker threads and by commands; the stream and the apply use
+// Connection.
 //
-// Every session pins the settings that decide how values are written and read (DateStyle, IntervalStyle, extra_float_digits,
-// bytea_output, TimeZone, lc_monetary, search_path ...) and switches off every timeout, because a setting made on the source's
-// database or role would otherwise change data silently. A session is used by one thread at a time; interrupt() alone may be
-// called from another.
+// Every session pins the settings that decide how values are written and read (DateStyle, IntervalStyle,
+// extra_float_digits, bytea_output, TimeZone, lc_monetary, search_path ...) and switches off every timeout, because a
+// setting made on the source's database or role would otherwise change data silently. A session is used by one thread
+// at a time; interrupt() alone may be called from another.
 #pragma once
 
 #include <libpq-fe.h>
@@ -45,7 +46,8 @@ class Session {
   // One statement with text parameters; nullopt is NULL.
   Result exec_params(const std::string& sql, std::span<const std::optional<std::string>> parameters);
 
-  // COPY ... TO STDOUT: start, then one row (or binary chunk) after the other until empty. The view lives until the next call.
+  // COPY ... TO STDOUT: start, then one row (or binary chunk) after the other until empty. The view lives until the
+  // next call.
   void start_copy_out(const std::string& sql);
   [[nodiscard]] std::string_view next_copy_row();
   // COPY ... FROM STDIN. finish_copy_in returns the number of rows; fail_copy_in makes the server forget them.
@@ -63,8 +65,8 @@ class Session {
   void interrupt() noexcept;
 
   [[nodiscard]] PGconn* raw() const { return connection_.get(); }
-  // A notice that must not be passed over was received; its text. PostgreSQL 18 only warns of a missing publication and leaves
-  // its rows out (SQLSTATE 55000).
+  // A notice that must not be passed over was received; its text. PostgreSQL 18 only warns of a missing publication and
+  // leaves its rows out (SQLSTATE 55000).
   [[nodiscard]] const std::string& fatal_notice() const { return notices_->fatal; }
 
  private:
@@ -87,8 +89,8 @@ class Session {
   std::unique_ptr<char, FreePq> copy_row_;
 };
 
-// SQLSTATE (class 72, snapshot failure) under which use_snapshot() reports that the exporting session is gone: transient, but
-// only a new snapshot helps.
+// SQLSTATE (class 72, snapshot failure) under which use_snapshot() reports that the exporting session is gone:
+// transient, but only a new snapshot helps.
 inline constexpr std::string_view snapshot_gone = "72000";
 
 // Begins a transaction that sees exactly `snapshot` (from pg_export_snapshot or a slot's creation), read only.

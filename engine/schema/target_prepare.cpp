@@ -152,12 +152,14 @@ std::string public_schema_state(pg::Session& target) {
       "SELECT pg_catalog.format('ALTER SCHEMA public OWNER TO %I', pg_catalog.pg_get_userbyid(n.nspowner)), "
       "(SELECT pg_catalog.string_agg(pg_catalog.format('; GRANT %s ON SCHEMA public TO %s%s', g.privilege_type, "
       "CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END, "
-      "CASE WHEN g.is_grantable AND g.grantee <> n.nspowner THEN ' WITH GRANT OPTION' ELSE '' END), '' ORDER BY g.grantee <> n.nspowner) "
+      "CASE WHEN g.is_grantable AND g.grantee <> n.nspowner THEN ' WITH GRANT OPTION' ELSE '' END), '' ORDER BY "
+      "g.grantee <> n.nspowner) "
       "FROM pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) g) "
       "FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public'");
   if (state.rows() == 0) return {};
   // Whatever was granted meanwhile goes first, by name, whoever it was granted to.
-  return "DO $revoke$ DECLARE grantee text; BEGIN FOR grantee IN SELECT DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE "
+  return "DO $revoke$ DECLARE grantee text; BEGIN FOR grantee IN SELECT DISTINCT CASE g.grantee WHEN 0 THEN 'PUBLIC' "
+         "ELSE "
          "pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(g.grantee)) END FROM pg_catalog.pg_namespace n, "
          "pg_catalog.aclexplode(n.nspacl) g WHERE n.nspname = 'public' LOOP "
          "EXECUTE 'REVOKE ALL ON SCHEMA public FROM ' || grantee; END LOOP; END $revoke$; " +

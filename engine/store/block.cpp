@@ -46,7 +46,8 @@ std::string encode(const Block& block) {
 
 Block decode_block(std::string_view value) {
   Reader in{as_bytes(value)};
-  if (in.u8("block format") != format_version) throw ProtocolError{"a spooled block was written by another version of walferry"};
+  if (in.u8("block format") != format_version)
+    throw ProtocolError{"a spooled block was written by another version of walferry"};
   Block block;
   block.kind = static_cast<Block::Kind>(in.u8("block kind"));
   block.complete_bytes = in.u64("complete bytes");

@@ -2,9 +2,9 @@
 //
 //   messages := (length u32 big endian, payload)*
 //
-// Invariant: a block can be decoded alone. Whoever fills it puts the Relation message of every relation before the first
-// change of that relation in the same block (BlockBuilder in stream/), so a reader may start at any block after a restart.
-// A block may begin or end inside a transaction; complete_bytes and open_final_lsn say so.
+// Invariant: a block can be decoded alone. Whoever fills it puts the Relation message of every relation before the
+// first change of that relation in the same block (BlockBuilder in stream/), so a reader may start at any block after a
+// restart. A block may begin or end inside a transaction; complete_bytes and open_final_lsn say so.
 #pragma once
 
 #include <cstdint>
@@ -35,10 +35,11 @@ struct Block {
 
   Kind kind = Kind::Messages;
   std::vector<std::byte> messages;
-  std::size_t complete_bytes = 0;  // messages[0, complete_bytes) ends with the last Commit in the block; 0: there is none
-  Lsn end_lsn;                     // of that last Commit; zero: there is none
-  Lsn open_final_lsn;              // the block ends inside the transaction with this commit LSN; zero: it does not
-  StreamedCommit streamed;         // Kind::StreamedCommit only
+  std::size_t complete_bytes =
+      0;                    // messages[0, complete_bytes) ends with the last Commit in the block; 0: there is none
+  Lsn end_lsn;              // of that last Commit; zero: there is none
+  Lsn open_final_lsn;       // the block ends inside the transaction with this commit LSN; zero: it does not
+  StreamedCommit streamed;  // Kind::StreamedCommit only
 
   [[nodiscard]] bool ends_open() const { return open_final_lsn.value != 0; }
 

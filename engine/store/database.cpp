@@ -15,14 +15,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()}; }
+rocksdb::Slice slice(std::string_view text) {
+  return {text.data(), text.size()};
+}
 
 void check(const rocksdb::Status& status, const fs::path& directory, std::string_view doing) {
   if (status.ok()) return;
   std::string remedy = "check disk space and permissions of that directory";
-  if (status.IsNoSpace()) remedy = "free disk space there and start again; nothing is lost, the source keeps what was not confirmed";
-  throw Error{{ErrorKind::State}, fmt::format("state directory {}: {}: {}. Remedy: {}", directory.string(), doing,
-                                              status.ToString(), remedy)};
+  if (status.IsNoSpace())
+    remedy = "free disk space there and start again; nothing is lost, the source keeps what was not confirmed";
+  throw Error{
+      {ErrorKind::State},
+      fmt::format("state directory {}: {}: {}. Remedy: {}", directory.string(), doing, status.ToString(), remedy)};
 }
 
 rocksdb::CompressionType best_compression() {
@@ -50,9 +54,10 @@ void prepare_directory(const fs::path& directory) {
     if (!failure) fs::permissions(directory, fs::perms::owner_all, failure);
   }
   if (failure || !fs::is_directory(directory, failure)) {
-    throw Error{{ErrorKind::State},
-                fmt::format("state directory {}: {}. Remedy: name a directory that this user may read and write (--state-dir)",
-                            directory.string(), failure ? failure.message() : "this is not a directory")};
+    throw Error{
+        {ErrorKind::State},
+        fmt::format("state directory {}: {}. Remedy: name a directory that this user may read and write (--state-dir)",
+                    directory.string(), failure ? failure.message() : "this is not a directory")};
   }
 }
 
@@ -81,9 +86,10 @@ Database Database::open(const fs::path& directory, Access access) {
   } else {
     std::error_code failure;
     if (!fs::exists(place, failure)) {
-      throw Error{{ErrorKind::State},
-                  fmt::format("state directory {}: {}. Remedy: name the directory that `walferry run` was given (--state-dir)",
-                              directory.string(), failure ? failure.message() : "no migration was started here")};
+      throw Error{
+          {ErrorKind::State},
+          fmt::format("state directory {}: {}. Remedy: name the directory that `walferry run` was given (--state-dir)",
+                      directory.string(), failure ? failure.message() : "no migration was started here")};
     }
   }
   rocksdb::DBOptions options;
@@ -94,21 +100,24 @@ Database Database::open(const fs::path& directory, Access access) {
   options.max_open_files = 256;
   options.max_background_jobs = 2;
   const std::vector<rocksdb::ColumnFamilyDescriptor> families{
-      {rocksdb::kDefaultColumnFamilyName, family_options(false)}, {"blocks", family_options(true)}, {"streams", family_options(true)}};
+      {rocksdb::kDefaultColumnFamilyName, family_options(false)},
+      {"blocks", family_options(true)},
+      {"streams", family_options(true)}};
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* opened = nullptr;
   const rocksdb::Status status =
-      access == Access::ReadWrite
-          ? rocksdb::DB::Open(options, place.string(), families, &handles, &opened)
-          : rocksdb::DB::OpenForReadOnly(options, place.string(), families, &handles, &opened);
+      access == Access::ReadWrite ? rocksdb::DB::Open(options, place.string(), families, &handles, &opened)
+                                  : rocksdb::DB::OpenForReadOnly(options, place.string(), families, &handles, &opened);
   if (!status.ok()) {
     const std::string why = status.ToString();
     if (why.find("lock") != std::string::npos && why.find("LOCK") != std::string::npos && status.IsIOError() &&
         why.find("Permission denied") == std::string::npos) {
-      throw Error{{ErrorKind::State},
-                  fmt::format("state directory {}: another walferry works on it. Remedy: `walferry status --state-dir {}` shows it; "
-                              "stop it first, or name another directory",
-                              directory.string(), directory.string())};
+      throw Error{
+          {ErrorKind::State},
+          fmt::format(
+              "state directory {}: another walferry works on it. Remedy: `walferry status --state-dir {}` shows it; "
+              "stop it first, or name another directory",
+              directory.string(), directory.string())};
     }
     check(status, directory, "cannot be opened");
   }
@@ -150,7 +159,8 @@ void Database::erase_range(Family family, std::string_view begin, std::string_vi
   const rocksdb::Slice first = slice(begin);
   const rocksdb::Slice last = slice(end);
   check(database_->DeleteRange(write_options(Durability::Logged), handle(family), first, last), directory_, "deleting");
-  check(rocksdb::DeleteFilesInRange(database_.get(), handle(family), &first, &last, false), directory_, "deleting files");
+  check(rocksdb::DeleteFilesInRange(database_.get(), handle(family), &first, &last, false), directory_,
+        "deleting files");
 }
 
 std::vector<std::pair<std::string, std::string>> Database::scan(Family family, std::string_view prefix) const {
@@ -171,7 +181,9 @@ void Database::for_each(Family family, const std::function<void(std::string_view
   check(at->status(), directory_, "reading");
 }
 
-void Database::sync_log() { check(database_->FlushWAL(true), directory_, "syncing"); }
+void Database::sync_log() {
+  check(database_->FlushWAL(true), directory_, "syncing");
+}
 
 void Database::flush(Family family) {
   check(database_->Flush(rocksdb::FlushOptions{}, handle(family)), directory_, "flushing");

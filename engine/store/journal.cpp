@@ -28,22 +28,29 @@ Phase Journal::phase() const {
   if (!text) return Phase::Init;
   const auto phase = parse_phase(*text);
   if (!phase) {
-    throw Error{{ErrorKind::State}, fmt::format("state directory {}: unknown phase \"{}\"; it was written by a newer walferry. "
-                                                "Remedy: use that version",
-                                                database_.directory().string(), *text)};
+    throw Error{{ErrorKind::State},
+                fmt::format("state directory {}: unknown phase \"{}\"; it was written by a newer walferry. "
+                            "Remedy: use that version",
+                            database_.directory().string(), *text)};
   }
   return *phase;
 }
 
-void Journal::set_phase(Phase phase) { put("phase", to_string(phase)); }
+void Journal::set_phase(Phase phase) {
+  put("phase", to_string(phase));
+}
 
-std::optional<std::string> Journal::get(std::string_view key) const { return database_.get(Family::State, key); }
+std::optional<std::string> Journal::get(std::string_view key) const {
+  return database_.get(Family::State, key);
+}
 
 void Journal::put(std::string_view key, std::string_view value) {
   database_.put(Family::State, key, value, Durability::Synced);
 }
 
-void Journal::erase(std::string_view key) { database_.erase(Family::State, key, Durability::Synced); }
+void Journal::erase(std::string_view key) {
+  database_.erase(Family::State, key, Durability::Synced);
+}
 
 std::vector<std::pair<std::string, std::string>> Journal::entries(std::string_view prefix) const {
   auto found = database_.scan(Family::State, prefix);
@@ -88,7 +95,8 @@ std::map<QualifiedName, Lsn> Journal::copied_tables() const {
     const std::size_t split = rest.find('\0');
     const auto lsn = Lsn::parse(value);
     if (split == std::string_view::npos || !lsn) {
-      throw Error{{ErrorKind::State}, fmt::format("state directory {}: a copy record cannot be read", database_.directory().string())};
+      throw Error{{ErrorKind::State},
+                  fmt::format("state directory {}: a copy record cannot be read", database_.directory().string())};
     }
     tables.emplace(QualifiedName{std::string{rest.substr(0, split)}, std::string{rest.substr(split + 1)}}, *lsn);
   }
@@ -99,6 +107,8 @@ void Journal::record_copied(const QualifiedName& table, Lsn copy_lsn) {
   put(table_key(copied_prefix, table), copy_lsn.to_string());
 }
 
-void Journal::forget_copied(const QualifiedName& table) { erase(table_key(copied_prefix, table)); }
+void Journal::forget_copied(const QualifiedName& table) {
+  erase(table_key(copied_prefix, table));
+}
 
 }  // namespace walferry::store

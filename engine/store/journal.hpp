@@ -1,8 +1,9 @@
-// What walferry remembers of a migration that neither the target nor the slot can tell: phase, pinned identities, settings, the
-// copy state of each table, steps begun.
+// What walferry remembers of a migration that neither the target nor the slot can tell: phase, pinned identities,
+// settings, the copy state of each table, steps begun.
 //
-// Invariant: every write is synced before it returns, and is made before the step that relies on it. Losing the journal never
-// corrupts a target: where the apply stands is in the target itself. Thread-safe (copy threads record their tables).
+// Invariant: every write is synced before it returns, and is made before the step that relies on it. Losing the journal
+// never corrupts a target: where the apply stands is in the target itself. Thread-safe (copy threads record their
+// tables).
 #pragma once
 
 #include <map>
@@ -35,8 +36,8 @@ class Journal {
   [[nodiscard]] std::optional<DatabaseIdentity> pinned(Side side) const;
   void pin(Side side, const DatabaseIdentity& identity);
 
-  // Tables whose rows are wholly on the target, each with its copy LSN: changes of transactions that committed before it are
-  // already in the copied rows.
+  // Tables whose rows are wholly on the target, each with its copy LSN: changes of transactions that committed before
+  // it are already in the copied rows.
   [[nodiscard]] std::map<QualifiedName, Lsn> copied_tables() const;
   void record_copied(const QualifiedName& table, Lsn copy_lsn);
   void forget_copied(const QualifiedName& table);
@@ -46,23 +47,23 @@ class Journal {
 };
 
 namespace journal_keys {
-inline constexpr std::string_view migration = "migration";              // the slot's name
-inline constexpr std::string_view source = "source";                    // connection string without secrets
+inline constexpr std::string_view migration = "migration";  // the slot's name
+inline constexpr std::string_view source = "source";        // connection string without secrets
 inline constexpr std::string_view target = "target";
 inline constexpr std::string_view publications = "publications";        // names, newline between
 inline constexpr std::string_view own_publication = "own-publication";  // set: walferry created it and finish drops it
 inline constexpr std::string_view slot_begun = "slot-begun";
 inline constexpr std::string_view slot_lsn = "slot-lsn";                // consistent point of the slot
-inline constexpr std::string_view without_schema = "option/no-schema";   // set: `run` was told so
+inline constexpr std::string_view without_schema = "option/no-schema";  // set: `run` was told so
 inline constexpr std::string_view without_copy = "option/no-copy";
 inline constexpr std::string_view without_owners = "option/no-owner";
-inline constexpr std::string_view identity_full = "identity-full/";     // + table: identity to put back
-inline constexpr std::string_view idle_confirmed = "idle-confirmed";    // "A B": no change between these two LSNs
+inline constexpr std::string_view identity_full = "identity-full/";   // + table: identity to put back
+inline constexpr std::string_view idle_confirmed = "idle-confirmed";  // "A B": no change between these two LSNs
 inline constexpr std::string_view target_public_grants = "target-public-grants";  // SQL that puts schema public back
 inline constexpr std::string_view last_error = "last-error";
-inline constexpr std::string_view report = "report";                    // the cutover's report, JSON
-inline constexpr std::string_view cutover_step = "cutover-step";          // set while a cutover may hold the lease
-inline constexpr std::string_view fence_begun = "fence-begun";            // set just before the source is closed for good
+inline constexpr std::string_view report = "report";              // the cutover's report, JSON
+inline constexpr std::string_view cutover_step = "cutover-step";  // set while a cutover may hold the lease
+inline constexpr std::string_view fence_begun = "fence-begun";    // set just before the source is closed for good
 }  // namespace journal_keys
 
 }  // namespace walferry::store

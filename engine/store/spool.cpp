@@ -30,7 +30,9 @@ std::string chunk_key(StreamId stream, std::uint64_t chunk) {
 
 }  // namespace
 
-Spool::Spool(Database& database, SpoolLimits limits) : database_(database), limits_(limits) { load(); }
+Spool::Spool(Database& database, SpoolLimits limits) : database_(database), limits_(limits) {
+  load();
+}
 
 void Spool::load() {
   std::vector<StreamId> wanted;
@@ -119,8 +121,10 @@ StreamId Spool::open_stream() {
 }
 
 Spool::OpenStream& Spool::find_open(StreamId stream) {
-  const auto found = std::find_if(open_streams_.begin(), open_streams_.end(), [&](const OpenStream& open) { return open.id == stream; });
-  if (found == open_streams_.end()) throw Error{{ErrorKind::Protocol}, "a streamed transaction is unknown to the spool"};
+  const auto found = std::find_if(open_streams_.begin(), open_streams_.end(),
+                                  [&](const OpenStream& open) { return open.id == stream; });
+  if (found == open_streams_.end())
+    throw Error{{ErrorKind::Protocol}, "a streamed transaction is unknown to the spool"};
   return *found;
 }
 
@@ -159,8 +163,8 @@ void Spool::discard_incomplete() {
     Entry& last = entries_.back();
     const std::shared_ptr<const Block> block =
         last.block ? last.block
-                   : std::make_shared<const Block>(decode_block(
-                         database_.get(Family::Blocks, key_of(last.sequence)).value_or("")));
+                   : std::make_shared<const Block>(
+                         decode_block(database_.get(Family::Blocks, key_of(last.sequence)).value_or("")));
     if (!block->ends_open()) return;
     if (cursor_ == entries_.size()) broken_off_ = true;
     if (block->complete_bytes > 0) {
@@ -178,7 +182,8 @@ void Spool::discard_incomplete() {
   }
 }
 
-// Cuts off the unfinished transaction at the end of a block whose complete ones may have been confirmed: in place, with one write.
+// Cuts off the unfinished transaction at the end of a block whose complete ones may have been confirmed: in place, with
+// one write.
 void Spool::keep_complete(Entry& entry, const Block& block) {
   Block whole = block;
   whole.messages.resize(whole.complete_bytes);
@@ -251,13 +256,16 @@ void Spool::forget_front() {
 
 void Spool::release(Lsn lsn) {
   while (cursor_ > 0 && !entries_.empty() && entries_.front().needed_until <= lsn) {
-    // A piece in the middle of a large transaction has an end LSN of zero but is needed until that transaction is durable.
+    // A piece in the middle of a large transaction has an end LSN of zero but is needed until that transaction is
+    // durable.
     forget_front();
     --cursor_;
   }
 }
 
-bool Spool::take_broken_off() { return std::exchange(broken_off_, false); }
+bool Spool::take_broken_off() {
+  return std::exchange(broken_off_, false);
+}
 
 void Spool::clear() {
   while (!open_streams_.empty()) drop_stream(open_streams_.back().id);

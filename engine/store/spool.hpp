@@ -4,12 +4,12 @@
 //   ---------|==================|====================|-------->  stream
 //             retained: can be read again after rewind()
 //
-// Small backlogs stay in memory. While nobody reads (the copy), or above memory_bytes_max, blocks go to RocksDB, so that the slot
-// on the source may advance: durable_through() says up to where. The receiver appends, the applier reads and
-// releases; both live on the io thread, and so does the spool.
+// Small backlogs stay in memory. While nobody reads (the copy), or above memory_bytes_max, blocks go to RocksDB, so
+// that the slot on the source may advance: durable_through() says up to where. The receiver appends, the applier reads
+// and releases; both live on the io thread, and so does the spool.
 //
-// Invariant: blocks on disk are a prefix-closed continuation of what the target holds: once one retained block is written, all
-// earlier retained ones are written too. So [target's position, durable_through()) has no gap.
+// Invariant: blocks on disk are a prefix-closed continuation of what the target holds: once one retained block is
+// written, all earlier retained ones are written too. So [target's position, durable_through()) has no gap.
 #pragma once
 
 #include <deque>
@@ -31,15 +31,16 @@ class Spool {
   // Takes up what an earlier run left on disk; its incomplete last transaction and its unfinished streams are dropped.
   Spool(Database& database, SpoolLimits limits);
 
-  // --- receiver -------------------------------------------------------------------------------------------------------
+  // --- receiver
+  // -------------------------------------------------------------------------------------------------------
   void append(Block block);
   [[nodiscard]] StreamId open_stream();
   void append_stream(StreamId stream, Bytes payload);
   // How many chunks the stream has; the rest of its buffer becomes the last one.
   [[nodiscard]] std::uint64_t close_stream(StreamId stream);
   void drop_stream(StreamId stream);
-  // After a lost source connection: forgets the unfinished transaction at the end and all unfinished streams, which the source
-  // will send again from their beginning.
+  // After a lost source connection: forgets the unfinished transaction at the end and all unfinished streams, which the
+  // source will send again from their beginning.
   void discard_incomplete();
   // End of the last complete transaction in the spool; zero when it has been empty since the start.
   [[nodiscard]] Lsn end_lsn() const { return end_lsn_; }
@@ -48,8 +49,9 @@ class Spool {
   // While true (nobody applies) every block goes to disk at once.
   void set_disk_only(bool disk_only);
 
-  // --- applier --------------------------------------------------------------------------------------------------------
-  // The block at the cursor, or nullptr when the cursor is at the end.
+  // --- applier
+  // -------------------------------------------------------------------------------------------------------- The block
+  // at the cursor, or nullptr when the cursor is at the end.
   [[nodiscard]] std::shared_ptr<const Block> next();
   [[nodiscard]] bool has_next() const { return cursor_ < entries_.size(); }
   // One chunk of a streamed transaction: messages as in Block.
@@ -57,13 +59,15 @@ class Spool {
   void rewind();
   // Forgets every block that the target, durable through `lsn`, needs no more.
   void release(Lsn lsn);
-  // True once after discard_incomplete() dropped messages that were already read: the reader must roll back and rewind().
+  // True once after discard_incomplete() dropped messages that were already read: the reader must roll back and
+  // rewind().
   [[nodiscard]] bool take_broken_off();
 
   // Forgets everything, on disk too: the target's position is at or past its end, or the stream begins anew.
   void clear();
 
-  // --- both -----------------------------------------------------------------------------------------------------------
+  // --- both
+  // -----------------------------------------------------------------------------------------------------------
   [[nodiscard]] bool empty() const { return entries_.empty(); }
   // Where the oldest retained block is needed until; nullopt when the spool is empty.
   [[nodiscard]] std::size_t memory_bytes() const { return memory_bytes_; }

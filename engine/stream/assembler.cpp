@@ -7,7 +7,9 @@ namespace {
 
 constexpr std::size_t block_bytes = std::size_t{256} << 10U;
 
-char tag_of(Bytes payload) { return payload.empty() ? '\0' : static_cast<char>(payload.front()); }
+char tag_of(Bytes payload) {
+  return payload.empty() ? '\0' : static_cast<char>(payload.front());
+}
 
 // The relation of an Insert, Update or Delete outside a stream.
 RelationId relation_of(Bytes payload) {
@@ -69,7 +71,8 @@ void Assembler::accept_control(Bytes payload) {
     if (in_transaction()) append(payload);
   } else if (const auto* start = std::get_if<pgoutput::StreamStart>(&message)) {
     auto [found, opened] = streams_.try_emplace(start->xid);
-    if (opened != start->first_segment) throw ProtocolError{"Stream Start: the segment does not fit what was received before"};
+    if (opened != start->first_segment)
+      throw ProtocolError{"Stream Start: the segment does not fit what was received before"};
     if (opened) found->second.id = spool_.open_stream();
     current_stream_ = &found->second;
   } else if (std::get_if<pgoutput::StreamStop>(&message) != nullptr) {
@@ -79,7 +82,8 @@ void Assembler::accept_control(Bytes payload) {
     commit_stream(*stream_commit);
   } else if (const auto* abort = std::get_if<pgoutput::StreamAbort>(&message)) {
     abort_stream(*abort);
-  } else if (std::get_if<pgoutput::TypeView>(&message) != nullptr || std::get_if<pgoutput::Origin>(&message) != nullptr) {
+  } else if (std::get_if<pgoutput::TypeView>(&message) != nullptr ||
+             std::get_if<pgoutput::Origin>(&message) != nullptr) {
     // Type: values travel as text and are read by the target's own types. Origin: every origin is migrated alike.
   } else {
     throw ProtocolError{"a two-phase message arrived although two_phase was not asked for"};

@@ -1,8 +1,9 @@
 // Turns the payloads of one walsender connection into blocks for the spool.
 //
-// Owns the relation messages seen on this connection and the block being filled. Changes are only looked at as far as routing
-// needs (tag, relation, stream); the apply decodes them. Invariant: each block holds the Relation message of every relation
-// before its first change there, so that it can be decoded alone. Called by Receiver for each frame; appends to Spool.
+// Owns the relation messages seen on this connection and the block being filled. Changes are only looked at as far as
+// routing needs (tag, relation, stream); the apply decodes them. Invariant: each block holds the Relation message of
+// every relation before its first change there, so that it can be decoded alone. Called by Receiver for each frame;
+// appends to Spool.
 #pragma once
 
 #include <cstdint>

@@ -18,8 +18,8 @@ struct Position {
 
   bool apply_idle = false;  // the apply is attached, has committed all it took, and waits for more
 
-  Lsn source_wal_end;          // newest position the walsender named
-  PgTime source_time;          // its clock when it last spoke
+  Lsn source_wal_end;                              // newest position the walsender named
+  PgTime source_time;                              // its clock when it last spoke
   std::chrono::steady_clock::time_point heard_at;  // when source_time was read
   PgTime applied_time;  // everything that committed on the source before this moment of its clock is applied
 };

@@ -16,9 +16,9 @@ using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto status_interval = seconds{1};
-constexpr auto ping_after = seconds{15};   // of silence: ask for a keepalive
-constexpr auto dead_after = seconds{60};   // of silence: the connection is gone
-constexpr int frames_at_once = 4096;       // before other coroutines get their turn
+constexpr auto ping_after = seconds{15};  // of silence: ask for a keepalive
+constexpr auto dead_after = seconds{60};  // of silence: the connection is gone
+constexpr int frames_at_once = 4096;      // before other coroutines get their turn
 
 PgTime now_as_pg_time() {
   constexpr std::int64_t unix_to_pg_epoch_us = 946'684'800'000'000;
@@ -49,8 +49,8 @@ std::string start_replication_sql(int server_version, const std::string& slot, L
   return sql + ")";
 }
 
-Receiver::Receiver(asio::any_io_executor executor, asio::thread_pool& pool, ReceiverOptions options, store::Spool& spool,
-                   store::Journal& journal, Position& position, Status& status)
+Receiver::Receiver(asio::any_io_executor executor, asio::thread_pool& pool, ReceiverOptions options,
+                   store::Spool& spool, store::Journal& journal, Position& position, Status& status)
     : executor_(std::move(executor)),
       pool_(pool),
       options_(std::move(options)),
@@ -69,7 +69,8 @@ Awaitable<void> Receiver::run() {
     } catch (const Error& error) {
       failure = error;
     } catch (const ProtocolError& error) {
-      failure = Error{{ErrorKind::Protocol, Side::Source}, fmt::format("the source's stream cannot be understood: {}", error.what())};
+      failure = Error{{ErrorKind::Protocol, Side::Source},
+                      fmt::format("the source's stream cannot be understood: {}", error.what())};
     }
     connection_.reset();
     status_.source_connected = false;
@@ -92,12 +93,14 @@ Awaitable<void> Receiver::connect() {
 
   const pg::Result system = co_await connection_->exec("IDENTIFY_SYSTEM");
   if (system.text(0, 0) != options_.system_identifier) {
-    throw Error{{ErrorKind::Refused, Side::Source},
-                fmt::format("the source is now another cluster (system identifier {}, pinned {}). Nothing was read from it. "
-                            "Remedy: correct --source, or abort this migration and begin anew",
-                            system.text(0, 0), options_.system_identifier)};
+    throw Error{
+        {ErrorKind::Refused, Side::Source},
+        fmt::format("the source is now another cluster (system identifier {}, pinned {}). Nothing was read from it. "
+                    "Remedy: correct --source, or abort this migration and begin anew",
+                    system.text(0, 0), options_.system_identifier)};
   }
-  // An earlier walsender of ours may still hold the slot until its timeout; this state directory is locked, so it is a dead one.
+  // An earlier walsender of ours may still hold the slot until its timeout; this state directory is locked, so it is a
+  // dead one.
   const std::string free_slot = fmt::format(
       "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots "
       "WHERE slot_name = {} AND active_pid IS NOT NULL AND active_pid <> pg_catalog.pg_backend_pid()",
@@ -108,10 +111,12 @@ Awaitable<void> Receiver::connect() {
   assembler_.reset();
   const Lsn from = std::max(spool_.end_lsn(), position_.target_durable);
   if (const auto written = Lsn::parse(system.text(0, 2)); written && from > *written) {
-    throw Error{{ErrorKind::Refused, Side::Source},
-                fmt::format("the source's WAL ends at {}, before {} which had been received from it: it lost transactions, as after a "
-                            "fail-over to an asynchronous standby. Nothing was changed. Remedy: abort this migration and begin anew",
-                            written->to_string(), from.to_string())};
+    throw Error{
+        {ErrorKind::Refused, Side::Source},
+        fmt::format(
+            "the source's WAL ends at {}, before {} which had been received from it: it lost transactions, as after a "
+            "fail-over to an asynchronous standby. Nothing was changed. Remedy: abort this migration and begin anew",
+            written->to_string(), from.to_string())};
   }
   co_await connection_->start_copy_both(
       start_replication_sql(connection_->server_version(), options_.slot, from, options_.publications));
@@ -174,7 +179,8 @@ void Receiver::handle(Bytes frame) {
   if (!assembler_.in_transaction()) note_idle(keepalive.wal_end);
 }
 
-// Every transaction that committed before wal_end was sent before the keepalive, so all of them are in the spool or applied.
+// Every transaction that committed before wal_end was sent before the keepalive, so all of them are in the spool or
+// applied.
 void Receiver::note_idle(Lsn wal_end) {
   position_.received = std::max(position_.received, wal_end);
   position_.idle_end = std::max(position_.idle_end, wal_end);
@@ -197,8 +203,8 @@ Awaitable<void> Receiver::send_status(bool ask_reply) {
   position_.received = std::max(position_.received, spool_.end_lsn());
   const Lsn flush = confirmable();
   if (flush > position_.confirmed && flush > std::max(position_.target_durable, spool_.end_lsn())) {
-    // Past the last transaction, on the word of a keepalive. Written down first: after a restart the slot stands past what the
-    // target's position says, and only this record tells that apart from a target that lost transactions.
+    // Past the last transaction, on the word of a keepalive. Written down first: after a restart the slot stands past
+    // what the target's position says, and only this record tells that apart from a target that lost transactions.
     const Lsn base = std::max(position_.target_durable, spool_.end_lsn());
     journal_.put(store::journal_keys::idle_confirmed, base.to_string() + " " + flush.to_string());
   }

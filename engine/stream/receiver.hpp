@@ -1,9 +1,9 @@
 // Reads the walsender: frames in, blocks into the spool, confirmations out.
 //
-// Owns the replication connection. run() connects, streams, and after a lost connection does so again from the end of what the
-// spool holds. Invariant (G1): `flush` in a status update never passes what is durable on the target or synced in the spool.
-// Never waits for the apply: reading and answering keepalives go on whatever the target does. Started by Migration as soon as
-// the slot exists.
+// Owns the replication connection. run() connects, streams, and after a lost connection does so again from the end of
+// what the spool holds. Invariant (G1): `flush` in a status update never passes what is durable on the target or synced
+// in the spool. Never waits for the apply: reading and answering keepalives go on whatever the target does. Started by
+// Migration as soon as the slot exists.
 #pragma once
 
 #include <functional>
