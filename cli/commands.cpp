@@ -138,7 +138,8 @@ Status offline_status(const fs::path& state_dir) {
   Status status;
   status.phase = journal.phase();
   status.running = false;
-  status.activity = "not running; `walferry run` goes on from here";
+  const bool over = status.phase == Phase::Finished || status.phase == Phase::Aborted;
+  status.activity = over ? "over" : "not running; `walferry run` goes on from here";
   status.migration = journal.get(keys::migration).value_or("");
   if (const auto source = journal.get(keys::source))
     status.source = pg::ConnInfo::parse(*source, Side::Source).redacted();

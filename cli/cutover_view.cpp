@@ -35,7 +35,8 @@ std::string verdict(const dom::element& report) {
         "ROLLED BACK: the source is writable (writes waited for {:.0f} ms), nothing was switched\n  {}\n",
         number_of(report, "writes_stopped_ms"), error);
   }
-  if (result == "refused") return fmt::format("REFUSED: {}\n", error);
+  if (result == "refused" || result.empty()) return fmt::format("REFUSED: {}\n", error);
+  if (result == "undecided") return fmt::format("UNDECIDED: {}\n", error);
   return error.empty() ? "DRY RUN: every guard passes\n" : "DRY RUN: the cutover would be refused\n";
 }
 
@@ -93,6 +94,13 @@ std::string render_cutover(std::string_view json) {
       out += dry ? fmt::format("  {}\n", text_of(step, "name"))
                  : fmt::format("  {:<28} {:>9.1f} ms  applied {}\n", text_of(step, "name"), number_of(step, "ms"),
                                text_of(step, "lsn"));
+    }
+  }
+  dom::array notes;
+  if (report["notes"].get(notes) == simdjson::SUCCESS) {
+    for (const dom::element note : notes) {
+      std::string_view text;
+      if (note.get(text) == simdjson::SUCCESS) out += fmt::format("  note: {}\n", text);
     }
   }
   append_differences(report, out);

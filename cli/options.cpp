@@ -97,7 +97,8 @@ std::optional<std::chrono::milliseconds> parse_duration(std::string_view text) {
   if (unit == "s" || unit.empty()) factor = 1'000;
   if (unit == "min") factor = 60'000;
   if (unit == "h") factor = 3'600'000;
-  if (factor == 0) return std::nullopt;
+  constexpr double longest_ms = 1e12;  // 31 years: any later arithmetic in nanoseconds stays defined
+  if (factor == 0 || !(number * factor <= longest_ms)) return std::nullopt;  // refuses NaN as well
   return std::chrono::milliseconds{static_cast<std::int64_t>(number * factor)};
 }
 

@@ -6,6 +6,7 @@
 #include "engine/catalog.hpp"
 #include "engine/cutover/fence.hpp"
 #include "engine/schema/drop_objects.hpp"
+#include "engine/schema/target_prepare.hpp"
 
 namespace walferry {
 namespace {
@@ -46,6 +47,29 @@ class Cleaner {
   Cleaner(store::Journal& journal, const CleanupOptions& options)
       : journal_(journal), options_(options), sides_(sides_of(journal, options)) {}
 
+  // One side that cannot be reached does not keep the other from being cleaned; the failure is thrown when both were
+  // tried.
+  void both(const std::function<void()>& on_source, const std::function<void()>& on_target) {
+    std::optional<Error> failure;
+    for (const auto& work : {on_source, on_target}) {
+      try {
+        work();
+      } catch (const Error& error) {
+        if (error.kind() != ErrorKind::Connection) throw;
+        say(fmt::format("{}: not cleaned: {}", to_string(error.side()), error.what()));
+        failure = error;
+      }
+    }
+    if (failure) throw *failure;
+  }
+
+  // Identities and triggers of the target as the source has them.
+  void restore_target() {
+    pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
+    pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
+    schema::restore_target(source, target);
+  }
+
   // A cutover whose end the journal does not know may have closed the source: then the target serves.
   void require_not_closed() {
     if (!journal_.get(keys::fence_begun)) return;
@@ -62,14 +86,14 @@ class Cleaner {
     require_pinned(source, journal_, Side::Source);
     drop_slot(source);
     if (const auto publication = journal_.get(keys::own_publication)) {
+      say(fmt::format("source: removing publication {}", *publication));
       source.exec("DROP PUBLICATION IF EXISTS " + pg::quote_name(*publication));
-      say(fmt::format("source: publication {} removed", *publication));
     }
     restore_identities(source);
     if (!cutover::durable_fence_stands(source)) return;
     if (lift_fence) {
+      say("source: lifting the write fence, it can be written to again");
       cutover::remove_durable_fence(source);
-      say("source: the write fence is lifted, it can be written to again");
     } else {
       say("source: the write fence stays, so that nothing is written there by mistake; `walferry finish --lift-fence` "
           "lifts it");
@@ -83,8 +107,8 @@ class Cleaner {
         fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
                     "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
                     pg::quote_literal(("walferry apply " + sides_.slot).substr(0, 63))));
+    say(fmt::format("target: removing replication origin {}", sides_.slot));
     apply::Progress::drop(target, sides_.slot);
-    say(fmt::format("target: replication origin {} removed", sides_.slot));
     if (drop_objects) drop_migrated(target);
     target.exec("DROP TABLE IF EXISTS walferry.schema_restored");
     if (target
@@ -106,6 +130,7 @@ class Cleaner {
     const pg::Result slot = source.exec(fmt::format(
         "SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = {}", pg::quote_literal(sides_.slot)));
     if (slot.rows() == 0) return;
+    say(fmt::format("source: removing slot {}", sides_.slot));
     if (!slot.is_null(0, 0)) {
       // The walsender of a daemon that was killed; waited for by asking until it is gone.
       source.exec(fmt::format("SELECT pg_catalog.pg_terminate_backend({})", slot.text(0, 0)));
@@ -116,7 +141,6 @@ class Cleaner {
                       pg::quote_literal(sides_.slot)));
     }
     source.exec("SELECT pg_catalog.pg_drop_replication_slot(" + pg::quote_literal(sides_.slot) + ")");
-    say(fmt::format("source: slot {} removed", sides_.slot));
   }
 
   void restore_identities(pg::Session& source) {
@@ -140,6 +164,7 @@ class Cleaner {
         schema::find_pg_tools(options_.pg_bin_dir, {.source = schema::major_of(source->server_version),
                                                     .target = schema::major_of(pinned_target->server_version)});
     if (!tools) throw Error{{ErrorKind::Schema}, "no pg_restore serves. Remedy: name the folder with --pg-bin-dir"};
+    say("target: dropping the objects that the migration made");
     const schema::DropReport report = schema::drop_migrated_objects(*tools, target, archive);
     say(fmt::format("target: {} objects of the migration dropped", report.executed));
     for (const std::string& left : report.left) say("target: left: " + left);
@@ -176,8 +201,7 @@ void finish(store::Database& database, const CleanupOptions& options) {
   store::Journal journal{database};
   Cleaner cleaner{journal, options};
   require_switched(journal.phase());
-  cleaner.clean_source(options.lift_fence);
-  cleaner.clean_target(false);
+  cleaner.both([&] { cleaner.clean_source(options.lift_fence); }, [&] { cleaner.clean_target(false); });
   journal.set_phase(Phase::Finished);
 }
 
@@ -186,8 +210,11 @@ void abort_migration(store::Database& database, const CleanupOptions& options) {
   Cleaner cleaner{journal, options};
   require_not_switched(journal.phase());
   cleaner.require_not_closed();
-  cleaner.clean_source(true);
-  cleaner.clean_target(options.drop_target_objects);
+  cleaner.both([&] { cleaner.clean_source(true); },
+               [&] {
+                 if (!options.drop_target_objects) cleaner.restore_target();
+                 cleaner.clean_target(options.drop_target_objects);
+               });
   journal.set_phase(Phase::Aborted);
 }
 

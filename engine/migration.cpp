@@ -11,6 +11,7 @@
 #include <boost/json.hpp>
 #include <boost/system/system_error.hpp>
 #include <cstdlib>
+#include <fstream>
 
 #include "engine/copy/index_builder.hpp"
 #include "engine/copy/table_copy.hpp"
@@ -70,6 +71,7 @@ Migration::Migration(MigrationOptions options)
                                                       : options_.slot);
   status_.migration = options_.slot;
   // How a migration was begun is how it goes on.
+  options_.allow_nonempty_target = options_.allow_nonempty_target || journal_.get(keys::nonempty_target);
   options_.schema = options_.schema && !journal_.get(keys::without_schema);
   options_.copy = options_.copy && !journal_.get(keys::without_copy);
   options_.owners = options_.owners && !journal_.get(keys::without_owners);
@@ -118,6 +120,8 @@ Awaitable<void> Migration::main() {
     failure = std::current_exception();  // rethrown below, when everything has been stopped in order
   }
   stop_.request_stop();
+  // A cutover under way comes to its end first; it needs the stream.
+  while (cutover_running_) co_await changed_.wait_until(Clock::now() + seconds{1});
   co_await stop_applier();
   cancel_receiver_.emit(asio::cancellation_type::all);
   cancel_monitor_.emit(asio::cancellation_type::all);
@@ -425,6 +429,8 @@ Awaitable<void> Migration::copy() {
                                  if (builder) builder->add(plan->table_items(table.name));
                                }},
                           std::move(to_copy), stop);
+        // The snapshot holds back vacuum on the source: it goes as soon as the last row is copied.
+        snapshot_.reset();
         if (builder) builder->finish();
       };
       co_await run_blocking<void>(pool_, std::move(work));
@@ -435,7 +441,6 @@ Awaitable<void> Migration::copy() {
     require_running();
     co_await retry.after(*failure);
   }
-  // The snapshot holds back vacuum on the source: it goes as soon as the last row is copied.
   snapshot_.reset();
   set_phase(Phase::PostData);
 }
@@ -612,6 +617,11 @@ void Migration::set_phase(Phase phase) {
   journal_.set_phase(phase);
   status_.phase = phase;
   status_.activity.clear();
+  if (phase == Phase::Follow) {
+    // What went wrong on the way has been overcome.
+    status_.last_error.reset();
+    journal_.erase(keys::last_error);
+  }
   spdlog::info("phase: {}", to_string(phase));
   changed_.notify();
 }
@@ -819,7 +829,10 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
   cutover_running_ = false;
   changed_.notify();
   if (failure) std::rethrow_exception(failure);
-  if (real) journal_.put(keys::report, outcome.json);
+  if (real) {
+    journal_.put(keys::report, outcome.json);
+    std::ofstream{options_.state_dir / "report.json"} << outcome.json << '\n';
+  }
   co_return outcome;
 }
 

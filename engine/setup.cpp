@@ -47,6 +47,28 @@ bool exists(pg::Session& session, const std::string& sql) {
   return session.exec("SELECT EXISTS (" + sql + ")").flag(0, 0);
 }
 
+// The copy empties the tables it fills: it must never meet rows that it did not bring (G5).
+void refuse_rows_on_target(const MigrationOptions& options) {
+  pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
+  pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
+  const Catalog target_catalog = read_catalog(target);
+  std::string names;
+  for (const Table& table : read_catalog(source).tables) {
+    const Table* counterpart = target_catalog.find(table.name);
+    if (!table.holds_rows() || counterpart == nullptr) continue;
+    if (exists(target, "SELECT 1 FROM ONLY " + counterpart->name.quoted()))
+      names += (names.empty() ? "" : ", ") + table.name.text();
+  }
+  if (names.empty()) return;
+  throw Error{
+      {ErrorKind::Refused, Side::Target},
+      fmt::format(
+          "the target holds rows in tables that would be copied: {}. Nothing was changed. Remedy: empty them "
+          "(TRUNCATE) "
+          "if they are not needed, or name another target; with --no-copy they stay and only changes are streamed",
+          names)};
+}
+
 bool slot_exists(pg::Session& source, const std::string& slot) {
   return exists(source, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = " + pg::quote_literal(slot));
 }
@@ -152,6 +174,8 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
   if (!failures.empty()) {
     throw Error{{ErrorKind::Refused}, fmt::format("the migration cannot begin, nothing was changed: {}", failures)};
   }
+  if (options.copy) refuse_rows_on_target(options);
+  if (options.allow_nonempty_target) journal.put(keys::nonempty_target, "1");
   journal.put(keys::migration, options.slot);
   journal.put(keys::source, options.source.without_secrets());
   journal.put(keys::target, options.target.without_secrets());

@@ -117,7 +117,7 @@ std::vector<Batch> plan(const Catalog& source, const Catalog& target, const Veri
                         VerifyReport& report) {
   std::vector<Item> items;
   for (const Table& table : source.tables) {
-    if (!table.holds_rows()) continue;
+    if (!table.holds_rows() || (options.only && !options.only->contains(table.name))) continue;
     const Table* counterpart = target.find(table.name);
     if (counterpart == nullptr || !counterpart->holds_rows()) {
       report.missing_on_target.push_back(table.name);
@@ -131,7 +131,7 @@ std::vector<Batch> plan(const Catalog& source, const Catalog& target, const Veri
                      .rows_only = !comparable});
     report.tables.push_back(std::move(comparison));
   }
-  if (!options.allow_extra_on_target) {
+  if (!options.allow_extra_on_target && !options.only) {
     for (const Table& table : target.tables) {
       if (!table.holds_rows()) continue;
       const Table* counterpart = source.find(table.name);
@@ -358,40 +358,70 @@ TableDigest digest_table(pg::Session& session, const Table& table, const std::ve
   return digest_tables(session, {DigestRequest{table.name, columns}}, method).front();
 }
 
-namespace {
-
-VerifyReport verify_until(const pg::ConnInfo& source, const pg::ConnInfo& target, const VerifyOptions& options,
-                          const std::stop_token& stop) {
-  const auto started = std::chrono::steady_clock::now();
-  VerifyReport report;
-  const std::size_t jobs_max = static_cast<std::size_t>(std::max(options.jobs, 1));
+struct Verification::Prepared {
+  VerifyOptions options;
   std::vector<SessionPair> pairs;
+  DigestMethod method;
+  Catalog source_catalog;
+  Catalog target_catalog;
+  std::vector<Batch> batches;
+  VerifyReport report;
+};
+
+Verification::Verification(std::unique_ptr<Prepared> prepared) : prepared_(std::move(prepared)) {}
+Verification::Verification(Verification&&) noexcept = default;
+Verification::~Verification() = default;
+
+Verification Verification::prepare(const pg::ConnInfo& source, const pg::ConnInfo& target, const VerifyOptions& options,
+                                   const std::stop_token& stop) {
+  auto prepared = std::make_unique<Prepared>();
+  prepared->options = options;
+  const std::size_t jobs_max = static_cast<std::size_t>(std::max(options.jobs, 1));
+  std::vector<SessionPair>& pairs = prepared->pairs;
   pairs.reserve(jobs_max);  // the sessions must stay where they are while others may interrupt them
   pairs.push_back({open_reader(source), open_reader(target)});
   SessionPair& first = pairs.front();
   // Catalogs can make us wait as well: a table that somebody has locked exclusively.
-  std::optional<std::stop_callback<std::function<void()>>> interrupt_first;
-  interrupt_first.emplace(stop, [&first] {
-    first.source.interrupt();
-    first.target.interrupt();
-  });
-  const std::string source_snapshot = begin_first(first.source, options.source_snapshot);
-  const std::string target_snapshot = begin_first(first.target, options.target_snapshot);
-  const DigestMethod method = choose_digest_method(first.source, first.target);
-  const Catalog source_catalog = read_catalog(first.source);
-  const Catalog target_catalog = read_catalog(first.target);
-  const std::vector<Batch> batches = plan(source_catalog, target_catalog, options, report);
-  if (options.sequences) compare_all_sequences(source_catalog, target_catalog, first, options, report);
+  const std::stop_callback interrupt_first{stop, [&first] {
+                                             first.source.interrupt();
+                                             first.target.interrupt();
+                                           }};
+  prepared->method = choose_digest_method(first.source, first.target);
+  prepared->source_catalog = read_catalog(first.source);
+  prepared->target_catalog = read_catalog(first.target);
+  prepared->batches = plan(prepared->source_catalog, prepared->target_catalog, options, prepared->report);
+  const std::size_t jobs = std::min(jobs_max, prepared->batches.size());
+  while (pairs.size() < jobs && !stop.stop_requested()) pairs.push_back({open_reader(source), open_reader(target)});
+  return Verification{std::move(prepared)};
+}
 
-  const std::size_t jobs = std::min(jobs_max, batches.size());
-  while (pairs.size() < jobs) {
-    if (stop.stop_requested()) break;
-    pairs.push_back({open_reader(source), open_reader(target)});
-    pg::use_snapshot(pairs.back().source, source_snapshot);
-    pg::use_snapshot(pairs.back().target, target_snapshot);
+void Verification::warm_up() {
+  for (SessionPair& pair : prepared_->pairs) {
+    for (const Batch& batch : prepared_->batches) {
+      std::vector<DigestRequest> requests;
+      for (const Item& item : batch) requests.push_back(item.request);
+      const std::string explain = "EXPLAIN " + digest_query(requests, prepared_->method);
+      pair.source.exec(explain);
+      pair.target.exec(explain);
+    }
   }
-  interrupt_first.reset();
-  Comparison{pairs, batches, method, report}.run(stop);
+}
+
+VerifyReport Verification::run(const std::stop_token& stop) {
+  const auto started = std::chrono::steady_clock::now();
+  Prepared& prepared = *prepared_;
+  VerifyReport& report = prepared.report;
+  std::vector<SessionPair>& pairs = prepared.pairs;
+  const std::string source_snapshot = begin_first(pairs.front().source, prepared.options.source_snapshot);
+  const std::string target_snapshot = begin_first(pairs.front().target, prepared.options.target_snapshot);
+  for (std::size_t i = 1; i < pairs.size(); ++i) {
+    pg::use_snapshot(pairs[i].source, source_snapshot);
+    pg::use_snapshot(pairs[i].target, target_snapshot);
+  }
+  if (prepared.options.sequences) {
+    compare_all_sequences(prepared.source_catalog, prepared.target_catalog, pairs.front(), prepared.options, report);
+  }
+  Comparison{pairs, prepared.batches, prepared.method, report}.run(stop);
 
   const auto table_equal = [](const TableComparison& table) { return table.equal; };
   const auto sequence_equal = [](const SequenceComparison& sequence) { return sequence.equal; };
@@ -399,15 +429,13 @@ VerifyReport verify_until(const pg::ConnInfo& source, const pg::ConnInfo& target
                  std::all_of(report.tables.begin(), report.tables.end(), table_equal) &&
                  std::all_of(report.sequences.begin(), report.sequences.end(), sequence_equal);
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  return report;
+  return std::move(report);
 }
-
-}  // namespace
 
 VerifyReport verify(const pg::ConnInfo& source, const pg::ConnInfo& target, const VerifyOptions& options,
                     std::stop_token stop) {
   try {
-    return verify_until(source, target, options, stop);
+    return Verification::prepare(source, target, options, stop).run(stop);
   } catch (const Error&) {
     // An interrupted session fails in its own way; what happened is that we were asked to stop.
     if (!stop.stop_requested()) throw;

@@ -7,7 +7,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -64,6 +66,8 @@ struct VerifyOptions {
   bool sequences = true;
   // Tables and sequences that only the target has do not count as a difference.
   bool allow_extra_on_target = false;
+  // Only these tables, where a migration carries only some; absent: all.
+  std::optional<std::set<QualifiedName>> only = {};
 };
 
 struct TableComparison {
@@ -85,7 +89,28 @@ struct VerifyReport {
   double seconds = 0;
 };
 
-// Throws Error{Connection} when a side fails, Error{Verification} when a comparison cannot be made, Error{Stopped}.
+// A comparison in two steps, for a cutover that has no time to open sessions and read catalogs while writers wait.
+class Verification {
+ public:
+  // Opens the sessions, reads both catalogs and plans the work. Nothing is compared yet.
+  [[nodiscard]] static Verification prepare(const pg::ConnInfo& source, const pg::ConnInfo& target,
+                                            const VerifyOptions& options, const std::stop_token& stop);
+  // Lets every session plan every statement once, so that its caches are filled.
+  void warm_up();
+  // Takes the snapshots and compares; once.
+  [[nodiscard]] VerifyReport run(const std::stop_token& stop);
+
+  Verification(Verification&&) noexcept;
+  ~Verification();
+
+ private:
+  struct Prepared;
+  explicit Verification(std::unique_ptr<Prepared> prepared);
+  std::unique_ptr<Prepared> prepared_;
+};
+
+// Both steps at once. Throws Error{Connection} when a side fails, Error{Verification} when a comparison cannot be made,
+// Error{Stopped}.
 [[nodiscard]] VerifyReport verify(const pg::ConnInfo& source, const pg::ConnInfo& target, const VerifyOptions& options,
                                   std::stop_token stop);
 

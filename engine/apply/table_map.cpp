@@ -28,8 +28,13 @@ std::string row_condition(const MappedTable& table, const std::vector<std::uint1
   }
   if (!table.full_identity) return condition;
   // Identity FULL: of several equal rows exactly one is meant.
-  return fmt::format("ctid = (SELECT ctid FROM {} WHERE {} LIMIT 1)", table.reference(),
-                     condition.empty() ? "true" : condition);
+  if (condition.empty()) condition = "true";
+  // A ctid names a row of one heap; among partitions it takes the tableoid as well.
+  if (table.partitioned) {
+    return fmt::format("(tableoid, ctid) = (SELECT tableoid, ctid FROM {} WHERE {} LIMIT 1)", table.reference(),
+                       condition);
+  }
+  return fmt::format("ctid = (SELECT ctid FROM {} WHERE {} LIMIT 1)", table.reference(), condition);
 }
 
 std::vector<std::uint16_t> identifying_columns(const MappedTable& table) {

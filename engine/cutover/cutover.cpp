@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <set>
 
+#include "engine/copy/table_copy.hpp"
 #include "engine/cutover/fence.hpp"
 #include "engine/schema/target_prepare.hpp"
 
@@ -43,6 +44,11 @@ struct Cutover::Prepared {
   pg::Session target;
   std::vector<QualifiedName> tables;  // all that can be written to
   std::vector<Sequence> sequences;
+  Verification verification;
+  std::vector<SequenceValue> sequence_values;  // as they were set on the target
+  // Their changes are not in the stream: they are copied while nobody writes.
+  std::vector<copy::TableToCopy> unlogged;
+  Catalog target_catalog;
 };
 
 Cutover::Cutover(Environment environment, CutoverOptions options, std::function<void(std::string)> on_step)
@@ -85,6 +91,22 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, const 
   for (int row = 0; row < open.rows(); ++row) {
     blockers.push_back(fmt::format("pid {} ({}) has had a writing transaction open for {}: end it first",
                                    open.text(row, 0), open.text(row, 1), open.text(row, 2)));
+  }
+  // The rights that the fence needs, found before anything is stopped.
+  const pg::Result foreign = source.exec(fmt::format(
+      "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+      "WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT pg_catalog.pg_has_role(current_user, "
+      "c.relowner, 'USAGE') "
+      "AND {} ORDER BY 1, 2 LIMIT 3",
+      user_schema_condition("n")));
+  for (int row = 0; row < foreign.rows(); ++row) {
+    blockers.push_back(
+        fmt::format("table {}.{} belongs to a role that ours is no member of, so writes to it cannot be stopped: GRANT "
+                    "that role to ours",
+                    foreign.text(row, 0), foreign.text(row, 1)));
+  }
+  if (!source.exec("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')").flag(0, 0)) {
+    blockers.emplace_back("our role may not create the fence's schema on the source: GRANT CREATE ON DATABASE");
   }
   // A table that came after the migration began is not in the stream.
   const auto copied = journal.copied_tables();
@@ -153,6 +175,7 @@ Awaitable<CommandOutcome> Cutover::run() {
     co_await step("prepare sessions", prepare());
     co_await step("stop writes (lease)", stop_writes());
     co_await step("drain to marker", drain());
+    if (!prepared_->unlogged.empty()) co_await step("copy unlogged tables", copy_unlogged());
     co_await step("copy sequences", copy_sequences());
     co_await step("verify", prove());
     co_await step("put back target settings", put_back_target());
@@ -176,7 +199,8 @@ Awaitable<CommandOutcome> Cutover::run() {
 
 Awaitable<void> Cutover::prepare() {
   const MigrationOptions& options = environment_.options;
-  std::function<std::shared_ptr<Prepared>()> open = [&options, encoding = environment_.ends.client_encoding] {
+  std::function<std::shared_ptr<Prepared>()> open = [&options, &journal = environment_.journal,
+                                                     encoding = environment_.ends.client_encoding] {
     pg::Session source =
         pg::Session::open(options.source, {.application_name = "walferry cutover", .client_encoding = encoding});
     pg::Session target =
@@ -185,27 +209,65 @@ Awaitable<void> Cutover::prepare() {
     Catalog catalog = read_catalog(source);
     std::vector<QualifiedName> tables;
     for (const Table& table : catalog.tables) tables.push_back(table.name);
-    return std::make_shared<Prepared>(Prepared{.fence = std::move(fence),
-                                               .source = std::move(source),
-                                               .target = std::move(target),
-                                               .tables = std::move(tables),
-                                               .sequences = std::move(catalog.sequences)});
+    // Sequences are proven by copy_sequences(): an application may draw from them without writing a row.
+    VerifyOptions verify_options{
+        .jobs = options.jobs, .sequences = false, .allow_extra_on_target = options.allow_nonempty_target};
+    Catalog target_catalog = read_catalog(target);
+    if (!journal.get(keys::own_publication)) {
+      // The publications were made by somebody else and say what is migrated.
+      verify_options.only.emplace();
+      for (const Table& table : published_tables(source, recorded_publications(journal)))
+        verify_options.only->insert(table.name);
+      std::erase_if(catalog.sequences, [&](const Sequence& sequence) {
+        return std::ranges::count(target_catalog.sequences, sequence.name, &Sequence::name) == 0;
+      });
+    }
+    Verification verification =
+        Verification::prepare(options.source, options.target, verify_options, std::stop_token{});
+    verification.warm_up();
+    auto prepared = std::make_shared<Prepared>(Prepared{.fence = std::move(fence),
+                                                        .source = std::move(source),
+                                                        .target = std::move(target),
+                                                        .tables = std::move(tables),
+                                                        .sequences = std::move(catalog.sequences),
+                                                        .verification = std::move(verification),
+                                                        .sequence_values = {},
+                                                        .unlogged = {},
+                                                        .target_catalog = std::move(target_catalog)});
+    for (const Table& table : catalog.tables) {
+      if (!journal.get(keys::own_publication) || table.persistence != 'u' || !table.holds_rows()) continue;
+      if (const Table* counterpart = prepared->target_catalog.find(table.name)) {
+        prepared->unlogged.push_back(
+            {.source = table, .target = counterpart, .counters = std::make_shared<CopyCounters>()});
+      }
+    }
+    return prepared;
   };
   prepared_ = co_await run_blocking<std::shared_ptr<Prepared>>(environment_.pool, std::move(open));
 }
 
 Awaitable<void> Cutover::stop_writes() {
   environment_.journal.put(keys::cutover_step, "fence");
-  writes_stopped_at_ = Clock::now();
-  std::function<Raised()> raise = [prepared = prepared_, deadline = deadline_] {
+  const auto delayed = std::make_shared<milliseconds>(0);
+  std::function<Raised()> raise = [prepared = prepared_, deadline = deadline_, delayed] {
     return prepared->fence.raise(
-        {.tables = prepared->tables, .deadline = deadline, .on_waiting = [](const std::string& holders) {
+        {.tables = prepared->tables,
+         .deadline = deadline,
+         .on_waiting = [delayed](const std::string& holders, milliseconds lost) {
+           *delayed = lost;
            spdlog::info("cutover: writers did not end in time and go on, another try follows: {}", holders);
          }});
   };
-  const Raised raised = co_await run_blocking<Raised>(environment_.pool, std::move(raise));
-  writes_stopped_at_ = raised.since;
-  report_.writes_delayed_ms = static_cast<double>(raised.delayed.count());
+  std::optional<Raised> raised;
+  std::optional<Error> failure;
+  try {
+    raised = co_await run_blocking<Raised>(environment_.pool, std::move(raise));
+  } catch (const Error& error) {
+    failure = error;
+  }
+  report_.writes_delayed_ms = static_cast<double>(delayed->count());
+  if (failure) throw *failure;
+  writes_stopped_at_ = raised->since;
 }
 
 // Proof of the drain: a transactional message written after the fence has come through the stream, and with it every
@@ -249,12 +311,64 @@ Awaitable<void> Cutover::drain() {
   }
 }
 
-Awaitable<void> Cutover::copy_sequences() {
+Awaitable<void> Cutover::copy_unlogged() {
   require_time();
-  std::function<void()> copy = [prepared = prepared_] {
-    set_sequence_values(prepared->target, read_sequence_values(prepared->source, prepared->sequences));
+  std::function<void()> copy = [prepared = prepared_, &options = environment_.options,
+                                encoding = environment_.ends.client_encoding] {
+    prepared->source.exec("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+    const std::string snapshot = prepared->source.exec("SELECT pg_catalog.pg_export_snapshot()").str(0, 0);
+    copy::copy_tables({.source = options.source,
+                       .target = options.target,
+                       .client_encoding = encoding,
+                       .snapshot = snapshot,
+                       .jobs = options.jobs},
+                      prepared->unlogged, std::stop_token{});
+    prepared->source.exec("COMMIT");
   };
   co_await run_blocking<void>(environment_.pool, std::move(copy));
+}
+
+Awaitable<void> Cutover::copy_sequences() {
+  require_time();
+  std::function<std::vector<SequenceComparison>()> copy = [prepared = prepared_] {
+    prepared->sequence_values = read_sequence_values(prepared->source, prepared->sequences);
+    set_sequence_values(prepared->target, prepared->sequence_values);
+    // Read back, and compared with what the source had: both definition and value.
+    const std::vector<Sequence> definitions = read_catalog(prepared->target).sequences;
+    return compare_sequences(
+        {.definitions = prepared->sequences, .values = prepared->sequence_values},
+        {.definitions = definitions, .values = read_sequence_values(prepared->target, definitions)});
+  };
+  sequences_ = co_await run_blocking<std::vector<SequenceComparison>>(environment_.pool, std::move(copy));
+  if (environment_.options.allow_nonempty_target) {
+    std::erase_if(sequences_, [](const SequenceComparison& sequence) { return !sequence.source; });
+  }
+}
+
+// Locks do not stop a bare nextval(). What was drawn from the source between the copy and its end is passed on, where
+// the target has not drawn itself since.
+Awaitable<void> Cutover::copy_sequences_again() {
+  std::function<std::size_t()> copy = [prepared = prepared_] {
+    const std::vector<SequenceValue> source = read_sequence_values(prepared->source, prepared->sequences);
+    const std::vector<SequenceValue> target = read_sequence_values(prepared->target, prepared->sequences);
+    std::vector<SequenceValue> moved;
+    for (std::size_t i = 0; i < source.size(); ++i) {
+      if (source[i] != prepared->sequence_values[i] && target[i] == prepared->sequence_values[i])
+        moved.push_back(source[i]);
+    }
+    set_sequence_values(prepared->target, moved);
+    return moved.size();
+  };
+  try {
+    const std::size_t moved = co_await run_blocking<std::size_t>(environment_.pool, std::move(copy));
+    if (moved > 0)
+      report_.notes.push_back(
+          fmt::format("{} sequences had been drawn from during the cutover; the target follows", moved));
+  } catch (const Error& error) {
+    // The switch is made; what was proven before it holds.
+    report_.notes.push_back(
+        fmt::format("sequences could not be looked at once more after the switch: {}", error.what()));
+  }
 }
 
 Awaitable<void> Cutover::prove() {
@@ -264,11 +378,8 @@ Awaitable<void> Cutover::prove() {
   limit.async_wait([over_time](const boost::system::error_code& cancelled) mutable {
     if (!cancelled) over_time.request_stop();
   });
-  std::function<VerifyReport()> compare = [&options = environment_.options, stop = over_time.get_token()] {
-    VerifyOptions verify_options;
-    verify_options.jobs = options.jobs;
-    verify_options.allow_extra_on_target = options.allow_nonempty_target;
-    return verify(options.source, options.target, verify_options, stop);
+  std::function<VerifyReport()> compare = [prepared = prepared_, stop = over_time.get_token()] {
+    return prepared->verification.run(stop);
   };
   std::optional<Error> failure;
   try {
@@ -281,6 +392,9 @@ Awaitable<void> Cutover::prove() {
     require_time();  // stopped by the limit
     throw *failure;
   }
+  report_.verification->sequences = std::move(sequences_);
+  const bool sequences_equal = std::ranges::all_of(report_.verification->sequences, &SequenceComparison::equal);
+  report_.verification->equal = report_.verification->equal && sequences_equal;
   if (report_.verification->equal) co_return;
   std::string names;
   for (const TableComparison& table : report_.verification->tables) {
@@ -334,6 +448,7 @@ Awaitable<void> Cutover::close_source() {
   if (failure) co_await decide_after(*failure);
   report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
   environment_.journal.set_phase(Phase::Switched);
+  co_await copy_sequences_again();
 }
 
 // The commit's answer was lost, or it failed: only the source knows, once the fence's backend is gone.

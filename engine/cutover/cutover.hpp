@@ -71,7 +71,9 @@ class Cutover {
   Awaitable<void> prepare();
   Awaitable<void> stop_writes();
   Awaitable<void> drain();
+  Awaitable<void> copy_unlogged();
   Awaitable<void> copy_sequences();
+  Awaitable<void> copy_sequences_again();
   Awaitable<void> prove();
   Awaitable<void> put_back_target();
   Awaitable<void> close_source();
@@ -89,6 +91,7 @@ class Cutover {
   Deadline deadline_{};
   Deadline writes_stopped_at_{};
   std::shared_ptr<Prepared> prepared_;  // shared with the pool threads that work on it
+  std::vector<SequenceComparison> sequences_;
   std::string marker_;
   bool undecided_ = false;
 };

@@ -99,7 +99,7 @@ Raised Fence::raise(const FenceRequest& request) {
     session_.exec("ROLLBACK");
     lost += duration_cast<milliseconds>(Clock::now() - begun);
     holders = describe_holders(session_);
-    if (request.on_waiting) request.on_waiting(holders);
+    if (request.on_waiting) request.on_waiting(holders, lost);
     std::mutex mutex;
     std::unique_lock held{mutex};
     std::condition_variable{}.wait_for(held, std::min(pause_between_tries, until(request.deadline)));

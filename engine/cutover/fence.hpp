@@ -20,7 +20,9 @@ namespace walferry::cutover {
 struct FenceRequest {
   std::vector<QualifiedName> tables;
   std::chrono::steady_clock::time_point deadline;
-  std::function<void(const std::string&)> on_waiting = {};  // who holds the locks; from the calling thread
+  // After a try that was given up: who holds the locks, and for how long all such tries have held up writers. From the
+  // calling thread.
+  std::function<void(const std::string& holders, std::chrono::milliseconds delayed)> on_waiting = {};
 };
 
 struct Raised {

@@ -31,6 +31,20 @@ std::string quoted_value(std::string_view value) {
   return out;
 }
 
+// libpq's reason without what it quotes of the connection string, which may be a password or all of it; a quoted
+// keyword
+// ("no_such_option") is told by its words before: invalid connection option.
+std::string without_given_text(std::string_view reason) {
+  constexpr std::string_view names_an_option = "invalid connection option";
+  constexpr std::string_view names_a_parameter = "invalid URI query parameter";
+  if (reason.ends_with('\n')) reason.remove_suffix(1);
+  if (reason.starts_with(names_an_option) || reason.starts_with(names_a_parameter)) return std::string{reason};
+  const std::size_t begin = reason.find('"');
+  const std::size_t end = reason.rfind('"');
+  if (begin == end) return std::string{reason};
+  return fmt::format("{}\"...\"{}", reason.substr(0, begin), reason.substr(end + 1));
+}
+
 }  // namespace
 
 void forget_ambient_connection_settings() {
@@ -46,8 +60,7 @@ ConnInfo ConnInfo::parse(std::string_view text, Side side) {
   const std::unique_ptr<PQconninfoOption, FreeConninfo> options{PQconninfoParse(owned.c_str(), &reason_raw)};
   const std::unique_ptr<char, FreePq> reason{reason_raw};
   if (!options) {
-    std::string why = reason ? reason.get() : "out of memory";
-    while (!why.empty() && why.back() == '\n') why.pop_back();
+    const std::string why = reason ? without_given_text(reason.get()) : "out of memory";
     throw Error{{ErrorKind::Usage, side},
                 fmt::format("--{}: this is no connection string: {}. Give a URI (postgresql://user@host:port/dbname), "
                             "\"host=... dbname=...\" or \"service=name\"",

@@ -40,6 +40,7 @@ std::string encode(const Block& block) {
     out.u32(static_cast<std::uint32_t>(block.streamed.aborted.size()));
     for (const Xid xid : block.streamed.aborted) out.u32(static_cast<std::uint32_t>(xid));
   }
+  out.u64(block.messages.size());
   out.bytes(block.messages);
   return std::string{as_text(bytes)};
 }
@@ -49,7 +50,11 @@ Block decode_block(std::string_view value) {
   if (in.u8("block format") != format_version)
     throw ProtocolError{"a spooled block was written by another version of walferry"};
   Block block;
-  block.kind = static_cast<Block::Kind>(in.u8("block kind"));
+  const std::uint8_t kind = in.u8("block kind");
+  if (kind > static_cast<std::uint8_t>(Block::Kind::StreamedCommit)) {
+    throw ProtocolError{"a spooled block is of an unknown kind"};
+  }
+  block.kind = static_cast<Block::Kind>(kind);
   block.complete_bytes = in.u64("complete bytes");
   block.end_lsn = Lsn{in.u64("end LSN")};
   block.open_final_lsn = Lsn{in.u64("open final LSN")};
@@ -63,8 +68,13 @@ Block decode_block(std::string_view value) {
     const std::uint32_t aborted = in.u32("aborted count");
     for (std::uint32_t i = 0; i < aborted; ++i) block.streamed.aborted.push_back(Xid{in.u32("aborted xid")});
   }
-  const Bytes rest = in.rest();
-  block.messages.assign(rest.begin(), rest.end());
+  const std::uint64_t length = in.u64("messages length");
+  const Bytes messages = in.take(length, "messages");
+  in.expect_end("spooled block");
+  if (block.complete_bytes > messages.size()) {
+    throw ProtocolError{"a spooled block is shorter than its complete transactions"};
+  }
+  block.messages.assign(messages.begin(), messages.end());
   return block;
 }
 

@@ -56,6 +56,7 @@ inline constexpr std::string_view slot_begun = "slot-begun";
 inline constexpr std::string_view slot_lsn = "slot-lsn";                // consistent point of the slot
 inline constexpr std::string_view without_schema = "option/no-schema";  // set: `run` was told so
 inline constexpr std::string_view without_copy = "option/no-copy";
+inline constexpr std::string_view nonempty_target = "option/allow-nonempty-target";
 inline constexpr std::string_view without_owners = "option/no-owner";
 inline constexpr std::string_view identity_full = "identity-full/";   // + table: identity to put back
 inline constexpr std::string_view idle_confirmed = "idle-confirmed";  // "A B": no change between these two LSNs

@@ -1,5 +1,6 @@
 #include "engine/stream/assembler.hpp"
 
+#include <string_view>
 #include <utility>
 
 namespace walferry::stream {
@@ -91,6 +92,9 @@ void Assembler::accept_control(Bytes payload) {
 }
 
 void Assembler::accept_in_stream(Bytes payload) {
+  if (std::string_view{"RYIUDTMO"}.find(tag_of(payload)) == std::string_view::npos) {
+    throw ProtocolError{"a message arrived inside a stream that cannot stand there"};
+  }
   if (tag_of(payload) == 'R') {
     const pgoutput::Message message = pgoutput::decode(payload, {.in_stream = true});
     const auto& relation = std::get<pgoutput::RelationView>(message);

@@ -107,6 +107,12 @@ Awaitable<void> Receiver::connect() {
       pg::quote_literal(options_.slot));
   co_await connection_->exec(free_slot);
 
+  // Lag is told by the source's clock alone.
+  const pg::Result clock = co_await connection_->exec(
+      "SELECT (extract(epoch FROM pg_catalog.clock_timestamp() - '2000-01-01 00:00:00+00'::pg_catalog.timestamptz) "
+      "* 1000000)::pg_catalog.int8");
+  heard(PgTime{clock.i64(0, 0)});
+
   spool_.discard_incomplete();
   assembler_.reset();
   const Lsn from = std::max(spool_.end_lsn(), position_.target_durable);

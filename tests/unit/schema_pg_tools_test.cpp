@@ -1,8 +1,10 @@
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <thread>
 
 #include "engine/schema/pg_tools.hpp"
@@ -107,25 +109,31 @@ TEST_CASE("a program that is not there is an error that names it") {
 }
 
 TEST_CASE("a stop request ends the child and its children") {
+  const std::filesystem::path running =
+      std::filesystem::temp_directory_path() / ("walferry-child-" + std::to_string(::getpid()));
+  std::filesystem::remove(running);
+  const std::string say_running = "touch '" + running.string() + "'; ";
   std::stop_source source;
-  std::jthread stopper{[&source] {
-    std::this_thread::sleep_for(std::chrono::milliseconds{100});
+  std::jthread stopper{[&source, &running](const std::stop_token& over) {
+    while (!std::filesystem::exists(running) && !over.stop_requested()) std::this_thread::yield();
     source.request_stop();
   }};
   const auto begin = std::chrono::steady_clock::now();
   SUBCASE("that obeys SIGTERM") {
     const ChildOutcome outcome =
-        run_child({.program = "/bin/sh", .arguments = {"-c", "sleep 60 & sleep 60"}}, source.get_token());
+        run_child({.program = "/bin/sh", .arguments = {"-c", say_running + "sleep 60 & sleep 60"}}, source.get_token());
     CHECK(outcome.stopped);
     CHECK_FALSE(outcome.succeeded());
   }
   SUBCASE("that does not") {
-    const ChildOutcome outcome = run_child({.program = "/bin/sh",
-                                            .arguments = {"-c", "trap '' TERM; while :; do sleep 1; done"},
-                                            .stop_grace = std::chrono::milliseconds{200}},
-                                           source.get_token());
+    const ChildOutcome outcome =
+        run_child({.program = "/bin/sh",
+                   .arguments = {"-c", "trap '' TERM; " + say_running + "while :; do sleep 1; done"},
+                   .stop_grace = std::chrono::milliseconds{200}},
+                  source.get_token());
     CHECK(outcome.stopped);
     CHECK(outcome.exit_status == 128 + SIGKILL);
   }
+  std::filesystem::remove(running);
   CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds{20});
 }
