@@ -35,11 +35,12 @@ struct Item {
 
 using Batch = std::vector<Item>;
 
-pg::Session open_reader(const pg::ConnInfo& info) {
+pg::Session open_reader(const pg::ConnInfo& info, const VerifyOptions& verify) {
   pg::SessionOptions options;
   options.application_name = "walferry verify";
   // Compiling an expression for each of many small tables takes longer than hashing them.
-  options.settings = {"default_transaction_read_only=on", "jit=off"};
+  options.settings = {"default_transaction_read_only=on", "jit=off",
+                      fmt::format("statement_timeout={}", verify.statement_timeout.count())};
   return pg::Session::open(info, options);
 }
 
@@ -379,7 +380,7 @@ Verification Verification::prepare(const pg::ConnInfo& source, const pg::ConnInf
   const std::size_t jobs_max = static_cast<std::size_t>(std::max(options.jobs, 1));
   std::vector<SessionPair>& pairs = prepared->pairs;
   pairs.reserve(jobs_max);  // the sessions must stay where they are while others may interrupt them
-  pairs.push_back({open_reader(source), open_reader(target)});
+  pairs.push_back({open_reader(source, options), open_reader(target, options)});
   SessionPair& first = pairs.front();
   // Catalogs can make us wait as well: a table that somebody has locked exclusively.
   const std::stop_callback interrupt_first{stop, [&first] {
@@ -391,7 +392,8 @@ Verification Verification::prepare(const pg::ConnInfo& source, const pg::ConnInf
   prepared->target_catalog = read_catalog(first.target);
   prepared->batches = plan(prepared->source_catalog, prepared->target_catalog, options, prepared->report);
   const std::size_t jobs = std::min(jobs_max, prepared->batches.size());
-  while (pairs.size() < jobs && !stop.stop_requested()) pairs.push_back({open_reader(source), open_reader(target)});
+  while (pairs.size() < jobs && !stop.stop_requested())
+    pairs.push_back({open_reader(source, options), open_reader(target, options)});
   return Verification{std::move(prepared)};
 }
 

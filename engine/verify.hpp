@@ -6,6 +6,7 @@
 // cli and cutover.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -66,6 +67,8 @@ struct VerifyOptions {
   bool sequences = true;
   // Tables and sequences that only the target has do not count as a difference.
   bool allow_extra_on_target = false;
+  // Of each statement; zero: none. A table that somebody has locked exclusively makes even its size wait.
+  std::chrono::milliseconds statement_timeout{0};
   // Only these tables, where a migration carries only some; absent: all.
   std::optional<std::set<QualifiedName>> only = {};
 };

@@ -190,6 +190,11 @@ Awaitable<CommandOutcome> Cutover::run() {
     report_.error = failure->what();
     outcome.exit_code = exit_codes::person_must_act;
   } else if (failure) {
+    if (failure->sqlstate() == "57014" && Clock::now() >= deadline_) {
+      failure = Error{{ErrorKind::Timeout, failure->side()},
+                      fmt::format("the time limit is over: {}. Remedy: end what holds the lock, or give more --timeout",
+                                  failure->what())};
+    }
     co_await undo(*failure);
     outcome.exit_code = exit_code(*failure);
   }
@@ -200,18 +205,25 @@ Awaitable<CommandOutcome> Cutover::run() {
 Awaitable<void> Cutover::prepare() {
   const MigrationOptions& options = environment_.options;
   std::function<std::shared_ptr<Prepared>()> open = [&options, &journal = environment_.journal,
+                                                     time_limit = options_.timeout,
                                                      encoding = environment_.ends.client_encoding] {
     pg::Session source =
         pg::Session::open(options.source, {.application_name = "walferry cutover", .client_encoding = encoding});
     pg::Session target =
         pg::Session::open(options.target, {.application_name = "walferry cutover", .client_encoding = encoding});
+    // Somebody's exclusive lock must not hold up the preparation past the time limit.
+    const std::string limit = fmt::format("SET statement_timeout = {}", time_limit.count());
+    source.exec(limit);
+    target.exec(limit);
     Fence fence = Fence::prepare(options.source);
     Catalog catalog = read_catalog(source);
     std::vector<QualifiedName> tables;
     for (const Table& table : catalog.tables) tables.push_back(table.name);
     // Sequences are proven by copy_sequences(): an application may draw from them without writing a row.
-    VerifyOptions verify_options{
-        .jobs = options.jobs, .sequences = false, .allow_extra_on_target = options.allow_nonempty_target};
+    VerifyOptions verify_options{.jobs = options.jobs,
+                                 .sequences = false,
+                                 .allow_extra_on_target = options.allow_nonempty_target,
+                                 .statement_timeout = time_limit};
     Catalog target_catalog = read_catalog(target);
     if (!journal.get(keys::own_publication)) {
       // The publications were made by somebody else and say what is migrated.
@@ -225,6 +237,8 @@ Awaitable<void> Cutover::prepare() {
     Verification verification =
         Verification::prepare(options.source, options.target, verify_options, std::stop_token{});
     verification.warm_up();
+    source.exec("SET statement_timeout = 0");
+    target.exec("SET statement_timeout = 0");
     auto prepared = std::make_shared<Prepared>(Prepared{.fence = std::move(fence),
                                                         .source = std::move(source),
                                                         .target = std::move(target),
