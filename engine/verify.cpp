@@ -411,7 +411,10 @@ void Verification::warm_up() {
 
 VerifyReport Verification::run(const std::stop_token& stop) {
   const auto started = std::chrono::steady_clock::now();
-  Prepared& prepared = *prepared_;
+  // Gone at the end, however it ends: the sessions hold a lock on every table, in the way of whoever changes the target
+  // next.
+  const std::unique_ptr<Prepared> owned = std::move(prepared_);
+  Prepared& prepared = *owned;
   VerifyReport& report = prepared.report;
   std::vector<SessionPair>& pairs = prepared.pairs;
   const std::string source_snapshot = begin_first(pairs.front().source, prepared.options.source_snapshot);
