@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/bind_cancellation_slot.hpp>
@@ -13,13 +12,10 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "engine/copy/index_builder.hpp"
-#include "engine/copy/table_copy.hpp"
 #include "engine/cutover/fence.hpp"
 #include "engine/retry.hpp"
-#include "engine/schema/archive.hpp"
-#include "engine/schema/roles.hpp"
 #include "engine/schema/target_prepare.hpp"
+#include "engine/starting_point.hpp"
 
 namespace walferry {
 namespace {
@@ -29,13 +25,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::string_view restored_record = "walferry.schema_restored";
 constexpr auto stop_patience = seconds{10};  // for the group under way
-
-// Whether the schema came to the target: recorded there, in the transaction that made it.
-bool schema_was_restored(pg::Session& target) {
-  return target.exec(fmt::format("SELECT pg_catalog.to_regclass('{}') IS NOT NULL", restored_record)).flag(0, 0);
-}
 
 bool is_cancellation(const std::exception_ptr& failure) {
   if (!failure) return false;
@@ -60,7 +50,8 @@ Migration::Migration(MigrationOptions options)
       pool_(4),
       signals_(io_, SIGINT, SIGTERM),
       changed_(io_.get_executor()),
-      marker_seen_(io_.get_executor()) {
+      marker_seen_(io_.get_executor()),
+      initial_copy_(options_, ends_, journal_, stop_.get_token(), watch_copy()) {
   // Whether it still follows is seen when both ends are attached again.
   status_.phase = journal_.phase() == Phase::Follow ? Phase::CatchUp : journal_.phase();
   status_.started_at = std::chrono::system_clock::now();
@@ -162,24 +153,36 @@ Awaitable<void> Migration::go_through_phases() {
   co_await wait_for_goal();
 }
 
-// Asks both ends who they are. A new migration says at once what is wrong; one under way waits for servers that come
-// back.
-Awaitable<void> Migration::connect_both() {
-  const bool fresh = !journal_.pinned(Side::Source).has_value();
-  Retry retry{io_.get_executor(), "connecting to both ends"};
+// Makes attempts until one succeeds: what passes by itself is waited for, what does not is thrown.
+Awaitable<void> Migration::insist(std::string what, std::function<Awaitable<void>()> attempt) {
+  Retry retry{io_.get_executor(), std::move(what)};
   for (;;) {
     std::optional<Error> failure;
-    std::function<Ends()> ask = [this] { return identify(options_, journal_); };
     try {
-      ends_ = co_await run_blocking<Ends>(pool_, std::move(ask));
+      co_await attempt();
       co_return;
     } catch (const Error& error) {
       failure = error;
     }
     require_running();
-    if (fresh) throw *failure;
     status_.last_error = LastError{failure->what(), std::chrono::system_clock::now()};
     co_await retry.after(*failure);
+  }
+}
+
+Awaitable<void> Migration::insist_blocking(std::string what, std::function<void()> work) {
+  std::function<Awaitable<void>()> attempt = [this, work] { return run_blocking<void>(pool_, work); };
+  co_await insist(std::move(what), std::move(attempt));
+}
+
+// Asks both ends who they are. A new migration says at once what is wrong; one under way waits for servers that come
+// back.
+Awaitable<void> Migration::connect_both() {
+  std::function<void()> ask = [this] { ends_ = identify(options_, journal_); };
+  if (journal_.pinned(Side::Source)) {
+    co_await insist_blocking("connecting to both ends", std::move(ask));
+  } else {
+    co_await run_blocking<void>(pool_, std::move(ask));
   }
 }
 
@@ -198,307 +201,69 @@ Awaitable<void> Migration::begin() {
       status_.activity = text;
     });
   };
-  std::function<copy::Snapshot()> publish = [this, waiting] {
-    return publish_and_create_slot(options_, ends_, journal_, waiting, [this] { return stop_.stop_requested(); });
+  std::function<void()> publish = [this, waiting] {
+    initial_copy_.take(
+        publish_and_create_slot(options_, ends_, journal_, waiting, [this] { return stop_.stop_requested(); }));
   };
-  Retry retry{io_.get_executor(), "creating publication and slot"};
-  for (;;) {
-    std::optional<Error> failure;
-    try {
-      snapshot_ = co_await run_blocking<copy::Snapshot>(pool_, publish);
-      break;
-    } catch (const Error& error) {
-      failure = error;
-    }
-    require_running();
-    co_await retry.after(*failure);
-  }
+  co_await insist_blocking("creating publication and slot", std::move(publish));
   set_phase(Phase::Schema);
 }
 
-// Where this run begins: the target's own word, what the spool kept, and the slot must fit together without a gap (G1).
 Awaitable<void> Migration::find_position() {
-  struct Found {
-    Lsn target;
-    std::optional<Lsn> slot;
-    std::string wal_status;
+  Lsn held;
+  std::function<void()> ask = [this, &held] {
+    held = find_starting_point({.source = options_.source,
+                                .target = options_.target,
+                                .migration = options_.slot,
+                                .spool_end = spool_.end_lsn(),
+                                .idle = journal_.get(keys::idle_confirmed)});
   };
-  Retry retry{io_.get_executor(), "asking where source and target stand"};
-  std::optional<Found> found;
-  while (!found) {
-    std::optional<Error> failure;
-    std::function<Found()> ask = [this] {
-      pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
-      pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
-      const auto progress = apply::Progress::find(target, options_.slot);
-      if (!progress) {
-        throw Error{
-            {ErrorKind::Refused, Side::Target},
-            fmt::format(
-                "the target knows nothing of migration {}: its replication origin is gone. Nothing was changed. "
-                "Remedy: if the target was restored or replaced, abort and begin anew",
-                options_.slot)};
-      }
-      Found answer{.target = progress->read(target), .slot = {}, .wal_status = {}};
-      const pg::Result slot =
-          source.exec(fmt::format("SELECT confirmed_flush_lsn, coalesce(wal_status, '') FROM "
-                                  "pg_catalog.pg_replication_slots WHERE slot_name = {}",
-                                  pg::quote_literal(options_.slot)));
-      if (slot.rows() == 1) {
-        answer.slot = slot.is_null(0, 0) ? Lsn{} : slot.lsn(0, 0);
-        answer.wal_status = slot.str(0, 1);
-      }
-      return answer;
-    };
-    try {
-      found = co_await run_blocking<Found>(pool_, std::move(ask));
-    } catch (const Error& error) {
-      failure = error;
-    }
-    if (!failure) break;
-    require_running();
-    co_await retry.after(*failure);
-  }
-  if (!found->slot || found->wal_status == "lost") {
-    throw Error{
-        {ErrorKind::Refused, Side::Source},
-        fmt::format(
-            "the slot {} is {}: the source has not kept the changes since {}. Nothing was changed. Remedy: `walferry "
-            "abort` this migration and begin anew",
-            options_.slot, found->slot ? "lost" : "gone", found->target.to_string())};
-  }
-  Lsn covered = std::max(found->target, spool_.end_lsn());
-  if (const auto idle = journal_.get(keys::idle_confirmed)) {
-    const std::size_t split = idle->find(' ');
-    const Lsn base = Lsn::parse(idle->substr(0, split)).value_or(Lsn{});
-    // Nothing was in between; it counts as long as target and spool together still reach where it began.
-    if (covered >= base) covered = std::max(covered, Lsn::parse(idle->substr(split + 1)).value_or(Lsn{}));
-  }
-  if (*found->slot > covered) {
-    throw Error{
-        {ErrorKind::Refused, Side::Target},
-        fmt::format(
-            "the source was told to forget everything before {}, but the target stands at {} and the spool ends at "
-            "{}: the target (or this state directory) has lost transactions. Nothing was changed. Remedy: abort "
-            "this migration and begin anew",
-            found->slot->to_string(), found->target.to_string(), spool_.end_lsn().to_string())};
-  }
-  if (spool_.end_lsn() <= found->target) spool_.clear();
-  position_.target_durable = found->target;
-  position_.applied = found->target;
-  position_.received = std::max(spool_.end_lsn(), found->target);
-}
-
-Awaitable<void> Migration::ensure_snapshot() {
-  std::function<bool()> alive = [this] { return snapshot_.has_value() && snapshot_->alive(); };
-  const bool still_alive = co_await run_blocking<bool>(pool_, std::move(alive));
-  if (still_alive) co_return;
-  snapshot_.reset();
-  status_.activity = "taking a new snapshot of the source";
-  std::function<copy::Snapshot()> create = [this] {
-    return copy::Snapshot::create({.source = options_.source,
-                                   .client_encoding = ends_.client_encoding,
-                                   // A dead predecessor's walsender may still wait for this slot under its name.
-                                   .slot = fmt::format("{}_{}_{:x}", options_.slot.substr(0, 36), ::getpid(),
-                                                       Clock::now().time_since_epoch().count()),
-                                   .temporary = true,
-                                   .stopped = [this] { return stop_.stop_requested(); }});
-  };
-  snapshot_ = co_await run_blocking<copy::Snapshot>(pool_, std::move(create));
-}
-
-schema::PgTools Migration::pg_tools() const {
-  const schema::Majors majors{.source = schema::major_of(ends_.source.server_version),
-                              .target = schema::major_of(ends_.target.server_version)};
-  const auto tools = schema::find_pg_tools(options_.pg_bin_dir, majors);
-  if (tools) return *tools;
-  throw Error{
-      {ErrorKind::Schema},
-      fmt::format("no pg_dump serves a source of major {}; found: {}. Remedy: install postgresql-client-{} or name the "
-                  "folder with --pg-bin-dir",
-                  majors.source, schema::describe_pg_tools(schema::list_pg_tools(options_.pg_bin_dir)), majors.target)};
+  co_await insist_blocking("asking where source and target stand", std::move(ask));
+  if (spool_.end_lsn() <= held) spool_.clear();
+  position_.target_durable = held;
+  position_.applied = held;
+  position_.received = std::max(spool_.end_lsn(), held);
 }
 
 Awaitable<void> Migration::move_schema() {
-  Retry retry{io_.get_executor(), "moving the schema"};
-  while (options_.schema) {
-    std::optional<Error> failure;
-    try {
-      co_await ensure_snapshot();
-      status_.activity = "copying the schema";
-      std::function<void()> move = [this] {
-        pg::Session target = pg::Session::open(
-            options_.target, {.application_name = "walferry", .client_encoding = ends_.client_encoding});
-        pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
-        if (!schema_was_restored(target)) {
-          journal_.put(keys::target_public_grants, schema::public_schema_state(target));
-          if (options_.owners) {
-            for (const schema::CreatedRole& role : schema::create_missing_roles(source, target)) {
-              for (const std::string& remark : role.remarks) spdlog::warn("role {}: {}", role.name, remark);
-            }
-          }
-          const schema::PgTools tools = pg_tools();
-          schema::dump_schema(tools, options_.source, archive_path(),
-                              {.snapshot = snapshot_->id(), .encoding = ends_.client_encoding}, stop_.get_token());
-          const std::size_t entries = schema::restore_pre_data(
-              tools, target, archive_path(),
-              {.ownership = {.owners = options_.owners, .privileges = options_.owners},
-               .record = {"CREATE SCHEMA IF NOT EXISTS walferry", fmt::format("CREATE TABLE {} ()", restored_record)}},
-              stop_.get_token());
-          spdlog::info("schema: {} objects made on the target before the rows", entries);
-        }
-        schema::relax_target(source, target);
-      };
-      co_await run_blocking<void>(pool_, std::move(move));
-      break;
-    } catch (const Error& error) {
-      failure = error;
-    }
-    require_running();
-    if (failure->kind() == ErrorKind::Schema && !(snapshot_ && snapshot_->alive())) {
-      // pg_dump failed because the snapshot went with its holder: a new one is taken.
-      failure = Error{{ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}}, failure->what()};
-    }
-    co_await retry.after(*failure);
-  }
+  std::function<void()> move = [this] { initial_copy_.move_schema(); };
+  if (options_.schema) co_await insist_blocking("moving the schema", std::move(move));
   set_phase(Phase::Copy);
 }
 
 Awaitable<void> Migration::copy() {
-  Retry retry{io_.get_executor(), "the copy"};
-  for (;;) {
-    std::optional<Error> failure;
-    try {
-      co_await ensure_snapshot();
-      status_.activity = "copying tables";
-      std::function<std::vector<Table>()> list = [this] {
-        return published_tables(snapshot_->holder(), recorded_publications(journal_));
-      };
-      const std::vector<Table> tables = co_await run_blocking<std::vector<Table>>(pool_, std::move(list));
-      describe_tables(tables);
-      std::function<void()> work = [this, tables] {
-        const auto copied = journal_.copied_tables();
-        if (!options_.copy) {
-          // Everything since the slot counts, whatever snapshot lists the tables.
-          const Lsn slot_lsn = Lsn::parse(journal_.get(keys::slot_lsn).value_or("")).value_or(Lsn{});
-          for (const Table& table : tables) journal_.record_copied(table.name, slot_lsn);
-          return;
-        }
-        pg::Session target = pg::Session::open(options_.target, {.client_encoding = ends_.client_encoding});
-        const Catalog target_catalog = read_catalog(target);
-        std::vector<copy::TableToCopy> to_copy;
-        for (const Table& table : tables) {
-          if (copied.contains(table.name)) continue;
-          const Table* counterpart = target_catalog.find(table.name);
-          if (counterpart == nullptr) {
-            throw Error{{ErrorKind::Schema, Side::Target},
-                        fmt::format("the target has no table {}. Remedy: create it there{}", table.name.text(),
-                                    options_.schema ? "" : ", or leave out --no-schema")};
-          }
-          to_copy.push_back(
-              {.source = table, .target = counterpart, .counters = status_.tables[table_index_.at(table.name)].copied});
-        }
-        const std::stop_token stop = stop_.get_token();
-        // Indexes of finished tables are built while others are copied.
-        std::optional<schema::PostDataPlan> plan;
-        std::optional<copy::IndexBuilder> builder;
-        if (options_.schema) {
-          std::set<QualifiedName> names;
-          for (const Table& table : tables) names.insert(table.name);
-          plan.emplace(schema::read_section(pg_tools(), archive_path(), schema::Section::PostData,
-                                            {.owners = options_.owners, .privileges = options_.owners}, stop),
-                       names);
-          builder.emplace(
-              copy::IndexBuilderOptions{
-                  .target = options_.target, .client_encoding = ends_.client_encoding, .jobs = options_.jobs},
-              stop);
-        }
-        const auto report_state = [this](const QualifiedName& table, TableState state) {
-          asio::post(io_, [this, table, state] { set_table_state(table, state); });
-        };
-        copy::copy_tables({.source = options_.source,
-                           .target = options_.target,
-                           .client_encoding = ends_.client_encoding,
-                           .snapshot = snapshot_->id(),
-                           .jobs = options_.jobs,
-                           .on_started = [&](const Table& table) { report_state(table.name, TableState::Copying); },
-                           .on_copied =
-                               [&](const Table& table) {
-                                 journal_.record_copied(table.name, snapshot_->lsn());
-                                 report_state(table.name, TableState::Copied);
-                                 if (builder) builder->add(plan->table_items(table.name));
-                               }},
-                          std::move(to_copy), stop);
-        // The snapshot holds back vacuum on the source: it goes as soon as the last row is copied.
-        snapshot_.reset();
-        if (builder) builder->finish();
-      };
-      co_await run_blocking<void>(pool_, std::move(work));
-      break;
-    } catch (const Error& error) {
-      failure = error;
-    }
-    require_running();
-    co_await retry.after(*failure);
-  }
-  snapshot_.reset();
+  std::function<Awaitable<void>()> attempt = [this] { return copy_once(); };
+  co_await insist("the copy", std::move(attempt));
   set_phase(Phase::PostData);
 }
 
-Awaitable<void> Migration::build_post_data() {
-  const auto copied = journal_.copied_tables();
-  Retry retry{io_.get_executor(), "building indexes and constraints"};
-  for (;;) {
-    std::optional<Error> failure;
-    try {
-      if (!options_.schema) break;
-      status_.activity = "building indexes and constraints";
-      auto plan = std::make_shared<std::optional<schema::PostDataPlan>>();
-      const copy::IndexBuilderOptions build{
-          .target = options_.target, .client_encoding = ends_.client_encoding, .jobs = options_.jobs};
-      std::function<void()> tables = [this, plan, build, &copied] {
-        std::set<QualifiedName> names;
-        for (const auto& [name, lsn] : copied) names.insert(name);
-        plan->emplace(
-            schema::read_section(pg_tools(), archive_path(), schema::Section::PostData,
-                                 {.owners = options_.owners, .privileges = options_.owners}, stop_.get_token()),
-            names);
-        copy::IndexBuilder builder{build, stop_.get_token()};
-        for (const QualifiedName& name : (*plan)->tables()) builder.add((*plan)->table_items(name));
-        builder.finish();
-        copy::execute_in_order(build, (*plan)->remaining(), stop_.get_token());
-      };
-      co_await run_blocking<void>(pool_, std::move(tables));
+Awaitable<void> Migration::copy_once() {
+  std::function<std::vector<Table>()> list = [this] { return initial_copy_.tables(); };
+  const std::vector<Table> tables = co_await run_blocking<std::vector<Table>>(pool_, std::move(list));
+  describe_tables(tables);
+  status_.activity = "copying tables";
+  std::function<void()> work = [this, &tables] { initial_copy_.copy(tables); };
+  co_await run_blocking<void>(pool_, std::move(work));
+}
 
-      // Foreign keys want all tables at one moment. Tables copied under different snapshots reach it by applying up to
-      // the last.
-      Lsn earliest{~std::uint64_t{0}};
-      Lsn latest;
-      for (const auto& [name, lsn] : copied) {
-        earliest = std::min(earliest, lsn);
-        latest = std::max(latest, lsn);
-      }
-      if (!copied.empty() && earliest != latest) co_await apply_until(latest);
-      status_.activity = "building foreign keys, triggers and the rest";
-      std::function<void()> rest = [this, plan, build, &copied] {
-        copy::IndexBuilder builder{build, stop_.get_token()};
-        builder.add((*plan)->foreign_keys());
-        builder.finish();
-        copy::execute_in_order(build, (*plan)->last(), stop_.get_token());
-        std::vector<QualifiedName> names;
-        for (const auto& [name, lsn] : copied) names.push_back(name);
-        copy::analyze_tables(build, names, stop_.get_token());
-      };
-      co_await run_blocking<void>(pool_, std::move(rest));
-      break;
-    } catch (const Error& error) {
-      failure = error;
-    }
-    require_running();
-    co_await retry.after(*failure);
-  }
+Awaitable<void> Migration::build_post_data() {
+  std::function<Awaitable<void>()> attempt = [this] { return build_post_data_once(); };
+  if (options_.schema) co_await insist("building indexes and constraints", std::move(attempt));
   for (TableStatus& table : status_.tables) table.state = TableState::Ready;
   set_phase(Phase::CatchUp);
+}
+
+Awaitable<void> Migration::build_post_data_once() {
+  status_.activity = "building indexes and constraints";
+  std::function<void()> indexes = [this] { initial_copy_.build_indexes(); };
+  co_await run_blocking<void>(pool_, std::move(indexes));
+  // Foreign keys want all tables at one moment. Tables copied under different snapshots reach it by applying up to the
+  // last.
+  const std::optional<Lsn> moment = initial_copy_.common_moment();
+  if (moment) co_await apply_until(*moment);
+  status_.activity = "building foreign keys, triggers and the rest";
+  std::function<void()> rest = [this] { initial_copy_.build_the_rest(); };
+  co_await run_blocking<void>(pool_, std::move(rest));
 }
 
 // Applies what is needed to bring all tables to one moment, then lets go of the target again.
@@ -530,24 +295,13 @@ Awaitable<void> Migration::apply_until(Lsn lsn) {
 }
 
 Awaitable<void> Migration::follow() {
-  Retry retry{io_.get_executor(), "preparing the target for the apply"};
-  for (;;) {
-    std::optional<Error> failure;
-    try {
-      // Triggers and identities that arrived with post-data, or were put back by a cutover that failed.
-      std::function<void()> relax = [this] {
-        pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
-        pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
-        schema::relax_target(source, target);
-      };
-      co_await run_blocking<void>(pool_, std::move(relax));
-      break;
-    } catch (const Error& error) {
-      failure = error;
-    }
-    require_running();
-    co_await retry.after(*failure);
-  }
+  // Triggers and identities that arrived with post-data, or were put back by a cutover that failed.
+  std::function<void()> relax = [this] {
+    pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
+    pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
+    schema::relax_target(source, target);
+  };
+  co_await insist_blocking("preparing the target for the apply", std::move(relax));
   std::function<std::vector<Table>()> list = [this] {
     pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
     return published_tables(source, recorded_publications(journal_));
@@ -590,19 +344,8 @@ Awaitable<void> Migration::wait_for_goal() {
 // happened.
 Awaitable<void> Migration::find_switched() {
   bool stands = false;
-  Retry retry{io_.get_executor(), "asking the source whether the cutover was completed"};
-  for (;;) {
-    std::optional<Error> failure;
-    std::function<bool()> ask = [this] { return cutover::settle_durable_fence(options_.source); };
-    try {
-      stands = co_await run_blocking<bool>(pool_, std::move(ask));
-      break;
-    } catch (const Error& error) {
-      failure = error;
-    }
-    require_running();
-    co_await retry.after(*failure);
-  }
+  std::function<void()> ask = [this, &stands] { stands = cutover::settle_durable_fence(options_.source); };
+  co_await insist_blocking("asking the source whether the cutover was completed", std::move(ask));
   if (stands && journal_.get(keys::fence_begun)) {
     spdlog::info("the cutover had been completed before the last run ended");
     set_phase(Phase::Switched);
@@ -646,6 +389,16 @@ void Migration::set_table_state(const QualifiedName& table, TableState state) {
   const auto found = table_index_.find(table);
   if (found != table_index_.end() && status_.tables[found->second].state < state)
     status_.tables[found->second].state = state;
+}
+
+InitialCopy::Watch Migration::watch_copy() {
+  return {
+      .on_activity =
+          [this](std::string text) { asio::post(io_, [this, text = std::move(text)] { status_.activity = text; }); },
+      .on_table = [this](
+                      const QualifiedName& table,
+                      TableState state) { asio::post(io_, [this, table, state] { set_table_state(table, state); }); },
+      .counters = [this](const QualifiedName& table) { return status_.tables[table_index_.at(table)].copied; }};
 }
 
 void Migration::start_monitor() {

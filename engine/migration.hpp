@@ -18,11 +18,10 @@
 
 #include "engine/apply/applier.hpp"
 #include "engine/control.hpp"
-#include "engine/copy/snapshot.hpp"
 #include "engine/cutover/cutover.hpp"
 #include "engine/http/server.hpp"
+#include "engine/initial_copy.hpp"
 #include "engine/monitor.hpp"
-#include "engine/schema/pg_tools.hpp"
 #include "engine/setup.hpp"
 #include "engine/store/spool.hpp"
 #include "engine/stream/receiver.hpp"
@@ -53,12 +52,15 @@ class Migration final : public ControlHandler {
   Awaitable<void> find_position();
   Awaitable<void> move_schema();
   Awaitable<void> copy();
+  Awaitable<void> copy_once();
   Awaitable<void> build_post_data();
+  Awaitable<void> build_post_data_once();
   Awaitable<void> follow();
   Awaitable<void> apply_until(Lsn lsn);
-  Awaitable<void> ensure_snapshot();
   Awaitable<void> find_switched();
   Awaitable<void> wait_for_goal();
+  Awaitable<void> insist(std::string what, std::function<Awaitable<void>()> attempt);
+  Awaitable<void> insist_blocking(std::string what, std::function<void()> work);
 
   void set_phase(Phase phase);
   void describe_tables(const std::vector<Table>& tables);
@@ -70,9 +72,7 @@ class Migration final : public ControlHandler {
   void tick();
   void fail(std::exception_ptr failure);
   void require_running() const;
-
-  [[nodiscard]] std::filesystem::path archive_path() const { return options_.state_dir / "schema.dump"; }
-  [[nodiscard]] schema::PgTools pg_tools() const;
+  [[nodiscard]] InitialCopy::Watch watch_copy();
 
   MigrationOptions options_;
   store::Database database_;
@@ -93,12 +93,12 @@ class Migration final : public ControlHandler {
   Status status_;
   stream::Position position_;
   Ends ends_;
-  std::optional<copy::Snapshot> snapshot_;
   std::map<QualifiedName, std::size_t> table_index_;  // into status_.tables
   std::string last_marker_;
   bool applier_running_ = false;
   bool cutover_running_ = false;
 
+  InitialCopy initial_copy_;
   std::unique_ptr<stream::Receiver> receiver_;
   std::unique_ptr<apply::Applier> applier_;
   std::unique_ptr<Monitor> monitor_;

@@ -51,15 +51,7 @@ Attached attach(const ApplierOptions& options) {
       fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
                   "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
                   pg::quote_literal(application_name.substr(0, 63))));
-  const std::optional<Progress> progress = Progress::find(session, options.migration);
-  if (!progress) {
-    throw Error{
-        {ErrorKind::Refused, Side::Target},
-        fmt::format(
-            "the target knows nothing of migration {}: its replication origin is gone. Remedy: if the target was "
-            "restored or replaced, abort and begin anew",
-            options.migration)};
-  }
+  Progress progress = Progress::of(session, options.migration);
   Catalog catalog = read_catalog(session);
   try {
     session.exec("SET session_replication_role = replica");
@@ -68,10 +60,10 @@ Attached attach(const ApplierOptions& options) {
     // Without the right, triggers and foreign keys fire on the target; check has said what that costs.
     spdlog::warn("the target role may not set session_replication_role: triggers and foreign keys fire during apply");
   }
-  session.exec(progress->attach_sql());
+  session.exec(progress.attach_sql());
   // Read last: from here on nobody else can move it.
-  const Lsn position = progress->read(session);
-  return {std::move(session), *progress, position, std::move(catalog)};
+  const Lsn position = progress.read(session);
+  return {std::move(session), std::move(progress), position, std::move(catalog)};
 }
 
 }  // namespace

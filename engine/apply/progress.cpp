@@ -40,6 +40,15 @@ std::optional<Progress> Progress::find(pg::Session& target, const std::string& n
   return std::nullopt;
 }
 
+Progress Progress::of(pg::Session& target, const std::string& name) {
+  if (auto found = find(target, name)) return *std::move(found);
+  throw Error{
+      {ErrorKind::Refused, Side::Target},
+      fmt::format("the target knows nothing of migration {}: its replication origin is gone. Nothing was changed. "
+                  "Remedy: if the target was restored or replaced, abort and begin anew",
+                  name)};
+}
+
 Progress Progress::prepare(pg::Session& target, const std::string& name, Lsn start) {
   if (const auto found = find(target, name)) {
     // Left by a run that died right here: nothing has been applied yet, and the slot is a new one.

@@ -25,6 +25,8 @@ struct Progress {
   static Progress prepare(pg::Session& target, const std::string& name, Lsn start);
   // Which of the two exists; nullopt when neither does.
   static std::optional<Progress> find(pg::Session& target, const std::string& name);
+  // The same; throws Error{Refused} when neither does.
+  static Progress of(pg::Session& target, const std::string& name);
   static void drop(pg::Session& target, const std::string& name);
 
   // The position, flushed: everything before it survives a crash of the target.

@@ -1,0 +1,181 @@
+#include "engine/initial_copy.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "engine/copy/table_copy.hpp"
+#include "engine/schema/archive.hpp"
+#include "engine/schema/roles.hpp"
+#include "engine/schema/target_prepare.hpp"
+
+namespace walferry {
+namespace {
+
+namespace keys = store::journal_keys;
+
+constexpr std::string_view restored_record = "walferry.schema_restored";
+
+// Whether the schema came to the target: recorded there, in the transaction that made it.
+bool schema_was_restored(pg::Session& target) {
+  return target.exec(fmt::format("SELECT pg_catalog.to_regclass('{}') IS NOT NULL", restored_record)).flag(0, 0);
+}
+
+std::set<QualifiedName> names_of(const std::map<QualifiedName, Lsn>& copied) {
+  std::set<QualifiedName> names;
+  for (const auto& [name, lsn] : copied) names.insert(name);
+  return names;
+}
+
+}  // namespace
+
+copy::Snapshot& InitialCopy::snapshot() {
+  if (snapshot_ && snapshot_->alive()) return *snapshot_;
+  snapshot_.reset();
+  watch_.on_activity("taking a new snapshot of the source");
+  snapshot_ = copy::Snapshot::create({.source = options_.source,
+                                      .client_encoding = ends_.client_encoding,
+                                      // A dead predecessor's walsender may still wait for this slot under its name.
+                                      .slot = fmt::format("{}_{}_{:x}", options_.slot.substr(0, 36), ::getpid(),
+                                                          std::chrono::steady_clock::now().time_since_epoch().count()),
+                                      .temporary = true,
+                                      .stopped = [this] { return stop_.stop_requested(); }});
+  return *snapshot_;
+}
+
+schema::PgTools InitialCopy::pg_tools() const {
+  const schema::Majors majors{.source = schema::major_of(ends_.source.server_version),
+                              .target = schema::major_of(ends_.target.server_version)};
+  const auto tools = schema::find_pg_tools(options_.pg_bin_dir, majors);
+  if (tools) return *tools;
+  throw Error{
+      {ErrorKind::Schema},
+      fmt::format("no pg_dump serves a source of major {}; found: {}. Remedy: install postgresql-client-{} or name the "
+                  "folder with --pg-bin-dir",
+                  majors.source, schema::describe_pg_tools(schema::list_pg_tools(options_.pg_bin_dir)), majors.target)};
+}
+
+schema::PostDataPlan InitialCopy::read_plan(const std::set<QualifiedName>& tables) const {
+  return {schema::read_section(pg_tools(), archive_path(), schema::Section::PostData,
+                               {.owners = options_.owners, .privileges = options_.owners}, stop_),
+          tables};
+}
+
+copy::IndexBuilderOptions InitialCopy::build_options() const {
+  return {.target = options_.target, .client_encoding = ends_.client_encoding, .jobs = options_.jobs};
+}
+
+void InitialCopy::move_schema() {
+  const std::string snapshot_id = snapshot().id();
+  watch_.on_activity("copying the schema");
+  pg::Session target =
+      pg::Session::open(options_.target, {.application_name = "walferry", .client_encoding = ends_.client_encoding});
+  pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
+  if (!schema_was_restored(target)) {
+    journal_.put(keys::target_public_grants, schema::public_schema_state(target));
+    if (options_.owners) {
+      for (const schema::CreatedRole& role : schema::create_missing_roles(source, target)) {
+        for (const std::string& remark : role.remarks) spdlog::warn("role {}: {}", role.name, remark);
+      }
+    }
+    const schema::PgTools tools = pg_tools();
+    try {
+      schema::dump_schema(tools, options_.source, archive_path(),
+                          {.snapshot = snapshot_id, .encoding = ends_.client_encoding}, stop_);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Schema || snapshot_->alive()) throw;
+      // pg_dump failed because the snapshot went with its holder: the next attempt takes a new one.
+      throw Error{{ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}}, error.what()};
+    }
+    const std::size_t entries = schema::restore_pre_data(
+        tools, target, archive_path(),
+        {.ownership = {.owners = options_.owners, .privileges = options_.owners},
+         .record = {"CREATE SCHEMA IF NOT EXISTS walferry", fmt::format("CREATE TABLE {} ()", restored_record)}},
+        stop_);
+    spdlog::info("schema: {} objects made on the target before the rows", entries);
+  }
+  schema::relax_target(source, target);
+}
+
+std::vector<Table> InitialCopy::tables() {
+  return published_tables(snapshot().holder(), recorded_publications(journal_));
+}
+
+void InitialCopy::copy(const std::vector<Table>& tables) {
+  const auto copied = journal_.copied_tables();
+  if (!options_.copy) {
+    // Everything since the slot counts, whatever snapshot lists the tables.
+    const Lsn slot_lsn = Lsn::parse(journal_.get(keys::slot_lsn).value_or("")).value_or(Lsn{});
+    for (const Table& table : tables) journal_.record_copied(table.name, slot_lsn);
+    snapshot_.reset();
+    return;
+  }
+  pg::Session target = pg::Session::open(options_.target, {.client_encoding = ends_.client_encoding});
+  const Catalog target_catalog = read_catalog(target);
+  std::set<QualifiedName> names;
+  std::vector<copy::TableToCopy> to_copy;
+  for (const Table& table : tables) {
+    names.insert(table.name);
+    if (copied.contains(table.name)) continue;
+    const Table* counterpart = target_catalog.find(table.name);
+    if (counterpart == nullptr) {
+      throw Error{{ErrorKind::Schema, Side::Target},
+                  fmt::format("the target has no table {}. Remedy: create it there{}", table.name.text(),
+                              options_.schema ? "" : ", or leave out --no-schema")};
+    }
+    to_copy.push_back({.source = table, .target = counterpart, .counters = watch_.counters(table.name)});
+  }
+  // Indexes of finished tables are built while others are copied.
+  std::optional<schema::PostDataPlan> plan;
+  std::optional<copy::IndexBuilder> builder;
+  if (options_.schema) {
+    plan = read_plan(names);
+    builder.emplace(build_options(), stop_);
+  }
+  copy::copy_tables({.source = options_.source,
+                     .target = options_.target,
+                     .client_encoding = ends_.client_encoding,
+                     .snapshot = snapshot_->id(),
+                     .jobs = options_.jobs,
+                     .on_started = [&](const Table& table) { watch_.on_table(table.name, TableState::Copying); },
+                     .on_copied =
+                         [&](const Table& table) {
+                           journal_.record_copied(table.name, snapshot_->lsn());
+                           watch_.on_table(table.name, TableState::Copied);
+                           if (builder) builder->add(plan->table_items(table.name));
+                         }},
+                    std::move(to_copy), stop_);
+  // The snapshot holds back vacuum on the source: it goes as soon as the last row is copied.
+  snapshot_.reset();
+  if (builder) builder->finish();
+}
+
+void InitialCopy::build_indexes() {
+  plan_ = read_plan(names_of(journal_.copied_tables()));
+  copy::IndexBuilder builder{build_options(), stop_};
+  for (const QualifiedName& name : plan_->tables()) builder.add(plan_->table_items(name));
+  builder.finish();
+  copy::execute_in_order(build_options(), plan_->remaining(), stop_);
+}
+
+std::optional<Lsn> InitialCopy::common_moment() const {
+  const auto copied = journal_.copied_tables();
+  if (copied.empty()) return {};
+  const auto [earliest, latest] =
+      std::ranges::minmax_element(copied, {}, [](const auto& entry) { return entry.second; });
+  if (earliest->second == latest->second) return {};
+  return latest->second;
+}
+
+void InitialCopy::build_the_rest() {
+  copy::IndexBuilder builder{build_options(), stop_};
+  builder.add(plan_->foreign_keys());
+  builder.finish();
+  copy::execute_in_order(build_options(), plan_->last(), stop_);
+  const std::set<QualifiedName> names = names_of(journal_.copied_tables());
+  copy::analyze_tables(build_options(), {names.begin(), names.end()}, stop_);
+}
+
+}  // namespace walferry
