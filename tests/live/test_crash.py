@@ -31,6 +31,14 @@ END $$;
 CREATE TABLE bulk.churn (id int PRIMARY KEY, n int NOT NULL, filler text);
 INSERT INTO bulk.churn SELECT g, 0, repeat('x', 100) FROM generate_series(1, 6000) g;
 """
+# A table of several parts (each at least 64 MiB), and one that takes transactions of any size.
+MANY_PARTS = """
+CREATE SCHEMA bulk;
+CREATE TABLE bulk.large (id int PRIMARY KEY, filler text);
+INSERT INTO bulk.large SELECT g, repeat(md5(g::text), 31) FROM generate_series(1, 150000) g;
+CREATE TABLE bulk.swept (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, filler text);
+"""
+BLOCK_BYTES = 256 << 10  # of the spool
 
 
 class Crasher:
@@ -144,6 +152,71 @@ def test_thirty_kills_at_random_moments_lose_nothing_and_double_nothing(migratio
     seed = int(os.environ.get("WALFERRY_CRASH_SEED", random.randrange(1 << 30)))
     print(f"seed {seed}; WALFERRY_CRASH_SEED={seed} repeats these choices")
     crash_through_all_stages(migrations("crash"), int(os.environ.get("WALFERRY_CRASH_KILLS", "30")), seed, note)
+
+
+@pytest.mark.limit(420)
+def test_kills_in_a_copy_of_many_parts_with_the_position_in_a_row(migrations, note):
+    """As an owner without the right to origins: two jobs in one table, the source dies in the copy, odd-sized commits."""
+    seed = int(os.environ.get("WALFERRY_CRASH_SEED", random.randrange(1 << 30)))
+    dice = random.Random(seed)
+    print(f"seed {seed}; WALFERRY_CRASH_SEED={seed} repeats these choices")
+    migration = migrations("crash_parts", "--jobs", "2")
+    source, database, target, _ = migration.ends
+    owner = "crash_owner"
+    for server in (source, target):
+        if not server.query("postgres", "SELECT 1 FROM pg_roles WHERE rolname = %s", (owner,)):
+            server.execute("postgres", f"CREATE ROLE {owner} LOGIN")
+    target.execute("postgres", f'ALTER DATABASE "{database}" OWNER TO {owner}',
+                   f"GRANT SET ON PARAMETER session_replication_role TO {owner}")
+    migration.daemon.target = target.dsn(database, owner)
+    migration.load(sql=f"ALTER DATABASE {database} OWNER TO {owner}; ALTER SCHEMA public OWNER TO {owner};"
+                       f" SET ROLE {owner};{MANY_PARTS}")
+    target.execute(database, f"ALTER SCHEMA public OWNER TO {owner}")
+    prepare(source, database, WRITERS, owner)
+    daemon = migration.daemon
+    kills = collections.Counter()
+
+    def kill() -> None:
+        kills[daemon.phase() or "starting"] += 1
+        daemon.expect_alive()
+        daemon.kill()
+
+    with Workload(source.dsn(database), WRITERS, seed=seed, pause_seconds=0.01,
+                  wants=lambda table: table.schema != "bulk") as workload:
+        workload.await_commits(50)
+        # In the copy: the program dies, then the source does while the program lives on.
+        for number in range(6):
+            daemon.start()
+            daemon.await_phase("copy", 120)
+            time.sleep(dice.random() * 0.6)
+            if number % 3 == 2:
+                source.restart("immediate")
+            kill()
+        daemon.start()
+        daemon.await_phase("copy", 120)
+        source.restart("immediate")
+        daemon.await_phase("follow", 180)
+        # Transactions of one insert each, whose sizes sweep across the end of a block of the spool, with and without
+        # the program there to take them as they come.
+        for number in range(4):
+            kill()
+            for step in range(-6, 7):
+                source.query(database, "INSERT INTO bulk.swept (filler) VALUES (repeat('x', %s)) RETURNING id",
+                             (BLOCK_BYTES + step * 24 - number,))
+            daemon.start()
+            time.sleep(dice.random() * 0.6)
+        daemon.await_phase("follow", 120)
+        for step in range(-6, 7):
+            source.query(database, "INSERT INTO bulk.swept (filler) VALUES (repeat('y', %s)) RETURNING id",
+                         (BLOCK_BYTES + step * 24 - 9,))
+        migration.await_applied()
+        assert target.scalar(database, "SELECT count(*) FROM walferry.progress") == 1, "the position is not in a row"
+        migration.switch("--timeout", "30s")
+        workload.await_refused()
+        assert_equal(*migration.ends)
+    assert workload.ledger_differences(target, database) == []
+    note(f"crash test of parts: seed {seed}, {sum(kills.values())} kills {dict(kills)}, {workload.commits} commits")
+    assert kills["copy"] >= 2, kills
 
 
 @pytest.mark.long

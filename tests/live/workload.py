@@ -295,7 +295,8 @@ class Writer:
         """Rolls back, or drops the connection when it is gone or the server refuses writes."""
         state = error.pgcode or "connection"
         self.counts.refusals[state] += 1
-        gone = self.connection is None or self.connection.closed or isinstance(error, psycopg2.InterfaceError)
+        # An error without a code was not reported by the server: the connection broke, in COPY unnoticed by psycopg2.
+        gone = self.connection is None or self.connection.closed or error.pgcode is None
         if gone or state == _REFUSED or state.startswith(("57P", "08")):
             self.counts.lost += 1
             self._disconnect()
