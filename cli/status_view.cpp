@@ -219,6 +219,12 @@ std::vector<TableRow> tables_of(element status) {
   return rows;
 }
 
+// The apply's connection to the target stands, or should.
+bool is_applying(element status) {
+  const std::optional<Phase> phase = parse_phase(text_of(status, "phase"));
+  return phase == Phase::CatchUp || phase == Phase::Follow || phase == Phase::Cutover;
+}
+
 void add_head(Page& page, element status) {
   const bool stopped = flag_of(status, "apply_stopped");
   page.add("phase", text_of(status, "phase") + (stopped ? ", apply stopped" : ""), stopped ? Color::Red : Color::Bold);
@@ -226,17 +232,18 @@ void add_head(Page& page, element status) {
   if (!activity.empty()) page.add("now", activity);
   page.add("migration",
            fmt::format("{}, running since {}", text_of(status, "migration"), text_of(status, "started_at")));
-  for (const std::string_view side : {"source", "target"}) {
-    const bool connected = flag_of(status, fmt::format("{}_connected", side));
-    page.add(side, text_of(status, side) + (connected ? "" : " (not connected)"),
-             connected ? Color::Plain : Color::Yellow);
-  }
+  page.add("source", text_of(status, "source") + (flag_of(status, "source_connected") ? "" : " (not connected)"),
+           flag_of(status, "source_connected") ? Color::Plain : Color::Yellow);
+  const bool connected = flag_of(status, "target_connected") || !is_applying(status);
+  page.add("target", text_of(status, "target") + (connected ? "" : " (not connected)"),
+           connected ? Color::Plain : Color::Yellow);
 }
 
 void add_stream(Page& page, element status) {
   page.add("lag",
            fmt::format("{}, {}", human_bytes(number_of(status, "lag_bytes")),
-                       human_duration(number_of(status, "lag_seconds"))),
+                       is_applying(status) ? human_duration(number_of(status, "lag_seconds"))
+                                           : std::string{"applied once the copy is complete"}),
            Color::Bold);
   page.add("LSN",
            fmt::format("source {}, received {}, spooled {}, applied {}, confirmed {}", text_of(status, "source_lsn"),

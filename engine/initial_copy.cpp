@@ -149,6 +149,7 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
                     std::move(to_copy), stop_);
   // The snapshot holds back vacuum on the source: it goes as soon as the last row is copied.
   snapshot_.reset();
+  watch_.on_activity("building the indexes of the tables that were copied last");
   if (builder) builder->finish();
 }
 

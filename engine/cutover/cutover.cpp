@@ -134,6 +134,7 @@ void Cutover::require_time() const {
 Awaitable<void> Cutover::step(std::string name, Awaitable<void> work) {
   const Deadline begun = Clock::now();
   spdlog::info("cutover: {}", name);
+  environment_.status.activity = name;
   co_await std::move(work);
   const double took = milliseconds_since(begun);
   report_.steps.push_back({.name = name, .milliseconds = took, .lsn = environment_.position.applied});
@@ -170,6 +171,7 @@ Awaitable<CommandOutcome> Cutover::run() {
     co_return outcome;
   }
 
+  environment_.status.phase = Phase::Cutover;
   std::optional<Error> failure;
   try {
     co_await step("prepare sessions", prepare());

@@ -28,7 +28,7 @@ struct Environment {
   const Ends& ends;
   store::Journal& journal;
   const stream::Position& position;
-  const Status& status;
+  Status& status;
   asio::any_io_executor executor;
   asio::thread_pool& pool;
   // Resolves when this text has come through the stream and is committed on the target; false at the deadline.

@@ -166,8 +166,9 @@ function draw(status) {
   at('error').hidden = !error;
   if (error) say('error', (status.apply_stopped ? 'Apply has stopped. ' : 'Last error ') + '(' + error.at + ')\n' + error.text);
 
-  say('lag', duration(status.lag_seconds));
-  say('lag-more', bytes(status.lag_bytes) + ' of WAL');
+  const applying = ['catch-up', 'follow', 'cutover'].includes(status.phase);
+  say('lag', applying ? duration(status.lag_seconds) : bytes(status.lag_bytes));
+  say('lag-more', applying ? bytes(status.lag_bytes) + ' of WAL' : 'of WAL, applied once the copy is complete');
   const copy = status.copy;
   say('copy', (Math.floor(1000 * copy.fraction_done) / 10).toFixed(1) + ' %');
   bar(at('copy-bar'), copy.fraction_done);
@@ -184,7 +185,8 @@ function draw(status) {
   pairs('positions', [['source', status.source_lsn], ['received', status.received_lsn], ['spooled', status.spooled_lsn],
     ['applied', status.applied_lsn], ['confirmed', status.confirmed_lsn]]);
   const connected = on => on ? ['connected', 'good'] : ['not connected', 'bad'];
-  pairs('state', [['source', ...connected(status.source_connected)], ['target', ...connected(status.target_connected)],
+  pairs('state', [['source', ...connected(status.source_connected)],
+    ['target', ...(applying ? connected(status.target_connected) : ['no changes are applied now', ''])],
     ['apply', status.apply_stopped ? 'stopped' : 'not blocked', status.apply_stopped ? 'bad' : 'good'],
     ['spool on disk', bytes(status.spool_bytes)], ['queue in memory', bytes(status.queue_bytes)],
     ['running since', status.started_at || '–']]);
