@@ -13,20 +13,27 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<fs::path> folders_of_the_system() {
+// Appends the absolute folders of a list with colons between them, such as PATH.
+void append_folders(std::vector<fs::path>& folders, std::string_view list) {
+  while (!list.empty()) {
+    const std::size_t colon = list.find(':');
+    const std::string_view folder = list.substr(0, colon);
+    if (folder.starts_with('/')) folders.emplace_back(folder);
+    list = colon == std::string_view::npos ? std::string_view{} : list.substr(colon + 1);
+  }
+}
+
+std::vector<fs::path> folders_to_search() {
   std::vector<fs::path> folders;
+  if (const char* named = std::getenv("WALFERRY_PG_BINDIRS")) append_folders(folders, named);
+  std::vector<fs::path> of_the_system;
   std::error_code ignored;  // a folder that is not there offers no tools
   for (const auto& entry : fs::directory_iterator{"/usr/lib/postgresql", ignored})
-    folders.push_back(entry.path() / "bin");
-  std::sort(folders.begin(), folders.end());
+    of_the_system.push_back(entry.path() / "bin");
+  std::sort(of_the_system.begin(), of_the_system.end());
+  folders.insert(folders.end(), of_the_system.begin(), of_the_system.end());
   const char* path = std::getenv("PATH");
-  std::string_view rest = path == nullptr ? "/usr/bin:/usr/local/bin" : path;
-  while (!rest.empty()) {
-    const std::size_t colon = rest.find(':');
-    const std::string_view folder = rest.substr(0, colon);
-    if (folder.starts_with('/')) folders.emplace_back(folder);
-    rest = colon == std::string_view::npos ? std::string_view{} : rest.substr(colon + 1);
-  }
+  append_folders(folders, path == nullptr ? "/usr/bin:/usr/local/bin" : path);
   return folders;
 }
 
@@ -61,8 +68,9 @@ std::optional<int> parse_tool_major(std::string_view version_line) {
 
 std::vector<PgTools> list_pg_tools(const std::optional<fs::path>& bin_dir) {
   std::map<int, PgTools> by_major;
-  // The folders of the majors come first: Debian's /usr/bin/pg_dump is a wrapper that asks the user's configuration.
-  for (const fs::path& folder : bin_dir ? std::vector{fs::absolute(*bin_dir)} : folders_of_the_system()) {
+  // PATH comes last: Debian's /usr/bin/pg_dump is a wrapper that asks the user's configuration.
+  const std::vector<fs::path> folders = bin_dir ? std::vector{fs::absolute(*bin_dir)} : folders_to_search();
+  for (const fs::path& folder : folders) {
     if (const auto tools = tools_in(folder)) by_major.emplace(tools->major, *tools);
   }
   std::vector<PgTools> found;

@@ -24,8 +24,8 @@ struct PgTools {
   int major = 0;
 };
 
-// Every pair of pg_dump and pg_restore that answers --version: of `bin_dir` alone when it is given, else of
-// /usr/lib/postgresql/*/bin and PATH. One a major, ascending.
+// Every pair of pg_dump and pg_restore that answers --version: of `bin_dir` alone when it is given, else of the folders
+// in WALFERRY_PG_BINDIRS, of /usr/lib/postgresql/*/bin and of PATH. One a major, the first found; ascending.
 [[nodiscard]] std::vector<PgTools> list_pg_tools(const std::optional<std::filesystem::path>& bin_dir);
 
 struct Majors {

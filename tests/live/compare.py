@@ -31,6 +31,8 @@ _SETTINGS = {
 _ROWS_SHOWN = 5
 # The announced write fence on the source is the one object of walferry's that a switched source has more.
 _FENCE = re.compile(r"CREATE TRIGGER walferry_fence BEFORE .* EXECUTE FUNCTION walferry\.refuse_writes\(\);$")
+# From 18 on NOT NULL is a constraint with a name, which an older source has none to give.
+_NOT_NULL_NAME = re.compile(r' CONSTRAINT (?:"(?:[^"]|"")+"|\w+) NOT NULL')
 
 
 def quote(name: str) -> str:
@@ -223,6 +225,8 @@ def schema_differences(source: Server, source_database: str, target: Server, tar
     """A unified diff of the normalised schema dumps, empty when equal."""
     left = [line for line in dump_schema(source, source_database, exclude_schemas) if not _FENCE.match(line)]
     right = dump_schema(target, target_database, exclude_schemas)
+    if source.binaries.major < 18:
+        right = [_NOT_NULL_NAME.sub(" NOT NULL", line) for line in right]
     return list(difflib.unified_diff(left, right, "source schema", "target schema", lineterm="", n=2))
 
 

@@ -1,16 +1,15 @@
 """`pg_dump --schema-only` of both ends by one pg_dump, normalised for comparison.
 
-Debian 12 has pg_dump 15 only, and pg_dump refuses any newer server by its version number alone. So for a newer server
-the dump goes through a small proxy on a Unix socket that changes one thing: the server_version reported at
-connection start. The catalogs pg_dump 15 reads still exist in 16 to 18; new kinds of objects would be missed, but the
-migrations tested come from a source that pg_dump 15 knows, so there are none. A pg_dump that is new enough is
-preferred where one is installed.
+The newest pg_dump found is taken: scripts/fetch-clients brings 17 and 18. Debian 12 itself has 15 only, and pg_dump
+refuses any newer server by its version number alone. So for a server newer than the newest pg_dump the dump goes
+through a small proxy on a Unix socket that changes one thing: the server_version reported at connection start. The
+catalogs pg_dump 15 reads still exist in 16 to 18; new kinds of objects would be missed, but then the source is one
+that pg_dump 15 knows, so there are none.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import socket
@@ -20,7 +19,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from servers import Server
+from servers import Server, client_bindirs
 
 
 class DumpError(Exception):
@@ -28,8 +27,8 @@ class DumpError(Exception):
 
 
 def find_pg_dump() -> tuple[str, int]:
-    """The newest pg_dump installed and its major version."""
-    places = [Path(name) / "pg_dump" for name in os.environ.get("WALFERRY_PG_BINDIRS", "").split(":") if name]
+    """The newest pg_dump installed or fetched, and its major version."""
+    places = [folder / "pg_dump" for folder in client_bindirs()]
     places += list(Path("/usr/lib/postgresql").glob("[0-9]*/bin/pg_dump"))
     if shutil.which("pg_dump"):
         places.append(Path(shutil.which("pg_dump")))

@@ -56,6 +56,12 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "walferry"
 
 
+def client_bindirs() -> list[Path]:
+    """Folders with a pg_dump that may be newer than the distribution's: named ones, then those of scripts/fetch-clients."""
+    named = [Path(name) for name in os.environ.get("WALFERRY_PG_BINDIRS", "").split(":") if name]
+    return named + sorted(cache_folder().glob("clients/[0-9]*/bin"))
+
+
 def _candidate_bindirs() -> list[Path]:
     named = [Path(name) for name in os.environ.get("WALFERRY_PG_BINDIRS", "").split(":") if name]
     fetched = sorted(cache_folder().glob("postgres/[0-9]*/bin"))

@@ -1,7 +1,7 @@
 """The real program under test: starts it, asks it, waits for it, kills it.
 
 The binary is WALFERRY_BIN, by default build/release/walferry. The program gets a clean environment: no PG* and no
-WALFERRY_* variable of the test run reaches it.
+WALFERRY_* variable of the test run reaches it, but for WALFERRY_PG_BINDIRS, which names the fetched pg_dump programs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from servers import SLOWNESS, wait_until
+from servers import SLOWNESS, client_bindirs, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PHASES = ["init", "schema", "copy", "post-data", "catch-up", "follow", "cutover", "switched", "finished"]
@@ -40,7 +40,8 @@ def binary() -> Path:
 
 def environment(**extra: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PG", "WALFERRY_"))}
-    return kept | {"NO_COLOR": "1", "LC_ALL": "C.UTF-8"} | extra
+    clients = ":".join(map(str, client_bindirs()))
+    return kept | {"NO_COLOR": "1", "LC_ALL": "C.UTF-8", "WALFERRY_PG_BINDIRS": clients} | extra
 
 
 @dataclass

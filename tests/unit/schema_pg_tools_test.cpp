@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "engine/schema/pg_tools.hpp"
@@ -53,6 +54,23 @@ TEST_CASE("what was found is told in one line") {
 
 TEST_CASE("a folder without the programs offers none") {
   CHECK(list_pg_tools("/nonexistent").empty());
+}
+
+TEST_CASE("folders named in WALFERRY_PG_BINDIRS come before those of the system") {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::temp_directory_path() / ("walferry-tools-" + std::to_string(::getpid()));
+  fs::create_directories(folder);
+  for (const char* program : {"pg_dump", "pg_restore"}) {
+    std::ofstream{folder / program} << "#!/bin/sh\necho \"$0 (PostgreSQL) 99.1\"\n";
+    fs::permissions(folder / program, fs::perms::owner_all);
+  }
+  ::setenv("WALFERRY_PG_BINDIRS", ("/nonexistent:" + folder.string()).c_str(), 1);
+  const std::vector<PgTools> found = list_pg_tools(std::nullopt);
+  ::unsetenv("WALFERRY_PG_BINDIRS");
+  fs::remove_all(folder);
+  REQUIRE_FALSE(found.empty());
+  CHECK(found.back().major == 99);
+  CHECK(found.back().dump == folder / "pg_dump");
 }
 
 TEST_CASE("a password reaches the child's environment and never its arguments") {
