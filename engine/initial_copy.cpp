@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -37,9 +36,7 @@ copy::Snapshot& InitialCopy::snapshot() {
   watch_.on_activity("taking a new snapshot of the source");
   snapshot_ = copy::Snapshot::create({.source = options_.source,
                                       .client_encoding = ends_.client_encoding,
-                                      // A dead predecessor's walsender may still wait for this slot under its name.
-                                      .slot = fmt::format("{}_{}_{:x}", options_.slot.substr(0, 36), ::getpid(),
-                                                          std::chrono::steady_clock::now().time_since_epoch().count()),
+                                      .slot = copy::temporary_slot_name(options_.slot),
                                       .temporary = true,
                                       .stopped = [this] { return stop_.stop_requested(); }});
   return *snapshot_;

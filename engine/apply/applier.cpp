@@ -22,6 +22,7 @@ constexpr std::size_t in_flight_statements_max = 2'048;
 constexpr std::size_t unflushed_bytes_max = std::size_t{64} << 10U;
 
 constexpr auto durable_interval = seconds{1};
+constexpr auto attach_lock_timeout = milliseconds{2'000};
 constexpr auto repair_interval = seconds{5};  // between attempts while a divergence waits for a person
 
 struct Attached {
@@ -52,7 +53,10 @@ Attached attach(const ApplierOptions& options) {
                   "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
                   pg::quote_literal(application_name.substr(0, 63))));
   Progress progress = Progress::of(session, options.migration);
+  // Even a table's size waits for whoever has locked it: nobody could stop us meanwhile.
+  session.exec(fmt::format("SET lock_timeout = {}", attach_lock_timeout.count()));
   Catalog catalog = read_catalog(session);
+  session.exec("SET lock_timeout = 0");
   try {
     session.exec("SET session_replication_role = replica");
   } catch (const Error& error) {
@@ -207,7 +211,13 @@ Awaitable<void> Applier::apply_block() {
       if (expected_.size() >= in_flight_statements_max || unflushed_bytes_ >= unflushed_bytes_max) co_await throttle();
       continue;
     }
-    if (std::get_if<pgoutput::Begin>(&message) != nullptr && group_.open && payload.data() >= last_commit_end) {
+    const auto* begin = std::get_if<pgoutput::Begin>(&message);
+    if (begin != nullptr && is_behind_until(begin->final_lsn)) {
+      if (group_.open) co_await commit_group();
+      until_passed_ = true;
+      co_return;
+    }
+    if (begin != nullptr && group_.open && payload.data() >= last_commit_end) {
       co_await commit_group();  // a transaction whose end is not here yet must not hold back those before it
     }
     co_await apply_control(message, payload);
@@ -224,6 +234,10 @@ Awaitable<void> Applier::apply_streamed() {
   rewound_ = false;
   if (group_.open) co_await commit_group();
   const store::StreamedCommit& commit = block_->streamed;
+  if (is_behind_until(commit.commit_lsn)) {
+    until_passed_ = true;
+    co_return;
+  }
   std::vector<Xid> aborted = commit.aborted;
   std::ranges::sort(aborted);
   begin_transaction(commit.xid, commit.commit_lsn);
@@ -408,7 +422,9 @@ Awaitable<void> Applier::describe(const pgoutput::RelationView& relation, Bytes 
   // The table or a column is new: another look at the target before anything is said.
   const auto options = std::make_shared<const ApplierOptions>(options_);
   std::function<Catalog()> read = [options] {
-    pg::Session session = pg::Session::open(options->target, {.client_encoding = options->client_encoding});
+    pg::Session session =
+        pg::Session::open(options->target, {.client_encoding = options->client_encoding,
+                                            .settings = {fmt::format("lock_timeout={}", attach_lock_timeout.count())}});
     return read_catalog(session);
   };
   Catalog catalog = co_await run_blocking<Catalog>(pool_, std::move(read));
@@ -441,6 +457,7 @@ void Applier::apply_insert(const pgoutput::InsertView& insert, Bytes payload) {
   arena_.clear();
   offsets_.clear();
   bind(insert.row, table.insert.new_columns, table);
+  touch(table, insert.row);
   send(table.insert, Operation::Insert, table, payload);
   ++status_.apply.inserts;
 }
@@ -453,6 +470,8 @@ void Applier::apply_update(const pgoutput::UpdateView& update, Bytes payload) {
   offsets_.clear();
   bind(update.row, statement.new_columns, table);
   bind(update.old ? update.old->tuple : update.row, statement.old_columns, table);
+  touch(table, update.row);
+  if (update.old) touch(table, update.old->tuple);
   send(statement, Operation::Update, table, payload);
   ++status_.apply.updates;
 }
@@ -463,8 +482,33 @@ void Applier::apply_delete(const pgoutput::DeleteView& remove, Bytes payload) {
   arena_.clear();
   offsets_.clear();
   bind(remove.old.tuple, table.remove.old_columns, table);
+  touch(table, remove.old.tuple);
   send(table.remove, Operation::Delete, table, payload);
   ++status_.apply.deletes;
+}
+
+// For a proof under way: this row must be compared again.
+void Applier::touch(const MappedTable& table, const pgoutput::TupleView& tuple) {
+  if (!touched_) return;
+  if (table.full_identity) {
+    touched_->touch_whole(table.name);
+    return;
+  }
+  std::vector<std::string_view> columns;
+  std::vector<std::string_view> values;
+  auto column = table.columns.begin();
+  for (const pgoutput::FieldView field : tuple) {
+    if (column->key && field.kind != pgoutput::FieldKind::Text) {
+      touched_->touch_whole(table.name);
+      return;
+    }
+    if (column->key) {
+      columns.push_back(column->name);
+      values.push_back(as_text(field.value));
+    }
+    ++column;
+  }
+  touched_->touch(table.name, columns, values);
 }
 
 void Applier::apply_truncate(const pgoutput::TruncateView& truncate, Bytes payload) {
@@ -473,6 +517,7 @@ void Applier::apply_truncate(const pgoutput::TruncateView& truncate, Bytes paylo
   for (const RelationId relation : truncate.relations) {
     const MappedTable& table = tables_.find(relation);
     if (!wanted(table)) continue;
+    if (touched_) touched_->touch_whole(table.name);
     if (first == nullptr) first = &table;
     if (!names.empty()) names += ", ";
     names += table.reference();

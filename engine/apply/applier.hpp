@@ -23,6 +23,7 @@
 #include "engine/status.hpp"
 #include "engine/store/spool.hpp"
 #include "engine/stream/position.hpp"
+#include "engine/touched_rows.hpp"
 
 namespace walferry::apply {
 
@@ -32,7 +33,7 @@ struct ApplierOptions {
   std::string client_encoding;
   std::string system_identifier;  // the target must still be this cluster (G4)
   std::map<QualifiedName, Lsn> copied;
-  // Stop (return from run) once every transaction that ended at or before this LSN is applied; zero: never.
+  // Stop (return from run) once every transaction that committed before this LSN is applied, and no other; zero: never.
   Lsn until;
   // Throw the first divergence instead of waiting for a person to repair it.
   bool give_up_on_divergence = false;
@@ -57,6 +58,8 @@ class Applier {
   // There is more in the spool, or the position of the stream moved.
   void wake() { wake_.notify(); }
   void on_marker(std::function<void(const Marker&)> callback) { on_marker_ = std::move(callback); }
+  // Names in `touched` whatever is changed from now on; nullptr ends that.
+  void record(std::shared_ptr<TouchedRows> touched) { touched_ = std::move(touched); }
   // The target's position moved on disk: the source may be told.
   void on_durable(std::function<void()> callback) { on_durable_ = std::move(callback); }
 
@@ -110,6 +113,7 @@ class Applier {
   void apply_insert(const pgoutput::InsertView& insert, Bytes payload);
   void apply_update(const pgoutput::UpdateView& update, Bytes payload);
   void apply_delete(const pgoutput::DeleteView& remove, Bytes payload);
+  void touch(const MappedTable& table, const pgoutput::TupleView& tuple);
   void apply_truncate(const pgoutput::TruncateView& truncate, Bytes payload);
   void begin_after_rewind(const pgoutput::Message& message);
   void begin_transaction(Xid xid, Lsn final_lsn);
@@ -121,7 +125,10 @@ class Applier {
   [[noreturn]] void fail(const Expected& expected, const Error& cause) const;
   [[nodiscard]] std::string key_text(const Expected& expected) const;
   [[nodiscard]] bool wanted(const MappedTable& table) const { return transaction_->final_lsn >= table.copy_lsn; }
-  [[nodiscard]] bool reached_until() const { return options_.until && position_.applied >= options_.until; }
+  [[nodiscard]] bool reached_until() const {
+    return options_.until && (until_passed_ || position_.applied >= options_.until);
+  }
+  [[nodiscard]] bool is_behind_until(Lsn commit_lsn) const { return options_.until && commit_lsn >= options_.until; }
   [[nodiscard]] bool at_boundary() const { return !transaction_; }
 
   asio::any_io_executor executor_;
@@ -141,7 +148,8 @@ class Applier {
   Deadline next_durable_check_{};
   std::size_t unflushed_bytes_ = 0;
   bool stopping_ = false;
-  bool rewound_ = false;  // nothing has been read since the spool was rewound
+  bool until_passed_ = false;  // the next transaction in the spool committed at or behind `until`
+  bool rewound_ = false;       // nothing has been read since the spool was rewound
 
   // What the message in hand belongs to.
   std::shared_ptr<const store::Block> block_;
@@ -152,6 +160,7 @@ class Applier {
   std::vector<std::size_t> offsets_;
   std::vector<const char*> values_;
 
+  std::shared_ptr<TouchedRows> touched_;
   std::function<void(const Marker&)> on_marker_;
   std::function<void()> on_durable_;
 };
