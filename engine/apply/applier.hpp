@@ -1,21 +1,25 @@
-// Applies the spool to the target: blocks -> changes -> pipelined statements -> one target transaction per group ->
+// Applies the spool to the target: blocks -> changes -> net changes -> sets -> one target transaction per group ->
 // position.
 //
 // Owns the apply connection. A group is one or more whole source transactions, committed together with the end LSN of
-// the last one (G1). While there is a backlog groups grow; with none each transaction is committed at once. Every
-// statement's outcome is read and its row count checked: a change that does not meet exactly one row stops the stream
-// (G3). On any failure the connection is dropped, the server rolls the open group back, and the next attempt begins
-// where the target says it stands. Started by Migration when the copy is complete.
+// the last one (G1). While there is a backlog groups grow; with none each transaction is committed at once. Changes are
+// gathered per table and written as what they come to; where their order is of account, and where the net changes are
+// refused, they are written one by one in source order. A change that does not meet exactly one row stops the stream
+// before anything of its group is committed (G3). On any failure the connection is dropped, the server rolls the open
+// group back, and the next attempt begins where the target says it stands. Started by Migration when the copy is
+// complete.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/apply/pipeline.hpp"
 #include "engine/apply/progress.hpp"
+#include "engine/apply/row_writer.hpp"
+#include "engine/apply/set_writer.hpp"
 #include "engine/apply/table_map.hpp"
 #include "engine/async.hpp"
 #include "engine/pg/connection.hpp"
@@ -64,18 +68,8 @@ class Applier {
   void on_durable(std::function<void()> callback) { on_durable_ = std::move(callback); }
 
  private:
-  enum class Operation : std::uint8_t { Control, Advance, Insert, Update, Delete, Truncate };
-
-  // What is to come back for a statement that was sent, in the order of sending.
-  struct Expected {
-    Operation operation = Operation::Control;
-    const MappedTable* table = nullptr;
-    Bytes payload = {};  // for the error text; kept alive by:
-    std::shared_ptr<const void> owner = {};
-    bool in_stream = false;
-    Xid xid{};
-    Lsn final_lsn = {};
-  };
+  // What became of a message: no change of rows; taken; a change that only goes in behind what was gathered.
+  enum class Taken : std::uint8_t { No, Yes, Behind };
 
   // The source transaction whose changes are being read.
   struct SourceTransaction {
@@ -83,6 +77,7 @@ class Applier {
     Lsn final_lsn = {};
     bool skipped = false;  // the target holds it already
     bool streamed = false;
+    bool one_by_one = false;                    // its net changes were refused
     bool tail = false;                          // its beginning was released: the target holds it
     const std::vector<Xid>* aborted = nullptr;  // sorted; of a streamed one
   };
@@ -102,28 +97,33 @@ class Applier {
   Awaitable<void> apply_block();
   Awaitable<void> apply_streamed();
   Awaitable<void> apply_control(const pgoutput::Message& message, Bytes payload);
+  Awaitable<void> apply_behind(const pgoutput::Message& message, Bytes payload);
   Awaitable<void> describe(const pgoutput::RelationView& relation, Bytes message);
   Awaitable<void> end_transaction(Lsn end_lsn, PgTime commit_time);
   Awaitable<void> commit_group();
-  Awaitable<void> throttle();
-  Awaitable<void> settle();
+  Awaitable<void> write_gathered();
+  Awaitable<void> relieve();
   Awaitable<void> check_durable();
   Awaitable<void> rest();
-  [[nodiscard]] bool apply_change(const pgoutput::Message& message, Bytes payload);
-  void apply_insert(const pgoutput::InsertView& insert, Bytes payload);
-  void apply_update(const pgoutput::UpdateView& update, Bytes payload);
-  void apply_delete(const pgoutput::DeleteView& remove, Bytes payload);
+  [[nodiscard]] Taken take(const pgoutput::Message& message, Bytes payload);
+  [[nodiscard]] Taken take_truncate(const pgoutput::TruncateView& truncate, Bytes payload);
+  // The table of a change that counts; nullptr: it does not.
+  [[nodiscard]] MappedTable* table_of(RelationId relation, const std::optional<Xid>& stream_xid);
+  [[nodiscard]] bool counts(const std::optional<Xid>& stream_xid) const;
+  [[nodiscard]] bool folds(MappedTable& table);
+  [[nodiscard]] bool goes_behind(const MappedTable& table) const;
+  void keep(MappedTable& table, bool first, Bytes payload);
   void touch(const MappedTable& table, const pgoutput::TupleView& tuple);
-  void apply_truncate(const pgoutput::TruncateView& truncate, Bytes payload);
+  void write_row(MappedTable& table, const pgoutput::Message& message, Bytes payload);
+  void write_truncate(const pgoutput::TruncateView& truncate, Bytes payload);
+  [[nodiscard]] ChangeOrigin origin(Bytes payload) const;
   void begin_after_rewind(const pgoutput::Message& message);
   void begin_transaction(Xid xid, Lsn final_lsn);
   void open_group();
-  void bind(const pgoutput::TupleView& tuple, const std::vector<std::uint16_t>& columns, const MappedTable& table);
-  void send(Statement& statement, Operation operation, const MappedTable& table, Bytes payload);
-  void send_control(const std::string& prepared_name);
-  void accept_result(pg::ResultPtr result);
-  [[noreturn]] void fail(const Expected& expected, const Error& cause) const;
-  [[nodiscard]] std::string key_text(const Expected& expected) const;
+  void refuse_net_changes(const NetChangesRefused& refused);
+  void let_go();
+  [[nodiscard]] bool group_is_full() const;
+  [[nodiscard]] bool backlog() const { return spool_.has_next() || position_.source_behind; }
   [[nodiscard]] bool wanted(const MappedTable& table) const { return transaction_->final_lsn >= table.copy_lsn; }
   [[nodiscard]] bool reached_until() const {
     return options_.until && (until_passed_ || position_.applied >= options_.until);
@@ -141,12 +141,21 @@ class Applier {
   TableMap tables_;
   Progress progress_;
   std::unique_ptr<pg::Connection> connection_;
-  std::deque<Expected> expected_;
+  Pipeline pipeline_;
+  RowWriter rows_{pipeline_, tables_};
+  SetWriter sets_{pipeline_, tables_, rows_};
   std::optional<SourceTransaction> transaction_;
   Group group_;
+
+  // Gathered and not yet written: the tables, and what keeps the messages alive that their changes point into.
+  std::vector<MappedTable*> gathered_;
+  std::vector<std::shared_ptr<const void>> gathered_from_;
+  std::size_t gathered_bytes_ = 0;
+  Lsn one_by_one_until_;       // transactions before it are written as they came: their net changes were refused
+  bool replica_role_ = false;  // without it foreign keys and triggers fire, and every change keeps its place
+
   Lsn committed_;  // end LSN of the last group that this connection committed, or the target's position
   Deadline next_durable_check_{};
-  std::size_t unflushed_bytes_ = 0;
   bool stopping_ = false;
   bool until_passed_ = false;  // the next transaction in the spool committed at or behind `until`
   bool rewound_ = false;       // nothing has been read since the spool was rewound
@@ -154,11 +163,6 @@ class Applier {
   // What the message in hand belongs to.
   std::shared_ptr<const store::Block> block_;
   std::shared_ptr<const std::string> chunk_;  // of a streamed transaction; null outside
-
-  // Parameters of the statement being sent: NUL-ended copies in one arena, since libpq takes text that way.
-  std::string arena_;
-  std::vector<std::size_t> offsets_;
-  std::vector<const char*> values_;
 
   std::shared_ptr<TouchedRows> touched_;
   std::function<void(const Marker&)> on_marker_;
