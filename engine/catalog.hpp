@@ -34,7 +34,7 @@ struct Column {
   bool not_null = false;
   bool generated = false;  // stored or virtual: computed by the target, never copied
   char identity = ' ';     // 'a' always, 'd' by default, ' ' none
-  bool comparable = true;  // the type has a default btree equality; json, xml, point ... have none
+  bool comparable = true;  // equal values are the same value; not so for numeric, float8, jsonb, json, citext ...
 };
 
 struct Table {
