@@ -109,10 +109,10 @@ def dump_schema(server: Server, database: str, exclude_schemas: tuple[str, ...] 
         host, port = str(server.socket_dir), server.port
         if server.binaries.major > major:
             host, port = stack.enter_context(VersionMask(server, f"{major}.99")).folder, 5432
-        command = [program, "--schema-only", "--no-publications", "--no-subscriptions",
+        command = [program, "--schema-only", "--no-publications", "--no-subscriptions", "--encoding=UTF8",
                    *(f"--exclude-schema={name}" for name in exclude_schemas),
                    "-d", f"host={host} port={port} user=postgres sslmode=disable gssencmode=disable"
-                         f" dbname='{database}'"]
+                         f" dbname='{database}' options='-c quote_all_identifiers=off'"]
         result = subprocess.run(command, text=True, capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
     if result.returncode != 0:
         raise DumpError(f"pg_dump of {server.name}/{database} failed:\n{result.stderr}")
