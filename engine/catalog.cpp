@@ -100,6 +100,7 @@ ORDER BY a.attrelid, a.attnum)",
     column.generated = rows.flag(row, 5);
     column.identity = rows.text(row, 6).empty() ? ' ' : rows.text(row, 6).front();
     column.comparable = rows.flag(row, 7);
+    if (column.generated && session.server_version() >= 180000) table->second->full_identity_serves = false;
     table->second->columns.push_back(std::move(column));
   }
 }
