@@ -4,27 +4,39 @@
 -- before
 CREATE TABLE t (id int PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED, b text,
   long text GENERATED ALWAYS AS (repeat(b, 3000)) STORED);
-CREATE TABLE only_generated (id int GENERATED ALWAYS AS (1) STORED, a int);
-ALTER TABLE only_generated REPLICA IDENTITY FULL;
-CREATE TABLE one_column (always int GENERATED ALWAYS AS (7) STORED);
-ALTER TABLE one_column REPLICA IDENTITY FULL;
 INSERT INTO t (id, a, b) SELECT g, g, 'b' FROM generate_series(1, 4) g;
-INSERT INTO only_generated (a) VALUES (1), (1);
-INSERT INTO one_column DEFAULT VALUES;
 -- meanwhile
 INSERT INTO t (id, a, b) VALUES (9, 9, 'nine');
 UPDATE t SET a = 10 WHERE id = 1;
 UPDATE t SET id = 20 WHERE id = 2;
 DELETE FROM t WHERE id = 3;
-DELETE FROM only_generated WHERE ctid = '(0,1)';
-INSERT INTO only_generated (a) VALUES (2);
-INSERT INTO one_column DEFAULT VALUES;
 -- expect
 SELECT id, a, twice, length(long) FROM t ORDER BY id;
 --> 1 | 10 | 20 | 3000
 --> 4 | 4 | 8 | 3000
 --> 9 | 9 | 18 | 12000
 --> 20 | 2 | 4 | 3000
+
+-- scenario: generated_under_full (points 4, 16; source <= 17)
+-- before
+CREATE TABLE only_generated (id int GENERATED ALWAYS AS (1) STORED, a int);
+ALTER TABLE only_generated REPLICA IDENTITY FULL;
+CREATE TABLE one_column (always int GENERATED ALWAYS AS (7) STORED);
+ALTER TABLE one_column REPLICA IDENTITY FULL;
+INSERT INTO only_generated (a) VALUES (1), (1);
+INSERT INTO one_column DEFAULT VALUES;
+-- meanwhile
+DELETE FROM only_generated WHERE ctid = '(0,1)';
+INSERT INTO only_generated (a) VALUES (2);
+INSERT INTO one_column DEFAULT VALUES;
+
+-- scenario: generated_under_full_refused (points 4, 16, 17; source >= 18)
+-- alone: --replica-identity-full
+-- refused: t \(identity FULL with a generated column
+-- From 18 on the server refuses the application's own UPDATE and DELETE there, once the table is published.
+-- before
+CREATE TABLE t (id int GENERATED ALWAYS AS (1) STORED, a int);
+ALTER TABLE t REPLICA IDENTITY FULL;
 
 -- scenario: generated_differs_on_target (points 16, 17)
 -- stops: :schema\.t.*(is generated on the target|"twice" is a generated column)
