@@ -84,6 +84,7 @@ class Cleaner {
   void clean_source(bool lift_fence) {
     pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     require_pinned(source, journal_, Side::Source);
+    if (cutover::durable_fence_stands(source)) cutover::silence_event_triggers(source);
     drop_slot(source);
     if (const auto publication = journal_.get(keys::own_publication)) {
       say(fmt::format("source: removing publication {}", *publication));
