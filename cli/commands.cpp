@@ -359,6 +359,8 @@ int cutover_command(const Words& words) {
   add_value(options, "timeout", "limit of the whole; over it the source is writable again and the exit code is 7",
             "30s");
   add_value(options, "max-lag", "do not begin when the target is further behind", "1s");
+  add_switch(options, "refresh-first",
+             "refresh materialized views before writes are stopped; they then show that moment");
   add_switch(options, "dry-run", "run every guard and print the steps");
   add_switch(options, "json", "print the report as JSON");
   const auto arguments = begin("cutover", options, words);
@@ -367,7 +369,8 @@ int cutover_command(const Words& words) {
   const CommandOutcome outcome = http::request_cutover(control_socket(*arguments),
                                                        {.timeout = arguments->duration("timeout"),
                                                         .max_lag = arguments->duration("max-lag"),
-                                                        .dry_run = arguments->flag("dry-run")},
+                                                        .dry_run = arguments->flag("dry-run"),
+                                                        .refresh_first = arguments->flag("refresh-first")},
                                                        [](std::string_view step) { fmt::print(stderr, "{}\n", step); });
   print(json ? outcome.json : render_cutover(outcome.json));
   return outcome.exit_code;

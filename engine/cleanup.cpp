@@ -5,6 +5,7 @@
 #include "engine/apply/progress.hpp"
 #include "engine/catalog.hpp"
 #include "engine/cutover/fence.hpp"
+#include "engine/outside/large_objects.hpp"
 #include "engine/schema/drop_objects.hpp"
 #include "engine/schema/target_prepare.hpp"
 
@@ -107,10 +108,15 @@ class Cleaner {
         fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
                     "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
                     pg::quote_literal(("walferry apply " + sides_.slot).substr(0, 63))));
+    if (drop_objects) {
+      outside::drop_large_objects(target);
+      drop_migrated(target);
+    }
+    outside::forget_large_objects(target);
+    target.exec("DROP TABLE IF EXISTS walferry.schema_restored");
+    // Last, because a position that is a row takes the schema with it.
     say(fmt::format("target: removing replication origin {}", sides_.slot));
     apply::Progress::drop(target, sides_.slot);
-    if (drop_objects) drop_migrated(target);
-    target.exec("DROP TABLE IF EXISTS walferry.schema_restored");
     if (target
             .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname = 'walferry' AND NOT EXISTS "
                   "(SELECT 1 "

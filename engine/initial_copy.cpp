@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "engine/copy/table_copy.hpp"
+#include "engine/outside/large_objects.hpp"
 #include "engine/schema/archive.hpp"
 #include "engine/schema/roles.hpp"
 #include "engine/schema/target_prepare.hpp"
@@ -176,7 +177,22 @@ void InitialCopy::build_the_rest() {
   builder.finish();
   copy::execute_in_order(build_options(), plan_->last(), stop_);
   const std::set<QualifiedName> names = names_of(journal_.copied_tables());
+  copy_large_objects();
   copy::analyze_tables(build_options(), {names.begin(), names.end()}, stop_);
+}
+
+// Nearly all of what a cutover would have to bring while writers wait.
+void InitialCopy::copy_large_objects() {
+  if (!options_.copy || !journal_.get(keys::own_publication)) return;
+  pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry copy"});
+  if (outside::count_large_objects(source).objects == 0) return;
+  watch_.on_activity("copying large objects");
+  pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry copy"});
+  const std::stop_callback interrupt{stop_, [&] {
+                                       source.interrupt();
+                                       target.interrupt();
+                                     }};
+  outside::copy_large_objects(source, target, {.owners = options_.owners});
 }
 
 }  // namespace walferry

@@ -39,6 +39,7 @@ struct DigestMethod {
 struct DigestRequest {
   QualifiedName name;
   std::vector<std::string> columns;  // from digest_columns() of the source's table, for both sides
+  std::string rows = {};             // the FROM item; empty: ONLY the table
 };
 
 // The method that both servers offer.
@@ -69,7 +70,8 @@ struct VerifyOptions {
   bool allow_extra_on_target = false;
   // Of each statement; zero: none. A table that somebody has locked exclusively makes even its size wait.
   std::chrono::milliseconds statement_timeout{0};
-  // Only these tables, where a migration carries only some; absent: all.
+  // Only these tables, where a migration carries only some; absent: all, and large objects and the rows of users in
+  // tables of extensions as well.
   std::optional<std::set<QualifiedName>> only = {};
 };
 

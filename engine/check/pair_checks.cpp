@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "engine/check/sections.hpp"
+#include "engine/outside/large_objects.hpp"
 #include "engine/schema/pg_tools.hpp"
 #include "engine/schema/roles.hpp"
 
@@ -321,6 +322,25 @@ void check_name_collisions(const End& source, const End& target, const CheckOpti
                            "create an empty database"});
 }
 
+// Large objects keep their ids, which are numbers that another database may have given away as well.
+void check_large_objects(End& source, End& target, const CheckOptions& options, Findings& findings) {
+  const std::string id = "pair.large_objects";
+  if (options.pinned) return;
+  const outside::LargeObjects there = outside::count_large_objects(target.session);
+  if (there.objects == 0) return findings.pass(id, "the target holds no large objects");
+  const std::vector<std::string> common = outside::common_large_objects(source.session, target.session);
+  if (!common.empty()) {
+    return findings.fail(
+        id, {.title = counted(common.size(), "large object has", "large objects have") + " the same id on both sides",
+             .detail = "walferry overwrites none that is not its own: " + listed(common),
+             .remedy = "SELECT lo_unlink(<id>); on the target for those it does not need"});
+  }
+  findings.add(options.allow_nonempty_target ? Severity::Warn : Severity::Fail, id,
+               {.title = fmt::format("the target holds {} large objects", there.objects),
+                .detail = "objects of the target's own stay, and would be a difference to the source",
+                .remedy = "create an empty database for the target, or say --allow-nonempty-target if that is meant"});
+}
+
 }  // namespace
 
 void check_pair(End& source, End& target, const CheckOptions& options, Findings& findings) {
@@ -332,6 +352,7 @@ void check_pair(End& source, End& target, const CheckOptions& options, Findings&
   findings.ask("pair.extensions", [&] { check_extensions(source, target, options, findings); });
   findings.ask("pair.roles", [&] { check_roles(source, target, options, findings); });
   findings.ask("pair.tablespaces", [&] { check_tablespaces(source, target, options, findings); });
+  findings.ask("pair.large_objects", [&] { check_large_objects(source, target, options, findings); });
   if (options.no_schema) {
     check_schema_made_beforehand(source, target, findings);
   } else {
