@@ -7,7 +7,7 @@
 #include "engine/cutover/fence.hpp"
 #include "engine/outside/large_objects.hpp"
 #include "engine/schema/drop_objects.hpp"
-#include "engine/schema/target_prepare.hpp"
+#include "engine/target_state.hpp"
 
 namespace walferry {
 namespace {
@@ -68,7 +68,7 @@ class Cleaner {
   void restore_target() {
     pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
-    schema::restore_target(source, target);
+    walferry::restore_target(source, target, journal_);
   }
 
   // A cutover whose end the journal does not know may have closed the source: then the target serves.
@@ -151,10 +151,10 @@ class Cleaner {
 
   void restore_identities(pg::Session& source) {
     for (const auto& [table, identity] : journal_.entries(keys::identity_full)) {
-      const std::string form = identity == "n" ? "NOTHING" : "DEFAULT";
-      source.exec(fmt::format(
-          "BEGIN; SET LOCAL lock_timeout = '10s'; ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}; COMMIT", table, form));
-      say(fmt::format("source: replica identity of {} is {} again", table, form));
+      source.exec(
+          fmt::format("BEGIN; SET LOCAL lock_timeout = '10s'; ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}; COMMIT",
+                      table, identity));
+      say(fmt::format("source: replica identity of {} is {} again", table, identity));
     }
   }
 

@@ -427,10 +427,18 @@ Verification Verification::prepare(const pg::ConnInfo& source, const pg::ConnInf
   prepared->method = choose_digest_method(first.source, first.target);
   prepared->source_catalog = read_catalog(first.source);
   prepared->target_catalog = read_catalog(first.target);
+  if (!options.selection.empty()) {
+    keep_selected(prepared->source_catalog, first.source, options.selection);
+    std::set<QualifiedName>& only = prepared->options.only.emplace();
+    for (const Table& table : prepared->source_catalog.tables) only.insert(table.name);
+    std::erase_if(prepared->source_catalog.sequences, [&](const Sequence& sequence) {
+      return std::ranges::count(prepared->target_catalog.sequences, sequence.name, &Sequence::name) == 0;
+    });
+  }
   std::vector<Item> outside_items;
-  if (!options.only) outside_items = plan_outside(first, options, prepared->report);
-  prepared->batches =
-      plan(prepared->source_catalog, prepared->target_catalog, options, std::move(outside_items), prepared->report);
+  if (!prepared->options.only) outside_items = plan_outside(first, options, prepared->report);
+  prepared->batches = plan(prepared->source_catalog, prepared->target_catalog, prepared->options,
+                           std::move(outside_items), prepared->report);
   const std::size_t jobs = std::min(jobs_max, prepared->batches.size());
   while (pairs.size() < jobs && !stop.stop_requested())
     pairs.push_back({open_reader(source, options), open_reader(target, options)});

@@ -18,6 +18,7 @@
 
 #include "engine/catalog.hpp"
 #include "engine/pg/session.hpp"
+#include "engine/selection.hpp"
 #include "engine/sequences.hpp"
 
 namespace walferry {
@@ -73,6 +74,8 @@ struct VerifyOptions {
   // Only these tables, where a migration carries only some; absent: all, and large objects and the rows of users in
   // tables of extensions as well.
   std::optional<std::set<QualifiedName>> only = {};
+  // The same by patterns; sequences that only the source has are then no difference.
+  SelectionRules selection = {};
 };
 
 struct TableComparison {

@@ -145,6 +145,56 @@ void check_publication_right(End& source, const CheckOptions& options, Findings&
                      .remedy = remedy});
 }
 
+// Rights without which a migration works, and what each costs.
+void check_lesser_rights(End& source, Findings& findings) {
+  if (source.superuser) return;
+  const std::string role = pg::quote_name(source.role);
+  const std::string database = pg::quote_name(source.identity.database);
+  const pg::Result row = source.session.exec(
+      "SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'), pg_catalog.pg_has_role(current_user, "
+      "(SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()), 'USAGE'), "
+      "pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')");
+  if (!row.flag(0, 0)) {
+    findings.warn("source.activity",
+                  {.title = "the role does not see what other roles' sessions do",
+                   .detail = "whom the slot or the write stop waits for cannot be named, and the cutover's guard does "
+                             "not see their long transactions",
+                   .remedy = fmt::format("GRANT pg_read_all_stats TO {};", role)});
+  }
+  if (!row.flag(0, 1)) {
+    findings.warn(
+        "source.database_owner",
+        {.title = "the role may not act for the database's owner",
+         .detail = "after the switch triggers on every table refuse writes, but new sessions are not read-only "
+                   "from the start: nextval(), DDL and new tables are not refused on the old source",
+         .remedy = fmt::format("ALTER DATABASE {} OWNER TO {}; or GRANT <owner> TO {};", database, role, role)});
+  }
+  const bool may_set_deadlock_timeout =
+      source.major() >= 15 &&
+      source.number("SELECT pg_catalog.has_parameter_privilege('deadlock_timeout', 'SET')::int") == 1;
+  if (!may_set_deadlock_timeout) {
+    findings.warn(
+        "source.deadlock_timeout",
+        {.title = "the role may not set deadlock_timeout",
+         .detail = "where the write stop and an application's transaction wait for each other, the server's own "
+                   "deadlock_timeout decides which of the two is ended",
+         .remedy = source.major() >= 15 ? fmt::format("GRANT SET ON PARAMETER deadlock_timeout TO {};", role)
+                                        : std::string{"nothing; a superuser only before 15"}});
+  }
+  const std::vector<std::string> foreign =
+      source.texts(fmt::format("SELECT {}", quoted_relation) + from_relations("'r', 'p'") +
+                   "AND NOT pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE') ORDER BY 1");
+  if (foreign.empty() && row.flag(0, 2))
+    return findings.pass("source.write_stop", "the role may stop writes to every table");
+  findings.warn(
+      "source.write_stop",
+      {.title = "the role may not stop writes at the cutover",
+       .detail = fmt::format("without it everything works but the cutover, which is refused{}{}",
+                             row.flag(0, 2) ? "" : "; CREATE on the database is missing",
+                             foreign.empty() ? "" : "; tables of others: " + listed(foreign, 40)),
+       .remedy = fmt::format("GRANT CREATE ON DATABASE {} TO {}; GRANT <each owner> TO {};", database, role, role)});
+}
+
 // A unique index that could serve as replica identity, by table: immediate, valid, not partial, plain not-null columns.
 std::map<Oid, std::string> candidate_indexes(End& source) {
   const pg::Result rows = source.session.exec(R"(
@@ -424,6 +474,7 @@ void check_source_tables(End& source, const CheckOptions& options, Findings& fin
   findings.ask("source.select", [&] { check_select(source, findings); });
   findings.ask("source.row_security", [&] { check_row_security(source, findings); });
   findings.ask("source.publication", [&] { check_publication_right(source, options, findings); });
+  findings.ask("source.lesser_rights", [&] { check_lesser_rights(source, findings); });
   findings.ask("source.replica_identity", [&] { check_replica_identity(source, options, findings); });
   findings.ask("source.deferrable_keys", [&] { check_deferrable_keys(source, findings); });
   findings.ask("source.triggers", [&] { check_triggers_and_rules(source, findings); });

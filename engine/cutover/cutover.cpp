@@ -9,7 +9,7 @@
 #include "engine/cutover/prepared.hpp"
 #include "engine/outside/database_settings.hpp"
 #include "engine/outside/materialized_views.hpp"
-#include "engine/schema/target_prepare.hpp"
+#include "engine/target_state.hpp"
 
 namespace walferry::cutover {
 namespace {
@@ -85,10 +85,11 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, const 
     blockers.emplace_back("our role may not create the fence's schema on the source: GRANT CREATE ON DATABASE");
   }
   // A table that came after the migration began is not in the stream.
+  const std::vector<Table> selected = read_selected_catalog(source, options.selection).tables;
   const auto copied = journal.copied_tables();
   std::set<QualifiedName> published;
   for (const Table& table : published_tables(source, recorded_publications(journal))) published.insert(table.name);
-  for (const Table& table : read_catalog(source).tables) {
+  for (const Table& table : selected) {
     if (!table.holds_rows() || table.persistence != 'p') continue;
     if (every_table && !published.contains(table.name)) {
       blockers.push_back(
@@ -386,11 +387,10 @@ Awaitable<void> Cutover::put_back_target() {
   std::function<std::vector<std::string>()> restore = [prepared = prepared_, &journal = environment_.journal,
                                                        left = time_left(), refresh = !options_.refresh_first] {
     prepared->target.exec(fmt::format("SET statement_timeout = {}", left.count()));
-    schema::restore_target(prepared->source, prepared->target);
+    restore_target(prepared->source, prepared->target, journal);
     for (const auto& [table, identity] : journal.entries(keys::identity_full)) {
       // The dump took along the identity that walferry had set on the source.
-      prepared->target.exec(
-          fmt::format("ALTER TABLE {} REPLICA IDENTITY {}", table, identity == "n" ? "NOTHING" : "DEFAULT"));
+      prepared->target.exec(fmt::format("ALTER TABLE {} REPLICA IDENTITY {}", table, identity));
     }
     if (refresh) {
       outside::refresh_materialized_views(prepared->target,
@@ -412,9 +412,9 @@ Awaitable<void> Cutover::close_source() {
   environment_.journal.put(keys::fence_begun, marker_);
   const std::string message = fmt::format("database {} was moved by walferry to {}", environment_.ends.source.database,
                                           environment_.options.target.redacted());
-  std::function<void()> close = [prepared = prepared_, message] {
+  std::function<void()> close = [prepared = prepared_, &selection = environment_.options.selection, message] {
     prepared->fence.require_held();
-    prepared->fence.make_durable(prepared->tables, message);
+    prepared->fence.make_durable(prepared->tables, selection, message);
   };
   std::optional<Error> failure;
   try {
@@ -459,9 +459,9 @@ Awaitable<void> Cutover::undo(const Error& cause) {
   report_.error = cause.what();
   if (prepared_) {
     // First the target, while no new change can come: what was put back there must give way to the apply again.
-    std::function<void()> relax = [prepared = prepared_] {
+    std::function<void()> relax = [prepared = prepared_, &journal = environment_.journal] {
       prepared->target.exec("SET statement_timeout = '3s'");
-      schema::relax_target(prepared->source, prepared->target);
+      relax_target(prepared->source, prepared->target, journal);
     };
     try {
       co_await run_blocking<void>(environment_.pool, std::move(relax));

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "engine/outside/left_out.hpp"
 #include "engine/outside/materialized_views.hpp"
@@ -19,8 +20,23 @@ bool may_lock(pg::Session& source, const QualifiedName& table) {
       .flag(0, 0);
 }
 
-// What is not in the stream, brought over only where walferry migrates the whole database.
-void look_outside_the_stream(Prepared& prepared, const Catalog& catalog, const MigrationOptions& options) {
+std::vector<std::string> missing_event_triggers(pg::Session& source, pg::Session& target) {
+  constexpr const char* sql =
+      "SELECT evtname FROM pg_catalog.pg_event_trigger t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE "
+      "e.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass AND e.objid = t.oid AND e.deptype = 'e') AND "
+      "evtname NOT LIKE 'walferry%' ORDER BY 1";
+  std::set<std::string> there;
+  const pg::Result of_target = target.exec(sql);
+  for (int row = 0; row < of_target.rows(); ++row) there.insert(of_target.str(row, 0));
+  std::vector<std::string> missing;
+  const pg::Result of_source = source.exec(sql);
+  for (int row = 0; row < of_source.rows(); ++row) {
+    if (!there.contains(of_source.str(row, 0))) missing.push_back(of_source.str(row, 0));
+  }
+  return missing;
+}
+
+void list_unlogged(Prepared& prepared, const Catalog& catalog) {
   for (const Table& table : catalog.tables) {
     if (table.persistence != 'u' || !table.holds_rows()) continue;
     if (const Table* counterpart = prepared.target_catalog.find(table.name)) {
@@ -28,6 +44,10 @@ void look_outside_the_stream(Prepared& prepared, const Catalog& catalog, const M
           {.source = table, .target = counterpart, .counters = std::make_shared<CopyCounters>()});
     }
   }
+}
+
+// What belongs to no table of the user's, brought over only where walferry migrates the whole database.
+void look_outside_the_stream(Prepared& prepared, const MigrationOptions& options) {
   outside::CommonExtensionTables of_extensions = outside::match_extension_tables(prepared.source, prepared.target);
   prepared.extension_tables = std::move(of_extensions.common);
   for (const std::string& missing : of_extensions.missing)
@@ -63,7 +83,7 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
   target.exec(limit);
   if (request.refresh_first) outside::refresh_materialized_views(target, outside::views_to_refresh(source, target));
   Fence fence = Fence::prepare(options.source);
-  Catalog catalog = read_catalog(source);
+  Catalog catalog = read_selected_catalog(source, options.selection);
   std::vector<QualifiedName> tables;
   for (const Table& table : catalog.tables) tables.push_back(table.name);
   // Sequences are proven by copy_sequences(): an application may draw from them without writing a row.
@@ -72,12 +92,15 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
                                .allow_extra_on_target = options.allow_nonempty_target,
                                .statement_timeout = request.time_limit};
   Catalog target_catalog = read_catalog(target);
-  const bool everything = request.journal.get(keys::own_publication).has_value();
+  const bool everything = carries_everything(options, request.journal);
   if (!everything) {
-    // The publications were made by somebody else and say what is migrated.
+    // Patterns, or publications that were made by somebody else, say what is migrated.
     verify_options.only.emplace();
     for (const Table& table : published_tables(source, recorded_publications(request.journal)))
       verify_options.only->insert(table.name);
+    if (!options.selection.empty()) {
+      for (const Table& table : catalog.tables) verify_options.only->insert(table.name);
+    }
     std::erase_if(catalog.sequences, [&](const Sequence& sequence) {
       return std::ranges::count(target_catalog.sequences, sequence.name, &Sequence::name) == 0;
     });
@@ -95,7 +118,14 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
   for (const outside::LeftOut& left : outside::find_left_out(prepared->source, options.slot)) {
     if (!left.names.empty()) prepared->notes.push_back("left out: " + left.text());
   }
-  if (everything) look_outside_the_stream(*prepared, catalog, options);
+  for (const std::string& name : missing_event_triggers(prepared->source, prepared->target))
+    prepared->notes.push_back(fmt::format("left out: event trigger {}, which only a superuser may create", name));
+  for (const std::string& key : keys_left_out(prepared->source, options.selection))
+    prepared->notes.push_back(fmt::format("left out: foreign key {}, which is not selected", key));
+  for (const std::string& reader : readers_left_out(prepared->source, options.selection))
+    prepared->notes.push_back(fmt::format("left out: {}, which reads a table that is not selected", reader));
+  if (request.journal.get(keys::own_publication)) list_unlogged(*prepared, catalog);
+  if (everything) look_outside_the_stream(*prepared, options);
   prepared->source.exec("SET statement_timeout = 0");
   prepared->target.exec("SET statement_timeout = 0");
   return prepared;
