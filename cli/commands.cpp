@@ -5,10 +5,13 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <condition_variable>
 #include <csignal>
 #include <cstdio>
+#include <fstream>
+#include <iterator>
 #include <mutex>
 #include <sstream>
 #include <stop_token>
@@ -70,6 +73,38 @@ void add_value(po::options_description& options, const char* name, const char* t
 
 void add_value(po::options_description& options, const char* name, const char* text, const char* fallback) {
   options.add_options()(name, po::value<std::string>()->default_value(fallback), text);
+}
+
+void add_selection(po::options_description& options) {
+  const auto add = [&](const char* name, const char* text) {
+    options.add_options()(name, po::value<std::vector<std::string>>()->composing(), text);
+  };
+  add("include-table", "only tables that match this pattern, as of pg_dump; may be repeated");
+  add("exclude-table", "not the tables that match");
+  add("include-schema", "only tables in schemas that match");
+  add("exclude-schema", "not the tables in schemas that match");
+  add("table", "the same as --include-table, as of pg_dump");
+  add("schema", "the same as --include-schema, as of pg_dump");
+  add_value(options, "tables-file", "file with rules, a line each: \"include table PATTERN\", \"exclude schema ...\"");
+}
+
+SelectionRules selection(const Arguments& arguments) {
+  SelectionRules rules{.include_tables = arguments.texts("include-table"),
+                       .exclude_tables = arguments.texts("exclude-table"),
+                       .include_schemas = arguments.texts("include-schema"),
+                       .exclude_schemas = arguments.texts("exclude-schema")};
+  std::ranges::copy(arguments.texts("table"), std::back_inserter(rules.include_tables));
+  std::ranges::copy(arguments.texts("schema"), std::back_inserter(rules.include_schemas));
+  if (const auto path = arguments.text("tables-file")) {
+    std::ifstream file{*path};
+    std::ostringstream text;
+    text << file.rdbuf();
+    if (!file || fs::is_directory(*path))
+      throw Error{{ErrorKind::Usage}, fmt::format("--tables-file {}: the file cannot be read", *path)};
+    rules.add(text.str());
+  }
+  rules.require_sensible();
+  return rules;
 }
 
 void print(std::string_view text) {
@@ -213,11 +248,13 @@ int check_command(const Words& words) {
   add_value(options, "state-dir", "of a migration under way: its ends must be these");
   add_value(options, "slot", "name that `run` would be given");
   add_value(options, "publication", "existing publications that `run` would be given, comma between");
+  add_selection(options);
   add_value(options, "jobs", "as of `run`", "2");
   add_value(options, "pg-bin-dir", "folder of pg_dump and pg_restore");
   add_switch(options, "replica-identity-full", "judge tables without a key as `run --replica-identity-full` would");
   add_switch(options, "allow-nonempty-target", "as of `run`");
   add_switch(options, "no-schema", "as of `run`");
+  add_switch(options, "no-owner", "as of `run`");
   add_switch(options, "json", "print JSON");
   const auto arguments = begin("check", options, words);
   if (!arguments) return exit_codes::ok;
@@ -236,12 +273,15 @@ int check_command(const Words& words) {
   check.replica_identity_full = arguments->flag("replica-identity-full");
   check.allow_nonempty_target = arguments->flag("allow-nonempty-target");
   check.no_schema = arguments->flag("no-schema");
+  check.owners = !arguments->flag("no-owner");
+  check.selection = selection(*arguments);
   if (const auto state_dir = arguments->text("state-dir"); state_dir && fs::exists(fs::path{*state_dir} / "rocksdb")) {
     store::Database database = store::Database::open(*state_dir, store::Access::ReadOnly);
     const store::Journal journal{database};
     const auto source = journal.pinned(Side::Source);
     const auto target = journal.pinned(Side::Target);
     if (source && target) check.pinned = PinnedEnds{.source = *source, .target = *target};
+    check.selection = settled_selection(journal, check.selection);
   }
   const std::vector<Finding> findings = check_migration(check);
   print(arguments->flag("json") ? render_json(findings) : render_text(findings, wants_color(stdout_is_terminal())));
@@ -257,6 +297,7 @@ int run_command(const Words& words) {
   add_value(options, "until", "stop when this is reached: copied, caught-up or cutover");
   add_value(options, "slot", "name of slot, publication and origin (default: walferry_<database>)");
   add_value(options, "publication", "existing publications to use, comma between");
+  add_selection(options);
   add_switch(options, "no-schema", "the target has the schema already");
   add_switch(options, "no-copy", "copy no rows, only stream what follows");
   add_switch(options, "allow-nonempty-target", "the target may hold objects of its own");
@@ -281,6 +322,12 @@ int run_command(const Words& words) {
   migration.allow_nonempty_target = arguments->flag("allow-nonempty-target");
   migration.replica_identity_full = arguments->flag("replica-identity-full");
   migration.owners = !arguments->flag("no-owner");
+  migration.selection = selection(*arguments);
+  if (!migration.selection.empty() && !migration.publications.empty()) {
+    throw Error{
+        {ErrorKind::Usage},
+        "--publication together with a selection: the publications say what is migrated. Remedy: leave one out"};
+  }
   migration.pg_bin_dir = optional_path(*arguments, "pg-bin-dir");
 
   const auto sink = start_logging(arguments->required("log-level"));
@@ -340,12 +387,19 @@ int verify_command(const Words& words) {
   add_connections(options);
   add_value(options, "jobs", "connections a side", "2");
   add_switch(options, "allow-nonempty-target", "tables and sequences that only the target has are no difference");
+  add_value(options, "state-dir", "of a migration: its selection of tables counts");
+  add_selection(options);
   add_switch(options, "json", "print JSON");
   const auto arguments = begin("verify", options, words);
   if (!arguments) return exit_codes::ok;
   VerifyOptions verify_options;
   verify_options.jobs = arguments->number("jobs", 1, 64);
   verify_options.allow_extra_on_target = arguments->flag("allow-nonempty-target");
+  verify_options.selection = selection(*arguments);
+  if (const auto state_dir = arguments->text("state-dir")) {
+    store::Database database = store::Database::open(*state_dir, store::Access::ReadOnly);
+    verify_options.selection = settled_selection(store::Journal{database}, verify_options.selection);
+  }
   const VerifyReport report = verify(arguments->connection(Side::Source), arguments->connection(Side::Target),
                                      verify_options, std::stop_token{});
   print(arguments->flag("json") ? render_json(report) : render_text(report));
@@ -359,6 +413,8 @@ int cutover_command(const Words& words) {
   add_value(options, "timeout", "limit of the whole; over it the source is writable again and the exit code is 7",
             "30s");
   add_value(options, "max-lag", "do not begin when the target is further behind", "1s");
+  add_switch(options, "refresh-first",
+             "refresh materialized views before writes are stopped; they then show that moment");
   add_switch(options, "dry-run", "run every guard and print the steps");
   add_switch(options, "json", "print the report as JSON");
   const auto arguments = begin("cutover", options, words);
@@ -367,7 +423,8 @@ int cutover_command(const Words& words) {
   const CommandOutcome outcome = http::request_cutover(control_socket(*arguments),
                                                        {.timeout = arguments->duration("timeout"),
                                                         .max_lag = arguments->duration("max-lag"),
-                                                        .dry_run = arguments->flag("dry-run")},
+                                                        .dry_run = arguments->flag("dry-run"),
+                                                        .refresh_first = arguments->flag("refresh-first")},
                                                        [](std::string_view step) { fmt::print(stderr, "{}\n", step); });
   print(json ? outcome.json : render_cutover(outcome.json));
   return outcome.exit_code;

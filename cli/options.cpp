@@ -7,6 +7,7 @@
 #include <boost/program_options/parsers.hpp>
 #include <charconv>
 #include <fstream>
+#include <sstream>
 
 namespace walferry::cli {
 namespace {
@@ -58,6 +59,18 @@ bool Arguments::flag(const std::string& name) const {
 std::optional<std::string> Arguments::text(const std::string& name) const {
   if (!values_.contains(name)) return std::nullopt;
   return values_[name].as<std::string>();
+}
+
+std::vector<std::string> Arguments::texts(const std::string& name) const {
+  std::vector<std::string> values;
+  if (!values_.contains(name)) return values;
+  for (const std::string& given : values_[name].as<std::vector<std::string>>()) {
+    std::istringstream lines{given};
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.empty()) values.push_back(line);
+    }
+  }
+  return values;
 }
 
 std::string Arguments::required(const std::string& name) const {

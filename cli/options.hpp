@@ -26,6 +26,8 @@ class Arguments {
 
   [[nodiscard]] bool flag(const std::string& name) const;
   [[nodiscard]] std::optional<std::string> text(const std::string& name) const;
+  // Of an option that may be given several times; one value may hold several, a line each.
+  [[nodiscard]] std::vector<std::string> texts(const std::string& name) const;
   // Throws Error{Usage} when the option is absent.
   [[nodiscard]] std::string required(const std::string& name) const;
   [[nodiscard]] int number(const std::string& name, int smallest, int largest) const;

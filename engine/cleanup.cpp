@@ -5,8 +5,9 @@
 #include "engine/apply/progress.hpp"
 #include "engine/catalog.hpp"
 #include "engine/cutover/fence.hpp"
+#include "engine/outside/large_objects.hpp"
 #include "engine/schema/drop_objects.hpp"
-#include "engine/schema/target_prepare.hpp"
+#include "engine/target_state.hpp"
 
 namespace walferry {
 namespace {
@@ -67,7 +68,7 @@ class Cleaner {
   void restore_target() {
     pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
-    schema::restore_target(source, target);
+    walferry::restore_target(source, target, journal_);
   }
 
   // A cutover whose end the journal does not know may have closed the source: then the target serves.
@@ -108,10 +109,15 @@ class Cleaner {
         fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
                     "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
                     pg::quote_literal(("walferry apply " + sides_.slot).substr(0, 63))));
+    if (drop_objects) {
+      outside::drop_large_objects(target);
+      drop_migrated(target);
+    }
+    outside::forget_large_objects(target);
+    target.exec("DROP TABLE IF EXISTS walferry.schema_restored");
+    // Last, because a position that is a row takes the schema with it.
     say(fmt::format("target: removing replication origin {}", sides_.slot));
     apply::Progress::drop(target, sides_.slot);
-    if (drop_objects) drop_migrated(target);
-    target.exec("DROP TABLE IF EXISTS walferry.schema_restored");
     if (target
             .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname = 'walferry' AND NOT EXISTS "
                   "(SELECT 1 "
@@ -146,10 +152,10 @@ class Cleaner {
 
   void restore_identities(pg::Session& source) {
     for (const auto& [table, identity] : journal_.entries(keys::identity_full)) {
-      const std::string form = identity == "n" ? "NOTHING" : "DEFAULT";
-      source.exec(fmt::format(
-          "BEGIN; SET LOCAL lock_timeout = '10s'; ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}; COMMIT", table, form));
-      say(fmt::format("source: replica identity of {} is {} again", table, form));
+      source.exec(
+          fmt::format("BEGIN; SET LOCAL lock_timeout = '10s'; ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}; COMMIT",
+                      table, identity));
+      say(fmt::format("source: replica identity of {} is {} again", table, identity));
     }
   }
 

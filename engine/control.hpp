@@ -17,6 +17,7 @@ struct CutoverOptions {
   std::chrono::milliseconds timeout{30'000};
   std::chrono::milliseconds max_lag{1'000};
   bool dry_run = false;
+  bool refresh_first = false;  // materialized views before writes are stopped, not meanwhile
 };
 
 // A finished command: the exit code that the command line returns, and one JSON object as text.

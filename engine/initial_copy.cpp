@@ -6,9 +6,11 @@
 #include <algorithm>
 
 #include "engine/copy/table_copy.hpp"
+#include "engine/outside/large_objects.hpp"
 #include "engine/schema/archive.hpp"
 #include "engine/schema/roles.hpp"
 #include "engine/schema/target_prepare.hpp"
+#include "engine/target_state.hpp"
 
 namespace walferry {
 namespace {
@@ -86,6 +88,7 @@ void InitialCopy::move_schema() {
       // pg_dump failed because the snapshot went with its holder: the next attempt takes a new one.
       throw Error{{ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}}, error.what()};
     }
+    schema::select_entries(tools, archive_path(), objects_left_out(source, options_.selection), stop_);
     const std::size_t entries = schema::restore_pre_data(
         tools, target, archive_path(),
         {.ownership = {.owners = options_.owners, .privileges = options_.owners},
@@ -93,7 +96,7 @@ void InitialCopy::move_schema() {
         stop_);
     spdlog::info("schema: {} objects made on the target before the rows", entries);
   }
-  schema::relax_target(source, target);
+  relax_target(source, target, journal_);
 }
 
 std::vector<Table> InitialCopy::tables() {
@@ -123,6 +126,11 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
                               options_.schema ? "" : ", or leave out --no-schema")};
     }
     to_copy.push_back({.source = table, .target = counterpart, .counters = watch_.counters(table.name)});
+  }
+  if (!options_.schema) {
+    // A schema made beforehand has its triggers and foreign keys.
+    pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
+    relax_target(source, target, journal_);
   }
   // Indexes of finished tables are built while others are copied.
   std::optional<schema::PostDataPlan> plan;
@@ -173,12 +181,43 @@ std::optional<Lsn> InitialCopy::common_moment() const {
 }
 
 void InitialCopy::build_the_rest() {
-  copy::IndexBuilder builder{build_options(), stop_};
-  builder.add(plan_->foreign_keys());
-  builder.finish();
-  copy::execute_in_order(build_options(), plan_->last(), stop_);
+  pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
+  const TargetRights rights = read_target_rights(target);
+  if (rights.replication_role) {
+    copy::IndexBuilder builder{build_options(), stop_};
+    builder.add(plan_->foreign_keys());
+    builder.finish();
+  } else {
+    // They would act on the changes to come; the cutover makes them.
+    for (const schema::PostDataItem& item : plan_->foreign_keys())
+      defer_foreign_key(journal_, item.table->quoted() + "." + pg::quote_name(item.name), item.sql);
+  }
+  std::vector<schema::PostDataItem> last{plan_->last().begin(), plan_->last().end()};
+  if (!rights.superuser) {
+    std::erase_if(last, [](const schema::PostDataItem& item) {
+      if (item.kind != schema::ItemKind::EventTrigger) return false;
+      spdlog::warn("{} is left out: only a superuser may create it on the target", item.text());
+      return true;
+    });
+  }
+  copy::execute_in_order(build_options(), last, stop_);
   const std::set<QualifiedName> names = names_of(journal_.copied_tables());
+  copy_large_objects();
   copy::analyze_tables(build_options(), {names.begin(), names.end()}, stop_);
+}
+
+// Nearly all of what a cutover would have to bring while writers wait.
+void InitialCopy::copy_large_objects() {
+  if (!options_.copy || !carries_everything(options_, journal_)) return;
+  pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry copy"});
+  if (outside::count_large_objects(source).objects == 0) return;
+  watch_.on_activity("copying large objects");
+  pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry copy"});
+  const std::stop_callback interrupt{stop_, [&] {
+                                       source.interrupt();
+                                       target.interrupt();
+                                     }};
+  outside::copy_large_objects(source, target, {.owners = options_.owners});
 }
 
 }  // namespace walferry

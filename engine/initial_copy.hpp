@@ -57,6 +57,7 @@ class InitialCopy {
   void build_the_rest();
 
  private:
+  void copy_large_objects();
   // A living snapshot: the one at hand, or a fresh one under a temporary slot.
   copy::Snapshot& snapshot();
   [[nodiscard]] schema::PgTools pg_tools() const;

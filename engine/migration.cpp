@@ -14,8 +14,8 @@
 
 #include "engine/cutover/fence.hpp"
 #include "engine/retry.hpp"
-#include "engine/schema/target_prepare.hpp"
 #include "engine/starting_point.hpp"
+#include "engine/target_state.hpp"
 
 namespace walferry {
 namespace {
@@ -63,6 +63,7 @@ Migration::Migration(MigrationOptions options)
                                                       : options_.slot);
   status_.migration = options_.slot;
   // How a migration was begun is how it goes on.
+  options_.selection = settled_selection(journal_, options_.selection);
   options_.allow_nonempty_target = options_.allow_nonempty_target || journal_.get(keys::nonempty_target);
   options_.schema = options_.schema && !journal_.get(keys::without_schema);
   options_.copy = options_.copy && !journal_.get(keys::without_copy);
@@ -334,7 +335,7 @@ Awaitable<void> Migration::follow() {
   std::function<void()> relax = [this] {
     pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
     pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
-    schema::relax_target(source, target);
+    relax_target(source, target, journal_);
   };
   co_await insist_blocking("preparing the target for the apply", std::move(relax));
   std::function<std::vector<Table>()> list = [this] {

@@ -53,9 +53,10 @@ void refuse_rows_on_target(const MigrationOptions& options) {
   pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
   const Catalog target_catalog = read_catalog(target);
   std::string names;
-  for (const Table& table : read_catalog(source).tables) {
+  for (const Table& table : read_selected_catalog(source, options.selection).tables) {
     const Table* counterpart = target_catalog.find(table.name);
-    if (!table.holds_rows() || counterpart == nullptr) continue;
+    // A table without pages is empty, whether our role may look into it or not.
+    if (!table.holds_rows() || counterpart == nullptr || counterpart->pages == 0) continue;
     if (exists(target, "SELECT 1 FROM ONLY " + counterpart->name.quoted()))
       names += (names.empty() ? "" : ", ") + table.name.text();
   }
@@ -73,11 +74,22 @@ bool slot_exists(pg::Session& source, const std::string& slot) {
   return exists(source, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = " + pg::quote_literal(slot));
 }
 
+// What stands after REPLICA IDENTITY now. An index that is gone or does not serve identifies nothing either way.
+std::string present_identity(pg::Session& source, const Table& table) {
+  if (table.replica_identity == 'n') return "NOTHING";
+  if (table.replica_identity != 'i') return "DEFAULT";
+  const pg::Result index = source.exec(fmt::format(
+      "SELECT x.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE "
+      "i.indrelid = {} AND i.indisreplident AND i.indisvalid",
+      static_cast<std::uint32_t>(table.oid)));
+  return index.rows() == 0 ? "NOTHING" : "USING INDEX " + pg::quote_name(index.text(0, 0));
+}
+
 void set_full_identities(pg::Session& source, const Catalog& catalog, store::Journal& journal) {
   for (const Table& table : catalog.tables) {
     if (!table.holds_rows() || table.persistence != 'p' || table.has_usable_identity()) continue;
     // Recorded first: abort and finish put back what was there.
-    journal.put(std::string{keys::identity_full} + table.name.quoted(), std::string(1, table.replica_identity));
+    journal.put(std::string{keys::identity_full} + table.name.quoted(), present_identity(source, table));
     // A brief ACCESS EXCLUSIVE lock: give way rather than queue before the application's statements.
     source.exec(fmt::format("BEGIN; SET LOCAL lock_timeout = '2s'; ALTER TABLE {} REPLICA IDENTITY FULL; COMMIT",
                             table.name.quoted()));
@@ -135,6 +147,28 @@ std::vector<std::string> recorded_publications(const store::Journal& journal) {
   return names;
 }
 
+bool carries_everything(const MigrationOptions& options, const store::Journal& journal) {
+  return options.selection.empty() && journal.get(keys::own_publication).has_value();
+}
+
+Catalog read_selected_catalog(pg::Session& source, const SelectionRules& rules) {
+  Catalog catalog = read_catalog(source);
+  keep_selected(catalog, source, rules);
+  return catalog;
+}
+
+SelectionRules settled_selection(const store::Journal& journal, const SelectionRules& given) {
+  if (!journal.get(keys::migration)) return given;
+  SelectionRules recorded;
+  recorded.add(journal.get(keys::selection).value_or(""));
+  if (given.empty() || given == recorded) return recorded;
+  throw Error{
+      {ErrorKind::Refused},
+      fmt::format("the migration was begun with another selection of tables:\n{}Nothing was changed. Remedy: leave "
+                  "the options of the selection out, or abort and begin anew",
+                  recorded.empty() ? "(all)\n" : recorded.text())};
+}
+
 Ends identify(const MigrationOptions& options, store::Journal& journal) {
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
   pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
@@ -170,12 +204,15 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
   check_options.origin = options.slot;
   check_options.application_name = "walferry " + options.slot;
   check_options.jobs = options.jobs;
+  check_options.owners = options.owners;
+  check_options.selection = options.selection;
   const std::string failures = failures_of(check_migration(check_options));
   if (!failures.empty()) {
     throw Error{{ErrorKind::Refused}, fmt::format("the migration cannot begin, nothing was changed: {}", failures)};
   }
   if (options.copy) refuse_rows_on_target(options);
   if (options.allow_nonempty_target) journal.put(keys::nonempty_target, "1");
+  if (!options.selection.empty()) journal.put(keys::selection, options.selection.text());
   journal.put(keys::migration, options.slot);
   journal.put(keys::source, options.source.without_secrets());
   journal.put(keys::target, options.target.without_secrets());
@@ -207,12 +244,14 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
   const std::vector<std::string> publications = recorded_publications(journal);
   const bool own_publication = publications == std::vector<std::string>{options.slot};
-  if (own_publication && options.replica_identity_full) set_full_identities(source, read_catalog(source), journal);
+  if (own_publication && options.replica_identity_full)
+    set_full_identities(source, read_selected_catalog(source, options.selection), journal);
 
   // The slot's snapshot must see the publication with every table in it: a table created in between means another
   // round.
   for (int attempt = 1;; ++attempt) {
-    if (own_publication) create_publication(source, publications.front(), read_catalog(source), journal);
+    if (own_publication)
+      create_publication(source, publications.front(), read_selected_catalog(source, options.selection), journal);
     // A slot left by a run that died here has no snapshot any more and is of no use.
     if (journal.get(keys::slot_begun) && slot_exists(source, options.slot)) {
       source.exec("SELECT pg_catalog.pg_drop_replication_slot(" + pg::quote_literal(options.slot) + ")");
@@ -225,7 +264,7 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
                                                       .stopped = stopped});
     if (own_publication) {
       std::set<QualifiedName> wanted;
-      const Catalog seen = read_catalog(snapshot.holder());
+      const Catalog seen = read_selected_catalog(snapshot.holder(), options.selection);
       for (const Table* table : tables_to_publish(seen)) wanted.insert(table->name);
       if (wanted != names_of(published_tables(snapshot.holder(), publications))) {
         if (attempt == publication_attempts) {

@@ -13,6 +13,7 @@
 
 #include "engine/catalog.hpp"
 #include "engine/copy/snapshot.hpp"
+#include "engine/selection.hpp"
 #include "engine/store/journal.hpp"
 
 namespace walferry {
@@ -28,6 +29,7 @@ struct MigrationOptions {
   Until until = Until::Never;
   std::string slot;                       // empty: walferry_<source database>
   std::vector<std::string> publications;  // existing ones; empty: walferry makes its own
+  SelectionRules selection = {};          // of tables; empty: all
   bool schema = true;
   bool copy = true;
   bool allow_nonempty_target = false;
@@ -62,6 +64,15 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
 [[nodiscard]] std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications);
 
 [[nodiscard]] std::vector<std::string> recorded_publications(const store::Journal& journal);
+
+// Whether the migration carries the whole database, and so what no publication carries, too.
+[[nodiscard]] bool carries_everything(const MigrationOptions& options, const store::Journal& journal);
+
+// The catalog of the source without the tables that are not selected.
+[[nodiscard]] Catalog read_selected_catalog(pg::Session& source, const SelectionRules& rules);
+
+// A selection holds from the first run on: the recorded one. Throws Error{Refused} when `given` is another one.
+[[nodiscard]] SelectionRules settled_selection(const store::Journal& journal, const SelectionRules& given);
 
 // "walferry_<database>", made fit for a slot's name.
 [[nodiscard]] std::string default_slot_name(std::string_view database);

@@ -13,6 +13,9 @@
 #include <thread>
 #include <utility>
 
+#include "engine/outside/extension_tables.hpp"
+#include "engine/outside/large_objects.hpp"
+
 namespace walferry {
 namespace {
 
@@ -28,12 +31,23 @@ struct SessionPair {
 // One comparison to be made: what to ask of each side, and where the answer goes.
 struct Item {
   DigestRequest request;
+  std::string target_rows = {};  // as request.rows, where the target's differ
   std::int64_t bytes = 0;
   std::size_t comparison = 0;
   bool rows_only = false;
 };
 
 using Batch = std::vector<Item>;
+
+std::vector<DigestRequest> requests_of(const Batch& batch, Side side) {
+  std::vector<DigestRequest> requests;
+  requests.reserve(batch.size());
+  for (const Item& item : batch) {
+    requests.push_back(item.request);
+    if (side == Side::Target && !item.target_rows.empty()) requests.back().rows = item.target_rows;
+  }
+  return requests;
+}
 
 pg::Session open_reader(const pg::ConnInfo& info, const VerifyOptions& verify) {
   pg::SessionOptions options;
@@ -126,14 +140,39 @@ std::optional<DigestKeys> keys_of(const Table& table, const TouchedTable& touche
   return keys;
 }
 
+// What no publication carries: contents of large objects, rows of users in tables of extensions.
+std::vector<Item> plan_outside(SessionPair& pair, const VerifyOptions& options, VerifyReport& report) {
+  std::vector<Item> items;
+  const auto add = [&](Item item) {
+    item.comparison = report.tables.size();
+    report.tables.push_back({.name = item.request.name});
+    items.push_back(std::move(item));
+  };
+  const outside::LargeObjects objects = outside::count_large_objects(pair.source);
+  const bool only_recorded = options.allow_extra_on_target && outside::has_large_object_record(pair.target);
+  if (objects.objects > 0 || only_recorded ||
+      (!options.allow_extra_on_target && outside::count_large_objects(pair.target).objects > 0)) {
+    const bool by_pages = outside::may_read_pages(pair.source) && outside::may_read_pages(pair.target);
+    add({.request = {{"pg_catalog", "pg_largeobject"},
+                     {"data", "loid", "pageno"},
+                     outside::large_object_rows(by_pages, false)},
+         .target_rows = outside::large_object_rows(by_pages, only_recorded),
+         .bytes = objects.bytes});
+  }
+  for (const outside::ExtensionTable& table : outside::match_extension_tables(pair.source, pair.target).common) {
+    if (table.sequence || table.columns.empty()) continue;
+    add({.request = {table.name, table.columns, table.rows()}, .target_rows = table.rows()});
+  }
+  return items;
+}
+
 // Pairs the tables by name, fills the report's list of comparisons and of missing tables, and returns the work, largest
 // first.
 std::vector<Batch> plan(const Catalog& source, const Catalog& target, const VerifyOptions& options,
-                        const TouchedRows* touched, VerifyReport& report) {
-  std::vector<Item> items;
+                        std::vector<Item> items, const TouchedRows* touched, VerifyReport& report) {
   for (const Table& table : source.tables) {
     if (!table.holds_rows() || (options.only && !options.only->contains(table.name))) continue;
-    if (table.persistence == 'u' && !options.unlogged) continue;
+    if (table.persistence == 'u' && !options.outside_the_stream) continue;
     const TouchedTable* rows = touched == nullptr ? nullptr : touched->find(table.name);
     if (touched != nullptr && rows == nullptr && table.persistence != 'u') continue;
     const Table* counterpart = target.find(table.name);
@@ -146,11 +185,12 @@ std::vector<Batch> plan(const Catalog& source, const Catalog& target, const Veri
     std::optional<DigestKeys> keys;
     if (rows != nullptr && comparable) keys = keys_of(table, *rows);
     if (keys) comparison.keys = static_cast<std::int64_t>(rows->rows());
-    items.push_back(
-        {.request = {table.name, comparable ? digest_columns(table) : std::vector<std::string>{}, std::move(keys)},
-         .bytes = table.bytes,
-         .comparison = report.tables.size(),
-         .rows_only = !comparable});
+    items.push_back({.request = {.name = table.name,
+                                 .columns = comparable ? digest_columns(table) : std::vector<std::string>{},
+                                 .keys = std::move(keys)},
+                     .bytes = table.bytes,
+                     .comparison = report.tables.size(),
+                     .rows_only = !comparable});
     report.tables.push_back(std::move(comparison));
   }
   if (!options.allow_extra_on_target && !options.only) {
@@ -229,10 +269,7 @@ class Comparison {
   // Empty when it failed: then failure_ holds the first reason and everything is being interrupted.
   std::vector<TableDigest> digest(pg::Session& session, const Batch& batch) noexcept {
     try {
-      std::vector<DigestRequest> requests;
-      requests.reserve(batch.size());
-      for (const Item& item : batch) requests.push_back(item.request);
-      return digest_tables(session, requests, method_);
+      return digest_tables(session, requests_of(batch, session.side()), method_);
     } catch (const std::exception&) {
       if (!failed_.test_and_set()) failure_ = std::current_exception();
       halt_.request_stop();
@@ -351,9 +388,10 @@ std::string digest_query(const std::vector<DigestRequest>& requests, const Diges
   std::string sql;
   for (std::size_t i = 0; i < requests.size(); ++i) {
     const DigestRequest& request = requests[i];
+    const std::string from = request.rows.empty() ? "ONLY " + request.name.quoted() : request.rows;
     if (i > 0) sql += " UNION ALL ";
     if (request.columns.empty()) {
-      sql += fmt::format("SELECT {} AS i, count(*), 0::numeric, 0::numeric FROM ONLY {}", i, request.name.quoted());
+      sql += fmt::format("SELECT {} AS i, count(*), 0::numeric, 0::numeric FROM {} AS t", i, from);
       continue;
     }
     std::string row;
@@ -365,8 +403,8 @@ std::string digest_query(const std::vector<DigestRequest>& requests, const Diges
                       : fmt::format("pg_catalog.md5({})", text);
     sql += fmt::format(
         "SELECT {} AS i, count(*), coalesce(sum(h::bit(64)::bigint), 0), coalesce(sum((h << 64)::bit(64)::bigint), 0) "
-        "FROM (SELECT ('x' || {})::bit(128) AS h FROM ONLY {} AS t{} OFFSET '0') AS s",
-        i, digits, request.name.quoted(), request.keys ? key_condition(*request.keys) : std::string{});
+        "FROM (SELECT ('x' || {})::bit(128) AS h FROM {} AS t{} OFFSET '0') AS s",
+        i, digits, from, request.keys ? key_condition(*request.keys) : std::string{});
   }
   return sql + " ORDER BY i";
 }
@@ -406,6 +444,7 @@ struct Verification::Prepared {
   DigestMethod method;
   Catalog source_catalog;
   Catalog target_catalog;
+  std::vector<Item> outside;  // whose changes are not in the stream
   std::vector<Batch> batches;
   VerifyReport report;
 };
@@ -431,7 +470,18 @@ Verification Verification::prepare(const pg::ConnInfo& source, const pg::ConnInf
   prepared->method = choose_digest_method(first.source, first.target);
   prepared->source_catalog = read_catalog(first.source);
   prepared->target_catalog = read_catalog(first.target);
-  prepared->batches = plan(prepared->source_catalog, prepared->target_catalog, options, nullptr, prepared->report);
+  if (!options.selection.empty()) {
+    keep_selected(prepared->source_catalog, first.source, options.selection);
+    std::set<QualifiedName>& only = prepared->options.only.emplace();
+    for (const Table& table : prepared->source_catalog.tables) only.insert(table.name);
+    std::erase_if(prepared->source_catalog.sequences, [&](const Sequence& sequence) {
+      return std::ranges::count(prepared->target_catalog.sequences, sequence.name, &Sequence::name) == 0;
+    });
+  }
+  if (!prepared->options.only && options.outside_the_stream)
+    prepared->outside = plan_outside(first, options, prepared->report);
+  prepared->batches = plan(prepared->source_catalog, prepared->target_catalog, prepared->options, prepared->outside,
+                           nullptr, prepared->report);
   const std::size_t jobs = std::min(jobs_max, prepared->batches.size());
   while (pairs.size() < jobs && !stop.stop_requested())
     pairs.push_back({open_reader(source, options), open_reader(target, options)});
@@ -441,11 +491,8 @@ Verification Verification::prepare(const pg::ConnInfo& source, const pg::ConnInf
 void Verification::warm_up() {
   for (SessionPair& pair : prepared_->pairs) {
     for (const Batch& batch : prepared_->batches) {
-      std::vector<DigestRequest> requests;
-      for (const Item& item : batch) requests.push_back(item.request);
-      const std::string explain = "EXPLAIN " + digest_query(requests, prepared_->method);
-      pair.source.exec(explain);
-      pair.target.exec(explain);
+      pair.source.exec("EXPLAIN " + digest_query(requests_of(batch, Side::Source), prepared_->method));
+      pair.target.exec("EXPLAIN " + digest_query(requests_of(batch, Side::Target), prepared_->method));
     }
   }
 }
@@ -464,8 +511,11 @@ VerifyReport Verification::run(const std::stop_token& stop, const TouchedRows* t
     return table != nullptr && table->holds_rows();
   };
   if (touched != nullptr && std::ranges::all_of(touched->tables(), holds_rows)) {
-    report = {};
-    prepared.batches = plan(prepared.source_catalog, prepared.target_catalog, prepared.options, touched, report);
+    report.tables.resize(prepared.outside.size());  // they come first
+    report.missing_on_target.clear();
+    report.missing_on_source.clear();
+    prepared.batches =
+        plan(prepared.source_catalog, prepared.target_catalog, prepared.options, prepared.outside, touched, report);
   }
   const std::string source_snapshot = begin_first(pairs.front().source, prepared.options.source_snapshot);
   const std::string target_snapshot = begin_first(pairs.front().target, prepared.options.target_snapshot);

@@ -18,6 +18,7 @@
 
 #include "engine/catalog.hpp"
 #include "engine/pg/session.hpp"
+#include "engine/selection.hpp"
 #include "engine/sequences.hpp"
 #include "engine/touched_rows.hpp"
 
@@ -47,6 +48,7 @@ struct DigestKeys {
 struct DigestRequest {
   QualifiedName name;
   std::vector<std::string> columns;     // from digest_columns() of the source's table, for both sides
+  std::string rows = {};                // the FROM item; empty: ONLY the table
   std::optional<DigestKeys> keys = {};  // only these rows; absent: all
 };
 
@@ -80,10 +82,13 @@ struct VerifyOptions {
   std::chrono::milliseconds statement_timeout{0};
   // Of each wait for a lock; zero: none.
   std::chrono::milliseconds lock_timeout{0};
-  // Only these tables, where a migration carries only some; absent: all.
+  // Only these tables, where a migration carries only some; absent: all, and large objects and the rows of users in
+  // tables of extensions as well.
   std::optional<std::set<QualifiedName>> only = {};
-  // Tables whose changes are not in the stream.
-  bool unlogged = true;
+  // The same by patterns; sequences that only the source has are then no difference.
+  SelectionRules selection = {};
+  // Whose changes are not in the stream: unlogged tables, large objects, rows in tables of extensions.
+  bool outside_the_stream = true;
 };
 
 struct TableComparison {
@@ -114,7 +119,8 @@ class Verification {
                                             const VerifyOptions& options, const std::stop_token& stop);
   // Lets every session plan every statement once, so that its caches are filled.
   void warm_up();
-  // Takes the snapshots and compares; once. With `touched` only what it names, and unlogged tables.
+  // Takes the snapshots and compares; once. With `touched` only what it names, and what is not in the
+  // stream.
   [[nodiscard]] VerifyReport run(const std::stop_token& stop, const TouchedRows* touched = nullptr);
 
   Verification(Verification&&) noexcept;

@@ -82,10 +82,14 @@ Progress Progress::prepare(pg::Session& target, const std::string& name, Lsn sta
 }
 
 void Progress::drop(pg::Session& target, const std::string& name) {
-  target.exec(
-      fmt::format("SELECT pg_catalog.pg_replication_origin_drop(roname) FROM pg_catalog.pg_replication_origin "
-                  "WHERE roname = {}",
-                  quote_literal(name)));
+  // Without the right to the function the statement fails even where there is nothing to drop.
+  const auto found = find(target, name);
+  if (found && found->kind == ProgressKind::Origin) {
+    target.exec(
+        fmt::format("SELECT pg_catalog.pg_replication_origin_drop(roname) FROM pg_catalog.pg_replication_origin "
+                    "WHERE roname = {}",
+                    quote_literal(name)));
+  }
   if (row_exists(target, name)) {
     target.exec(fmt::format("DELETE FROM {} WHERE migration = {}", row_table, quote_literal(name)));
     if (!target.exec(fmt::format("SELECT EXISTS (SELECT 1 FROM {})", row_table)).flag(0, 0)) {

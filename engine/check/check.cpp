@@ -65,6 +65,16 @@ std::vector<Finding> check_migration(const CheckOptions& options) {
   check::Findings findings;
   std::optional<check::End> source = open_side(options.source, findings);
   std::optional<check::End> target = open_side(options.target, findings);
+  if (source && !options.selection.empty()) {
+    try {
+      check::check_selection(*source, options, findings);
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::Connection) report_unreachable(error, "source", findings);
+      findings.fail("source.selection", {.title = "the selection of tables cannot be made",
+                                         .detail = error.what(),
+                                         .remedy = "correct the patterns"});
+    }
+  }
   if (source) {
     examine(findings, [&] { check::check_source(*source, options, findings); });
     examine(findings, [&] { check::check_source_tables(*source, options, findings); });

@@ -14,6 +14,7 @@
 #include "engine/catalog.hpp"
 #include "engine/check/finding.hpp"
 #include "engine/pg/conninfo.hpp"
+#include "engine/selection.hpp"
 
 namespace walferry {
 
@@ -38,6 +39,8 @@ struct CheckOptions {
   bool replica_identity_full = false;
   bool allow_nonempty_target = false;
   bool no_schema = false;  // the target has the schema already
+  SelectionRules selection = {};
+  bool owners = true;  // carry owners and grants as they are
 };
 
 [[nodiscard]] std::vector<Finding> check_migration(const CheckOptions& options);

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "engine/check/sections.hpp"
+#include "engine/outside/large_objects.hpp"
 #include "engine/schema/pg_tools.hpp"
 #include "engine/schema/roles.hpp"
 
@@ -198,6 +199,7 @@ void check_extensions(End& source, End& target, const CheckOptions& options, Fin
 
 void check_roles(End& source, End& target, const CheckOptions& options, Findings& findings) {
   const std::string id = "pair.roles";
+  if (!options.owners) return findings.pass(id, "no role is needed: everything will belong to " + target.role);
   const std::vector<std::string> missing = schema::missing_roles(source.session, target.session);
   const bool may_create =
       target.superuser ||
@@ -219,7 +221,7 @@ void check_roles(End& source, End& target, const CheckOptions& options, Findings
   } else {
     findings.pass(id, "every role that owns or uses something exists on the target");
   }
-  if (target.superuser || options.no_schema) return;
+  if (target.superuser || options.no_schema || !options.owners) return;
   // Giving an object to its owner needs membership in that role.
   std::vector<std::string> lacking;
   std::vector<std::string> remedies;
@@ -321,6 +323,75 @@ void check_name_collisions(const End& source, const End& target, const CheckOpti
                            "create an empty database"});
 }
 
+// Objects that no other right than a superuser's creates.
+void check_superuser_objects(End& source, End& target, const CheckOptions& options, Findings& findings) {
+  const std::string id = "pair.superuser_objects";
+  if (target.superuser || options.no_schema) return;
+  constexpr std::string_view not_of_an_extension =
+      "NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = {}::pg_catalog.regclass AND e.objid = o.oid "
+      "AND "
+      "e.deptype = 'e')";
+  const auto own = [&](std::string_view catalog) {
+    return fmt::format(not_of_an_extension, pg::quote_literal(catalog));
+  };
+  const std::string user_schema = user_schema_condition("n");
+  std::vector<std::string> found = source.texts(fmt::format(
+      "SELECT 'foreign data wrapper ' || pg_catalog.quote_ident(o.fdwname) FROM pg_catalog.pg_foreign_data_wrapper o "
+      "WHERE {} UNION ALL SELECT 'function ' || o.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc o JOIN "
+      "pg_catalog.pg_language l ON l.oid = o.prolang AND NOT l.lanpltrusted JOIN pg_catalog.pg_namespace n ON n.oid = "
+      "o.pronamespace WHERE {} AND {} UNION ALL SELECT 'type ' || pg_catalog.format('%I.%I', n.nspname, o.typname) "
+      "FROM "
+      "pg_catalog.pg_type o JOIN pg_catalog.pg_namespace n ON n.oid = o.typnamespace WHERE o.typtype = 'b' AND "
+      "o.typcategory <> 'A' AND {} AND {} ORDER BY 1",
+      own("pg_catalog.pg_foreign_data_wrapper"), user_schema, own("pg_catalog.pg_proc"), user_schema,
+      own("pg_catalog.pg_type")));
+  for (const std::string& name : source.texts("SELECT extname FROM pg_catalog.pg_extension ORDER BY 1")) {
+    const pg::Result row =
+        target.session.exec(fmt::format("SELECT bool_and(v.superuser AND NOT v.trusted), bool_or(v.installed) FROM "
+                                        "pg_catalog.pg_available_extension_versions v WHERE v.name = {}",
+                                        pg::quote_literal(name)));
+    if (row.flag(0, 0) && !row.flag(0, 1)) found.push_back("extension " + name);
+  }
+  if (found.empty()) {
+    findings.pass(id, "nothing in the schema needs a superuser on the target");
+  } else {
+    findings.fail(id,
+                  {.title = counted(found.size(), "object", "objects") + " can be created by a superuser only",
+                   .detail = fmt::format("{} is none: {}", target.role, listed(found, 40)),
+                   .remedy = "let an administrator create extensions on the target beforehand (they are then left as "
+                             "they are); for the others connect to the target as a superuser, or bring the schema "
+                             "yourself: --no-schema"});
+  }
+  const std::vector<std::string> events =
+      source.texts(fmt::format("SELECT pg_catalog.quote_ident(o.evtname) FROM pg_catalog.pg_event_trigger o WHERE {} "
+                               "ORDER BY 1",
+                               own("pg_catalog.pg_event_trigger")));
+  if (events.empty()) return;
+  findings.warn("pair.event_triggers",
+                {.title = counted(events.size(), "event trigger is", "event triggers are") + " left out",
+                 .detail = "only a superuser may create them on the target: " + listed(events, 40),
+                 .remedy = "let an administrator create them after the cutover"});
+}
+
+// Large objects keep their ids, which are numbers that another database may have given away as well.
+void check_large_objects(End& source, End& target, const CheckOptions& options, Findings& findings) {
+  const std::string id = "pair.large_objects";
+  if (options.pinned) return;
+  const outside::LargeObjects there = outside::count_large_objects(target.session);
+  if (there.objects == 0) return findings.pass(id, "the target holds no large objects");
+  const std::vector<std::string> common = outside::common_large_objects(source.session, target.session);
+  if (!common.empty()) {
+    return findings.fail(
+        id, {.title = counted(common.size(), "large object has", "large objects have") + " the same id on both sides",
+             .detail = "walferry overwrites none that is not its own: " + listed(common),
+             .remedy = "SELECT lo_unlink(<id>); on the target for those it does not need"});
+  }
+  findings.add(options.allow_nonempty_target ? Severity::Warn : Severity::Fail, id,
+               {.title = fmt::format("the target holds {} large objects", there.objects),
+                .detail = "objects of the target's own stay, and would be a difference to the source",
+                .remedy = "create an empty database for the target, or say --allow-nonempty-target if that is meant"});
+}
+
 }  // namespace
 
 void check_pair(End& source, End& target, const CheckOptions& options, Findings& findings) {
@@ -332,6 +403,8 @@ void check_pair(End& source, End& target, const CheckOptions& options, Findings&
   findings.ask("pair.extensions", [&] { check_extensions(source, target, options, findings); });
   findings.ask("pair.roles", [&] { check_roles(source, target, options, findings); });
   findings.ask("pair.tablespaces", [&] { check_tablespaces(source, target, options, findings); });
+  findings.ask("pair.superuser_objects", [&] { check_superuser_objects(source, target, options, findings); });
+  findings.ask("pair.large_objects", [&] { check_large_objects(source, target, options, findings); });
   if (options.no_schema) {
     check_schema_made_beforehand(source, target, findings);
   } else {

@@ -60,6 +60,8 @@ struct End {
 // Connects and reads identity and catalog.
 [[nodiscard]] End open_end(const pg::ConnInfo& info);
 
+// Takes the tables that are not selected out of the source's catalog, and says what goes with them.
+void check_selection(End& source, const CheckOptions& options, Findings& findings);
 void check_source(End& source, const CheckOptions& options, Findings& findings);
 void check_source_tables(End& source, const CheckOptions& options, Findings& findings);
 void check_target(End& target, const CheckOptions& options, Findings& findings);

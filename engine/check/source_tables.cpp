@@ -5,6 +5,9 @@
 #include <map>
 
 #include "engine/check/sections.hpp"
+#include "engine/outside/database_settings.hpp"
+#include "engine/outside/large_objects.hpp"
+#include "engine/outside/left_out.hpp"
 
 namespace walferry::check {
 namespace {
@@ -140,6 +143,56 @@ void check_publication_right(End& source, const CheckOptions& options, Findings&
                                            may_create ? "" : " (missing)",
                                            foreign.empty() ? "" : "; owned by others: " + listed(foreign, 40)),
                      .remedy = remedy});
+}
+
+// Rights without which a migration works, and what each costs.
+void check_lesser_rights(End& source, Findings& findings) {
+  if (source.superuser) return;
+  const std::string role = pg::quote_name(source.role);
+  const std::string database = pg::quote_name(source.identity.database);
+  const pg::Result row = source.session.exec(
+      "SELECT pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'), pg_catalog.pg_has_role(current_user, "
+      "(SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()), 'USAGE'), "
+      "pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')");
+  if (!row.flag(0, 0)) {
+    findings.warn("source.activity",
+                  {.title = "the role does not see what other roles' sessions do",
+                   .detail = "whom the slot or the write stop waits for cannot be named, and the cutover's guard does "
+                             "not see their long transactions",
+                   .remedy = fmt::format("GRANT pg_read_all_stats TO {};", role)});
+  }
+  if (!row.flag(0, 1)) {
+    findings.warn(
+        "source.database_owner",
+        {.title = "the role may not act for the database's owner",
+         .detail = "after the switch triggers on every table refuse writes, but new sessions are not read-only "
+                   "from the start: nextval(), DDL and new tables are not refused on the old source",
+         .remedy = fmt::format("ALTER DATABASE {} OWNER TO {}; or GRANT <owner> TO {};", database, role, role)});
+  }
+  const bool may_set_deadlock_timeout =
+      source.major() >= 15 &&
+      source.number("SELECT pg_catalog.has_parameter_privilege('deadlock_timeout', 'SET')::int") == 1;
+  if (!may_set_deadlock_timeout) {
+    findings.warn(
+        "source.deadlock_timeout",
+        {.title = "the role may not set deadlock_timeout",
+         .detail = "where the write stop and an application's transaction wait for each other, the server's own "
+                   "deadlock_timeout decides which of the two is ended",
+         .remedy = source.major() >= 15 ? fmt::format("GRANT SET ON PARAMETER deadlock_timeout TO {};", role)
+                                        : std::string{"nothing; a superuser only before 15"}});
+  }
+  const std::vector<std::string> foreign =
+      source.texts(fmt::format("SELECT {}", quoted_relation) + from_relations("'r', 'p'") +
+                   "AND NOT pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE') ORDER BY 1");
+  if (foreign.empty() && row.flag(0, 2))
+    return findings.pass("source.write_stop", "the role may stop writes to every table");
+  findings.warn(
+      "source.write_stop",
+      {.title = "the role may not stop writes at the cutover",
+       .detail = fmt::format("without it everything works but the cutover, which is refused{}{}",
+                             row.flag(0, 2) ? "" : "; CREATE on the database is missing",
+                             foreign.empty() ? "" : "; tables of others: " + listed(foreign, 40)),
+       .remedy = fmt::format("GRANT CREATE ON DATABASE {} TO {}; GRANT <each owner> TO {};", database, role, role)});
 }
 
 // A unique index that could serve as replica identity, by table: immediate, valid, not partial, plain not-null columns.
@@ -299,34 +352,31 @@ struct Notice {
   std::string remedy;
 };
 
-// Objects that exist on the target after the schema step, but whose contents the stream does not carry.
+// What the stream does not carry and the cutover brings over while nobody writes.
 void check_outside_stream(End& source, Findings& findings) {
   const std::string relation = fmt::format("SELECT {}", quoted_relation);
+  const std::int64_t unlogged_bytes = source.number("SELECT coalesce(sum(pg_catalog.pg_table_size(c.oid)), 0)::bigint" +
+                                                    from_relations("'r'") + "AND c.relpersistence = 'u'");
   const std::vector<Notice> notices{
       {"source.unlogged_tables", relation + from_relations("'r'") + "AND c.relpersistence = 'u' ORDER BY 1",
-       "unlogged table", "unlogged tables", "their changes are not in the WAL: the target keeps what the copy saw",
-       "ALTER TABLE <table> SET LOGGED; if its contents matter"},
-      {"source.foreign_tables", relation + from_relations("'f'") + "ORDER BY 1", "foreign table", "foreign tables",
-       "only the definition moves, with the server and user mapping; passwords of user mappings travel in the schema",
-       "check that the target can reach the foreign servers"},
-      {"source.materialized_views", relation + from_relations("'m'") + "ORDER BY 1", "materialized view",
-       "materialized views", "they are filled from the target's own tables when they are refreshed there",
-       "after cutover: REFRESH MATERIALIZED VIEW <view>;"},
-      {"source.subscriptions",
-       "SELECT pg_catalog.quote_ident(subname) FROM pg_catalog.pg_subscription WHERE subdbid = (SELECT oid FROM "
-       "pg_catalog.pg_database "
-       "WHERE datname = pg_catalog.current_database()) ORDER BY 1",
-       "subscription", "subscriptions",
-       "what arrives through it goes on to the target; the subscription itself does not move",
-       "create it on the target after cutover, with a slot of its own"},
+       "unlogged table", "unlogged tables",
+       fmt::format("their changes are not in the WAL; the cutover copies them ({}) anew while writes are stopped",
+                   bytes_text(unlogged_bytes)),
+       "nothing, or where the stop must be shorter: TRUNCATE what is not needed, or ALTER TABLE <table> SET LOGGED;"},
+      {"source.materialized_views", relation + from_relations("'m'") + "AND c.relispopulated ORDER BY 1",
+       "materialized view", "materialized views",
+       "the cutover refreshes them on the target from the target's own tables, each after those it reads, while writes "
+       "are stopped",
+       "nothing, or where that takes too long: walferry cutover --refresh-first"},
       {"source.extension_tables",
        "SELECT x.extname || ': ' || (t.relation)::pg_catalog.regclass::text FROM pg_catalog.pg_extension x, "
        "pg_catalog.unnest(x.extconfig) AS "
-       "t(relation) WHERE x.extname <> 'plpgsql' AND pg_catalog.pg_relation_size(t.relation::pg_catalog.regclass) > 0 "
-       "AND EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.oid = t.relation AND c.relkind = 'r') ORDER BY 1",
+       "t(relation) WHERE x.extname <> 'plpgsql' AND EXISTS (SELECT 1 FROM pg_catalog.pg_class c WHERE c.oid = "
+       "t.relation AND (c.relkind = 'S' OR (c.relkind = 'r' AND pg_catalog.pg_relation_size(c.oid) > 0))) ORDER BY 1",
        "configuration table of an extension", "configuration tables of extensions",
-       "walferry leaves tables that belong to an extension alone",
-       "carry the rows that are yours over by hand: pg_dump --data-only --table=<table>"},
+       "the cutover copies the rows that are the users' while writes are stopped; before it the target lacks them. Our "
+       "role must be able to write to those tables there",
+       "nothing; jobs in them (pg_cron and its like) begin to run on the target at the cutover"},
       {"source.oid_columns",
        fmt::format(
            "SELECT pg_catalog.format('%I.%I.%I (%s)', n.nspname, c.relname, a.attname, "
@@ -339,19 +389,9 @@ void check_outside_stream(End& source, Findings& findings) {
            "AND {} ORDER BY 1",
            user_schema_condition("n")),
        "column holds an object id", "columns hold object ids",
-       "oid and lo values are copied as numbers, and mean another object on the target or none; reg* values are "
-       "carried by name "
-       "and need that object",
-       "check what the application does with them"},
-      {"source.database_settings",
-       "SELECT CASE WHEN s.setrole = 0 THEN '' ELSE 'role ' || "
-       "pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(s.setrole)) || ': ' "
-       "END || pg_catalog.split_part(k, '=', 1) FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) "
-       "AS k WHERE s.setdatabase "
-       "= (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) ORDER BY 1",
-       "setting of ALTER DATABASE ... SET", "settings of ALTER DATABASE ... SET",
-       "pg_dump of one database leaves them out",
-       "repeat them on the target: ALTER DATABASE <target> SET <name> = <value>;"}};
+       "oid and lo values are copied as numbers: right for large objects, which keep their ids, and wrong for anything "
+       "else; reg* values are carried by name and need that object",
+       "check what the application does with them"}};
   for (const Notice& notice : notices) {
     findings.ask(notice.id, [&] {
       const std::vector<std::string> names = source.texts(notice.sql);
@@ -363,16 +403,49 @@ void check_outside_stream(End& source, Findings& findings) {
   }
 }
 
+// What stays behind; the cutover's report names the same.
+void check_left_out(End& source, const CheckOptions& options, Findings& findings) {
+  for (const outside::LeftOut& left : outside::find_left_out(source.session, options.slot)) {
+    if (left.names.empty()) {
+      findings.pass(left.id, "no " + left.many);
+    } else {
+      findings.warn(left.id, {.title = counted(left.names.size(), left.one, left.many),
+                              .detail = left.detail + ": " + listed(left.names, 40),
+                              .remedy = left.remedy});
+    }
+  }
+}
+
+void check_database_settings(End& source, Findings& findings) {
+  std::vector<std::string> names;
+  for (const outside::DatabaseSetting& setting : outside::read_database_settings(source.session))
+    names.push_back(setting.text());
+  const std::string id = "source.database_settings";
+  if (names.empty()) return findings.pass(id, "no settings of ALTER DATABASE ... SET");
+  findings.pass(id, counted(names.size(), "setting", "settings") + " of ALTER DATABASE ... SET",
+                "the cutover sets them on the target's database, where our role may: " + listed(names, 40));
+}
+
 void check_large_objects(End& source, Findings& findings) {
   const std::string id = "source.large_objects";
-  const std::int64_t objects = source.number("SELECT count(*) FROM pg_catalog.pg_largeobject_metadata");
-  if (objects == 0) return findings.pass(id, "no large objects");
+  const outside::LargeObjects objects = outside::count_large_objects(source.session);
+  if (objects.objects == 0) return findings.pass(id, "no large objects");
   findings.warn(
       id,
-      {.title = fmt::format("{} large objects", objects),
-       .detail = "logical decoding never carries them",
-       .remedy = "move them while nothing writes: pg_dump --large-objects (--blobs before 16), keeping their ids, or "
-                 "store them in bytea columns"});
+      {.title = fmt::format("{} large objects, {}", objects.objects, bytes_text(objects.bytes)),
+       .detail = fmt::format(
+           "logical decoding never carries them: they are copied with their ids after the tables, compared again in "
+           "the cutover while writes are stopped, which reads all of them on both sides twice, and those that "
+           "changed are written again{}{}",
+           source.superuser ? ""
+                            : ". Writes to them cannot be stopped, which only a superuser may do: let nobody write "
+                              "large objects during the cutover",
+           outside::may_read_pages(source.session)
+               ? ""
+               : ". Our role may not read pg_largeobject: each is read by itself, needs SELECT on it, and may have 1 "
+                 "GB at most"),
+       .remedy = "walferry cutover --dry-run measures what they add to the write stop; store them in bytea columns "
+                 "where that is too long"});
 }
 
 void check_size(End& source, Findings& findings) {
@@ -405,10 +478,13 @@ void check_source_tables(End& source, const CheckOptions& options, Findings& fin
   findings.ask("source.select", [&] { check_select(source, findings); });
   findings.ask("source.row_security", [&] { check_row_security(source, findings); });
   findings.ask("source.publication", [&] { check_publication_right(source, options, findings); });
+  findings.ask("source.lesser_rights", [&] { check_lesser_rights(source, findings); });
   findings.ask("source.replica_identity", [&] { check_replica_identity(source, options, findings); });
   findings.ask("source.deferrable_keys", [&] { check_deferrable_keys(source, findings); });
   findings.ask("source.triggers", [&] { check_triggers_and_rules(source, findings); });
-  check_outside_stream(source, findings);
+  findings.ask("source.outside_stream", [&] { check_outside_stream(source, findings); });
+  findings.ask("source.left_out", [&] { check_left_out(source, options, findings); });
+  findings.ask("source.database_settings", [&] { check_database_settings(source, findings); });
   findings.ask("source.large_objects", [&] { check_large_objects(source, findings); });
   findings.ask("source.size", [&] { check_size(source, findings); });
 }

@@ -57,16 +57,37 @@ void check_replication_role(End& target, Findings& findings) {
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::Connection) throw;
     target.session.exec("ROLLBACK");
-    findings.fail(
+    findings.warn(
         id,
         {.title = "the role may not set session_replication_role",
          .detail =
-             "without it triggers, rules and foreign keys would act on changes that the source has acted on already",
+             "triggers and rules would act on changes that the source has acted on already, and foreign keys with "
+             "them: walferry disables the former and makes the latter only in the cutover, while writes are "
+             "stopped, which takes as long as checking every row. Deferrable keys are checked at each commit. Our "
+             "role must own the tables",
          .remedy =
              target.major() >= 15
                  ? fmt::format("GRANT SET ON PARAMETER session_replication_role TO {};", pg::quote_name(target.role))
                  : std::string{"connect to the target as a superuser (the right can be granted from 15 on)"}});
   }
+}
+
+// Without the right to silence triggers they must be ours to disable.
+void check_ownership(End& target, const CheckOptions& options, Findings& findings) {
+  if (!options.no_schema) return;  // what walferry makes is its role's own, or of roles that it is a member of
+  const std::string id = "target.ownership";
+  const std::vector<std::string> foreign = target.texts(fmt::format(
+      "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace "
+      "n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {} AND NOT "
+      "pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE') ORDER BY 1",
+      user_schema_condition("n")));
+  if (foreign.empty()) return findings.pass(id, "every table on the target is the role's own, or its groups'");
+  findings.fail(id, {.title = counted(foreign.size(), "table of the target belongs", "tables of the target belong") +
+                              " to a role that ours is no member of",
+                     .detail = "it cannot be emptied, and its triggers and foreign keys cannot be kept from acting on "
+                               "replicated changes: " +
+                               listed(foreign, 40),
+                     .remedy = fmt::format("GRANT <owner> TO {}; on the target", pg::quote_name(target.role))});
 }
 
 void check_origins(End& target, const CheckOptions& options, Findings& findings) {
@@ -221,6 +242,7 @@ void check_target(End& target, const CheckOptions& options, Findings& findings) 
   check_free_connections(target, 2 * options.jobs + 4, findings);
   findings.ask("target.create", [&] { check_create_rights(target, options, findings); });
   findings.ask("target.session_replication_role", [&] { check_replication_role(target, findings); });
+  findings.ask("target.ownership", [&] { check_ownership(target, options, findings); });
   findings.ask("target.origins", [&] { check_origins(target, options, findings); });
   findings.ask("target.origin_functions", [&] { check_origin_functions(target, findings); });
   findings.ask("target.empty", [&] { check_empty(target, options, findings); });

@@ -6,9 +6,10 @@
 #include <algorithm>
 #include <set>
 
-#include "engine/copy/table_copy.hpp"
-#include "engine/cutover/fence.hpp"
-#include "engine/schema/target_prepare.hpp"
+#include "engine/cutover/prepared.hpp"
+#include "engine/outside/database_settings.hpp"
+#include "engine/outside/materialized_views.hpp"
+#include "engine/target_state.hpp"
 
 namespace walferry::cutover {
 namespace {
@@ -24,32 +25,7 @@ double milliseconds_since(Deadline begin) {
   return duration<double, std::milli>(Clock::now() - begin).count();
 }
 
-void refresh_materialized_views(pg::Session& target) {
-  // In order of creation, which pg_restore took from the dependencies.
-  const pg::Result views = target.exec(fmt::format(
-      "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-      "WHERE c.relkind = 'm' AND c.relispopulated AND {} ORDER BY c.oid",
-      user_schema_condition("n")));
-  for (int row = 0; row < views.rows(); ++row) {
-    target.exec("REFRESH MATERIALIZED VIEW " + pg::quote_name(views.text(row, 0), views.text(row, 1)));
-  }
-}
-
 }  // namespace
-
-// Everything opened before the fence, so that no connection is made while writers wait.
-struct Cutover::Prepared {
-  Fence fence;
-  pg::Session source;
-  pg::Session target;
-  std::vector<QualifiedName> tables;  // all that can be written to
-  std::vector<Sequence> sequences;
-  Verification verification;
-  std::vector<SequenceValue> sequence_values;  // as they were set on the target
-  // Their changes are not in the stream: they are copied while nobody writes.
-  std::vector<copy::TableToCopy> unlogged;
-  Catalog target_catalog;
-};
 
 Cutover::Cutover(Environment environment, CutoverOptions options, std::function<void(std::string)> on_step)
     : environment_(std::move(environment)), options_(options), on_step_(std::move(on_step)) {}
@@ -109,10 +85,11 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, const 
     blockers.emplace_back("our role may not create the fence's schema on the source: GRANT CREATE ON DATABASE");
   }
   // A table that came after the migration began is not in the stream.
+  const std::vector<Table> selected = read_selected_catalog(source, options.selection).tables;
   const auto copied = journal.copied_tables();
   std::set<QualifiedName> published;
   for (const Table& table : published_tables(source, recorded_publications(journal))) published.insert(table.name);
-  for (const Table& table : read_catalog(source).tables) {
+  for (const Table& table : selected) {
     if (!table.holds_rows() || table.persistence != 'p') continue;
     if (every_table && !published.contains(table.name)) {
       blockers.push_back(
@@ -122,6 +99,10 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, const 
     }
   }
   return blockers;
+}
+
+milliseconds Cutover::time_left() const {
+  return std::max(std::chrono::duration_cast<milliseconds>(deadline_ - Clock::now()), milliseconds{1});
 }
 
 void Cutover::require_time() const {
@@ -166,6 +147,11 @@ Awaitable<CommandOutcome> Cutover::run() {
       report_.steps.push_back({.name = name, .milliseconds = 0, .lsn = {}});
       on_step_(std::string{"would: "} + name);
     }
+    std::function<std::string()> estimate = [&options = environment_.options, limit = options_.timeout] {
+      return describe_large_objects(options, limit);
+    };
+    const std::string large_objects = co_await run_blocking<std::string>(environment_.pool, std::move(estimate));
+    if (!large_objects.empty()) report_.notes.push_back(large_objects);
     CommandOutcome outcome;
     outcome.json = render_json(report_, environment_.ends);
     co_return outcome;
@@ -180,6 +166,8 @@ Awaitable<CommandOutcome> Cutover::run() {
     co_await step("stop writes (lease)", stop_writes());
     co_await step("drain to marker", drain());
     if (!prepared_->unlogged.empty()) co_await step("copy unlogged tables", copy_unlogged());
+    if (prepared_->large_objects) co_await step("copy large objects", copy_large_objects());
+    if (!prepared_->extension_tables.empty()) co_await step("copy extension tables", copy_extension_tables());
     co_await step("copy sequences", copy_sequences());
     co_await step("verify", prove());
     co_await step("put back target settings", put_back_target());
@@ -207,21 +195,6 @@ Awaitable<CommandOutcome> Cutover::run() {
   co_return outcome;
 }
 
-namespace {
-
-// Sequences are proven by copy_sequences(): an application may draw from them without writing a row.
-VerifyOptions what_to_compare(const MigrationOptions& options, const store::Journal& journal, pg::Session& source) {
-  VerifyOptions verify{
-      .jobs = options.jobs, .sequences = false, .allow_extra_on_target = options.allow_nonempty_target};
-  if (journal.get(keys::own_publication)) return verify;
-  // The publications were made by somebody else and say what is migrated.
-  verify.only.emplace();
-  for (const Table& table : published_tables(source, recorded_publications(journal))) verify.only->insert(table.name);
-  return verify;
-}
-
-}  // namespace
-
 Awaitable<void> Cutover::compare() {
   std::function<VerifyOptions()> ask = [&options = environment_.options, &journal = environment_.journal] {
     pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
@@ -238,54 +211,15 @@ Awaitable<void> Cutover::compare() {
 }
 
 Awaitable<void> Cutover::prepare() {
-  const MigrationOptions& options = environment_.options;
-  std::function<std::shared_ptr<Prepared>()> open = [&options, &journal = environment_.journal,
-                                                     time_limit = options_.timeout,
-                                                     encoding = environment_.ends.client_encoding] {
-    pg::Session source =
-        pg::Session::open(options.source, {.application_name = "walferry cutover", .client_encoding = encoding});
-    pg::Session target =
-        pg::Session::open(options.target, {.application_name = "walferry cutover", .client_encoding = encoding});
-    // Somebody's exclusive lock must not hold up the preparation past the time limit.
-    const std::string limit = fmt::format("SET statement_timeout = {}", time_limit.count());
-    source.exec(limit);
-    target.exec(limit);
-    Fence fence = Fence::prepare(options.source);
-    Catalog catalog = read_catalog(source);
-    std::vector<QualifiedName> tables;
-    for (const Table& table : catalog.tables) tables.push_back(table.name);
-    VerifyOptions verify_options = what_to_compare(options, journal, source);
-    verify_options.statement_timeout = time_limit;
-    Catalog target_catalog = read_catalog(target);
-    if (verify_options.only) {
-      std::erase_if(catalog.sequences, [&](const Sequence& sequence) {
-        return std::ranges::count(target_catalog.sequences, sequence.name, &Sequence::name) == 0;
-      });
-    }
-    Verification verification =
-        Verification::prepare(options.source, options.target, verify_options, std::stop_token{});
-    verification.warm_up();
-    source.exec("SET statement_timeout = 0");
-    target.exec("SET statement_timeout = 0");
-    auto prepared = std::make_shared<Prepared>(Prepared{.fence = std::move(fence),
-                                                        .source = std::move(source),
-                                                        .target = std::move(target),
-                                                        .tables = std::move(tables),
-                                                        .sequences = std::move(catalog.sequences),
-                                                        .verification = std::move(verification),
-                                                        .sequence_values = {},
-                                                        .unlogged = {},
-                                                        .target_catalog = std::move(target_catalog)});
-    for (const Table& table : catalog.tables) {
-      if (!journal.get(keys::own_publication) || table.persistence != 'u' || !table.holds_rows()) continue;
-      if (const Table* counterpart = prepared->target_catalog.find(table.name)) {
-        prepared->unlogged.push_back(
-            {.source = table, .target = counterpart, .counters = std::make_shared<CopyCounters>()});
-      }
-    }
-    return prepared;
+  std::function<std::shared_ptr<Prepared>()> open = [this] {
+    return cutover::prepare({.options = environment_.options,
+                             .journal = environment_.journal,
+                             .client_encoding = environment_.ends.client_encoding,
+                             .time_limit = options_.timeout,
+                             .refresh_first = options_.refresh_first});
   };
   prepared_ = co_await run_blocking<std::shared_ptr<Prepared>>(environment_.pool, std::move(open));
+  report_.notes = prepared_->notes;
 }
 
 Awaitable<void> Cutover::stop_writes() {
@@ -293,7 +227,7 @@ Awaitable<void> Cutover::stop_writes() {
   const auto delayed = std::make_shared<milliseconds>(0);
   std::function<Raised()> raise = [prepared = prepared_, deadline = deadline_, delayed] {
     return prepared->fence.raise(
-        {.tables = prepared->tables,
+        {.tables = prepared->locked,
          .deadline = deadline,
          .on_waiting = [delayed](const std::string& holders, milliseconds lost) {
            *delayed = lost;
@@ -357,15 +291,28 @@ Awaitable<void> Cutover::copy_unlogged() {
   require_time();
   std::function<void()> copy = [prepared = prepared_, &options = environment_.options,
                                 encoding = environment_.ends.client_encoding] {
-    prepared->source.exec("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY");
-    const std::string snapshot = prepared->source.exec("SELECT pg_catalog.pg_export_snapshot()").str(0, 0);
-    copy::copy_tables({.source = options.source,
-                       .target = options.target,
-                       .client_encoding = encoding,
-                       .snapshot = snapshot,
-                       .jobs = options.jobs},
-                      prepared->unlogged, std::stop_token{});
-    prepared->source.exec("COMMIT");
+    copy_unlogged_tables(*prepared, options, encoding);
+  };
+  co_await run_blocking<void>(environment_.pool, std::move(copy));
+}
+
+Awaitable<void> Cutover::copy_large_objects() {
+  require_time();
+  std::function<void()> copy = [prepared = prepared_, owners = environment_.options.owners, left = time_left()] {
+    const std::string limit = fmt::format("SET statement_timeout = {}", left.count());
+    prepared->source.exec(limit);
+    prepared->target.exec(limit);
+    outside::copy_large_objects(prepared->source, prepared->target, {.owners = owners});
+    prepared->source.exec("SET statement_timeout = 0");
+    prepared->target.exec("SET statement_timeout = 0");
+  };
+  co_await run_blocking<void>(environment_.pool, std::move(copy));
+}
+
+Awaitable<void> Cutover::copy_extension_tables() {
+  require_time();
+  std::function<void()> copy = [prepared = prepared_] {
+    outside::copy_extension_tables(prepared->source, prepared->target, prepared->extension_tables);
   };
   co_await run_blocking<void>(environment_.pool, std::move(copy));
 }
@@ -447,19 +394,25 @@ Awaitable<void> Cutover::prove() {
 
 Awaitable<void> Cutover::put_back_target() {
   require_time();
-  const auto left = std::chrono::duration_cast<milliseconds>(deadline_ - Clock::now());
-  std::function<void()> restore = [prepared = prepared_, &journal = environment_.journal, left] {
-    prepared->target.exec(fmt::format("SET statement_timeout = {}", std::max<std::int64_t>(left.count(), 1)));
-    schema::restore_target(prepared->source, prepared->target);
+  std::function<std::vector<std::string>()> restore = [prepared = prepared_, &journal = environment_.journal,
+                                                       left = time_left(), refresh = !options_.refresh_first] {
+    prepared->target.exec(fmt::format("SET statement_timeout = {}", left.count()));
+    restore_target(prepared->source, prepared->target, journal);
     for (const auto& [table, identity] : journal.entries(keys::identity_full)) {
       // The dump took along the identity that walferry had set on the source.
-      prepared->target.exec(
-          fmt::format("ALTER TABLE {} REPLICA IDENTITY {}", table, identity == "n" ? "NOTHING" : "DEFAULT"));
+      prepared->target.exec(fmt::format("ALTER TABLE {} REPLICA IDENTITY {}", table, identity));
     }
-    refresh_materialized_views(prepared->target);
+    if (refresh) {
+      outside::refresh_materialized_views(prepared->target,
+                                          outside::views_to_refresh(prepared->source, prepared->target));
+    }
+    std::vector<std::string> failures = outside::copy_database_settings(prepared->source, prepared->target);
     prepared->target.exec("SET statement_timeout = 0");
+    return failures;
   };
-  co_await run_blocking<void>(environment_.pool, std::move(restore));
+  const std::vector<std::string> failures =
+      co_await run_blocking<std::vector<std::string>>(environment_.pool, std::move(restore));
+  for (const std::string& failure : failures) report_.notes.push_back("left out: " + failure);
 }
 
 Awaitable<void> Cutover::close_source() {
@@ -469,9 +422,9 @@ Awaitable<void> Cutover::close_source() {
   environment_.journal.put(keys::fence_begun, marker_);
   const std::string message = fmt::format("database {} was moved by walferry to {}", environment_.ends.source.database,
                                           environment_.options.target.redacted());
-  std::function<void()> close = [prepared = prepared_, message] {
+  std::function<void()> close = [prepared = prepared_, &selection = environment_.options.selection, message] {
     prepared->fence.require_held();
-    prepared->fence.make_durable(prepared->tables, message);
+    prepared->fence.make_durable(prepared->tables, selection, message);
   };
   std::optional<Error> failure;
   try {
@@ -516,9 +469,9 @@ Awaitable<void> Cutover::undo(const Error& cause) {
   report_.error = cause.what();
   if (prepared_) {
     // First the target, while no new change can come: what was put back there must give way to the apply again.
-    std::function<void()> relax = [prepared = prepared_] {
+    std::function<void()> relax = [prepared = prepared_, &journal = environment_.journal] {
       prepared->target.exec("SET statement_timeout = '3s'");
-      schema::relax_target(prepared->source, prepared->target);
+      relax_target(prepared->source, prepared->target, journal);
     };
     try {
       co_await run_blocking<void>(environment_.pool, std::move(relax));

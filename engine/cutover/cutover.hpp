@@ -62,6 +62,8 @@ struct Report {
 
 [[nodiscard]] std::string render_json(const Report& report, const Ends& ends);
 
+struct Prepared;
+
 class Cutover {
  public:
   Cutover(Environment environment, CutoverOptions options, std::function<void(std::string)> on_step);
@@ -78,6 +80,8 @@ class Cutover {
   Awaitable<void> stop_writes();
   Awaitable<void> drain();
   Awaitable<void> copy_unlogged();
+  Awaitable<void> copy_large_objects();
+  Awaitable<void> copy_extension_tables();
   Awaitable<void> copy_sequences();
   Awaitable<void> copy_sequences_again();
   Awaitable<void> prove();
@@ -87,8 +91,7 @@ class Cutover {
   Awaitable<void> decide_after(Error failure);
   Awaitable<void> undo(const Error& cause);
   void require_time() const;
-
-  struct Prepared;
+  [[nodiscard]] std::chrono::milliseconds time_left() const;
 
   Environment environment_;
   CutoverOptions options_;

@@ -119,10 +119,13 @@ void Fence::require_held() {
               "the write stop on the source fell away before it was made durable. Nothing was switched"};
 }
 
-void Fence::make_durable(const std::vector<QualifiedName>& tables, const std::string& message) {
+void Fence::make_durable(const std::vector<QualifiedName>& tables, const SelectionRules& selection,
+                         const std::string& message) {
   // CREATE TABLE was not stopped: a table that came meanwhile has neither lock nor proof.
   std::vector<QualifiedName> now;
-  for (const Table& table : read_catalog(session_).tables) now.push_back(table.name);
+  Catalog catalog = read_catalog(session_);
+  keep_selected(catalog, session_, selection);
+  for (const Table& table : catalog.tables) now.push_back(table.name);
   if (now != tables) {
     throw Error{{ErrorKind::Refused, Side::Source},
                 "tables were created, dropped or renamed on the source during the cutover. Remedy: stop schema "
@@ -143,12 +146,14 @@ void Fence::make_durable(const std::vector<QualifiedName>& tables, const std::st
   }
   // Sessions to come are read-only from the start, which refuses DDL and nextval() as well; only the database's owner
   // may say so.
-  sql +=
-      ("DO $read_only$ BEGIN IF pg_catalog.pg_has_role(current_user, (SELECT datdba FROM pg_catalog.pg_database "
-       "WHERE datname = pg_catalog.current_database()), 'USAGE') THEN "
-       "EXECUTE pg_catalog.format('ALTER DATABASE %I SET default_transaction_read_only = on', "
-       "pg_catalog.current_database()); "
-       "END IF; END $read_only$");
+  if (selection.empty()) {
+    sql +=
+        ("DO $read_only$ BEGIN IF pg_catalog.pg_has_role(current_user, (SELECT datdba FROM pg_catalog.pg_database "
+         "WHERE datname = pg_catalog.current_database()), 'USAGE') THEN "
+         "EXECUTE pg_catalog.format('ALTER DATABASE %I SET default_transaction_read_only = on', "
+         "pg_catalog.current_database()); "
+         "END IF; END $read_only$");
+  }
   session_.exec(sql);
   session_.exec("COMMIT");
 }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/catalog.hpp"
+#include "engine/selection.hpp"
 
 namespace walferry::cutover {
 
@@ -41,7 +42,9 @@ class Fence {
 
   // Throws Error{Timeout} when the lease has fallen away.
   void require_held();
-  void make_durable(const std::vector<QualifiedName>& tables, const std::string& message);
+  // With a selection the other tables, and the database, stay open.
+  void make_durable(const std::vector<QualifiedName>& tables, const SelectionRules& selection,
+                    const std::string& message);
   // Lifts the lease; the source is writable again. Never throws: a lost connection has lifted it already.
   void lift() noexcept;
 

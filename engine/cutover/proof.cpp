@@ -55,7 +55,7 @@ std::string differing_names(const VerifyReport& report) {
 
 Awaitable<void> Proof::begin(asio::thread_pool& pool, pg::ConnInfo source, pg::ConnInfo target, VerifyOptions options,
                              MakeMoment make_moment, TableBytes table_bytes, std::stop_token stop) {
-  options.unlogged = false;  // their rows come while nobody writes
+  options.outside_the_stream = false;  // that comes while nobody writes
   for (int pass = 1; pass <= passes_max; ++pass) {
     const std::shared_ptr<Moment> moment =
         co_await make_moment(std::chrono::steady_clock::now() + options.lock_timeout);

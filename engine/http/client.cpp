@@ -233,10 +233,10 @@ CommandOutcome request_cutover(const std::filesystem::path& socket, const Cutove
   }
   // No limit here: the migration keeps the cutover's own, and if it dies the socket is closed.
   BlockingStream stream{descriptor, no_limit};
-  const bhttp::request<bhttp::string_body> request =
-      make_request(bhttp::verb::post, "/cutover",
-                   fmt::format("{{\"timeout_ms\":{},\"max_lag_ms\":{},\"dry_run\":{}}}", options.timeout.count(),
-                               options.max_lag.count(), options.dry_run));
+  const bhttp::request<bhttp::string_body> request = make_request(
+      bhttp::verb::post, "/cutover",
+      fmt::format("{{\"timeout_ms\":{},\"max_lag_ms\":{},\"dry_run\":{},\"refresh_first\":{}}}",
+                  options.timeout.count(), options.max_lag.count(), options.dry_run, options.refresh_first));
   beast::error_code error;
   beast::flat_buffer buffer;
   bhttp::response_parser<bhttp::string_body> parser;

@@ -195,6 +195,10 @@ CutoverOptions parse_cutover_options(const std::string& body) {
       if (value.get(options.dry_run) != simdjson::SUCCESS) {
         throw Error{{.kind = ErrorKind::Usage}, "dry_run must be true or false"};
       }
+    } else if (key == "refresh_first") {
+      if (value.get(options.refresh_first) != simdjson::SUCCESS) {
+        throw Error{{.kind = ErrorKind::Usage}, "refresh_first must be true or false"};
+      }
     } else {
       throw Error{{.kind = ErrorKind::Usage}, fmt::format("'{}' is not an option of cutover", key)};
     }

@@ -4,9 +4,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <sstream>
 
 #include "engine/schema/transaction.hpp"
 
@@ -72,9 +75,15 @@ void rename_durably(const std::filesystem::path& from, const std::filesystem::pa
   if (synced != 0) throw_file_failure("syncing the directory of", to);
 }
 
-std::string script_of(const PgTools& tools, const std::filesystem::path& path, std::vector<std::string> arguments,
+std::filesystem::path list_beside(const std::filesystem::path& path) {
+  std::filesystem::path list = path;
+  list += ".list";
+  return list;
+}
+
+std::string output_of(const PgTools& tools, const std::filesystem::path& path, std::vector<std::string> arguments,
                       const std::stop_token& stop) {
-  arguments.insert(arguments.end(), {"--file=-", path.string()});
+  arguments.push_back(path.string());
   ChildOutcome outcome =
       run_child({.program = tools.restore, .arguments = std::move(arguments), .environment = {{"LC_ALL", "C"}}}, stop);
   if (outcome.stopped) throw Error{{ErrorKind::Stopped}, "stopped while reading the schema archive"};
@@ -87,6 +96,43 @@ std::string script_of(const PgTools& tools, const std::filesystem::path& path, s
             tools.restore.string(), path.string(), outcome.exit_status, last_messages(outcome.messages))};
   }
   return std::move(outcome.output);
+}
+
+std::string script_of(const PgTools& tools, const std::filesystem::path& path, std::vector<std::string> arguments,
+                      const std::stop_token& stop) {
+  arguments.emplace_back("--file=-");
+  if (std::filesystem::exists(list_beside(path))) arguments.push_back("--use-list=" + list_beside(path).string());
+  return output_of(tools, path, std::move(arguments), stop);
+}
+
+// One entry of `pg_restore --list --verbose`: "215; 1259 16385 TABLE public item owner", then ";\tdepends on: 7 8".
+struct ListEntry {
+  std::string line;
+  int dump_id = 0;
+  std::uint32_t class_oid = 0;
+  std::uint32_t oid = 0;
+  std::vector<int> depends_on;
+};
+
+std::vector<ListEntry> parse_list(const std::string& text) {
+  std::vector<ListEntry> entries;
+  std::istringstream lines{text};
+  constexpr std::string_view needs = ";\tdepends on:";
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(needs) && !entries.empty()) {
+      std::istringstream ids{line.substr(needs.size())};
+      for (int id = 0; ids >> id;) entries.back().depends_on.push_back(id);
+      continue;
+    }
+    ListEntry entry;
+    char semicolon = ' ';
+    std::istringstream words{line};
+    if (words >> entry.dump_id >> semicolon >> entry.class_oid >> entry.oid && semicolon == ';') {
+      entry.line = line;
+      entries.push_back(std::move(entry));
+    }
+  }
+  return entries;
 }
 
 std::string name_of(const ScriptEntry& entry) {
@@ -146,6 +192,32 @@ void dump_schema(const PgTools& tools, const pg::ConnInfo& source, const std::fi
     throw_dump_failure(tools, source, outcome);
   }
   rename_durably(part, path);
+}
+
+void select_entries(const PgTools& tools, const std::filesystem::path& path,
+                    const std::set<std::pair<std::uint32_t, std::uint32_t>>& left_out, const std::stop_token& stop) {
+  std::filesystem::remove(list_beside(path));
+  if (left_out.empty()) return;
+  std::set<int> dropped;
+  std::string list;
+  for (const ListEntry& entry : parse_list(output_of(tools, path, {"--list", "--verbose"}, stop))) {
+    // Comments, grants and attachments have no object of their own: they go with any that they need.
+    const bool gone = entry.class_oid == 0
+                          ? std::ranges::any_of(entry.depends_on, [&](int id) { return dropped.contains(id); })
+                          : left_out.contains({entry.class_oid, entry.oid});
+    if (gone) {
+      dropped.insert(entry.dump_id);
+    } else {
+      list += entry.line + "\n";
+    }
+  }
+  std::filesystem::path part = list_beside(path);
+  part += ".part";
+  std::ofstream file{part};
+  file << list;
+  file.close();
+  if (!file) throw_file_failure("writing", part);
+  rename_durably(part, list_beside(path));
 }
 
 std::vector<ScriptEntry> read_section(const PgTools& tools, const std::filesystem::path& path, Section section,

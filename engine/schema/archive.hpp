@@ -9,8 +9,10 @@
 
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <stop_token>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/pg/session.hpp"
@@ -29,6 +31,12 @@ struct DumpOptions {
 // Writes the archive to `path`, whole or not at all. Throws Error{Schema}, Error{Connection} or Error{Stopped}.
 void dump_schema(const PgTools& tools, const pg::ConnInfo& source, const std::filesystem::path& path,
                  const DumpOptions& options = {}, const std::stop_token& stop = {});
+
+// Leaves these objects, (class, oid) of the source, and what belongs to them out of everything that is read from the
+// archive from now on: a list beside it says what counts. None: no list.
+void select_entries(const PgTools& tools, const std::filesystem::path& path,
+                    const std::set<std::pair<std::uint32_t, std::uint32_t>>& left_out,
+                    const std::stop_token& stop = {});
 
 enum class Section { PreData, PostData };
 

@@ -51,9 +51,8 @@ std::vector<Role> read_roles(pg::Session& source, const std::vector<std::string>
   const pg::Result rows = source.exec(fmt::format(
       "SELECT rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls, "
       "rolconnlimit, "
-      "rolvaliduntil, EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = r.oid AND (s.setdatabase = "
-      "0 "
-      "OR s.setdatabase = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))) "
+      "rolvaliduntil, EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = "
+      "0) "
       "FROM pg_catalog.pg_roles r WHERE rolname IN ({}) ORDER BY rolname COLLATE \"C\"",
       list_of_literals(names)));
   std::vector<Role> roles;
@@ -116,7 +115,7 @@ std::vector<std::string> remarks_on(const Role& role, const OwnRights& rights) {
   }
   if (role.has_settings) {
     remarks.push_back(
-        fmt::format("role {} has settings on the source (ALTER ROLE ... SET, see pg_db_role_setting) that were not "
+        fmt::format("role {} has settings for every database on the source (ALTER ROLE ... SET) that were not "
                     "carried: set them on the target",
                     quoted));
   }

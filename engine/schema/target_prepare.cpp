@@ -11,7 +11,7 @@ namespace walferry::schema {
 namespace {
 
 // What is compared: one state letter an object. Table and schema are empty for event triggers.
-enum class Kind { IdentityColumn, Trigger, Rule, EventTrigger };
+enum class Kind { IdentityColumn, Trigger, Rule, EventTrigger, ForcedRowSecurity };
 
 struct Key {
   Kind kind;
@@ -64,6 +64,10 @@ States read_states(pg::Session& session) {
                         "SELECT ev_class AS relation, rulename AS name, ev_enabled AS state FROM pg_catalog.pg_rewrite "
                         "WHERE rulename <> '_RETURN'",
                         states);
+  read_states_of_tables(session, Kind::ForcedRowSecurity,
+                        "SELECT oid AS relation, '' AS name, CASE WHEN relforcerowsecurity THEN 'f' ELSE '-' END AS "
+                        "state FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p') AND relpersistence <> 't'",
+                        states);
   const pg::Result rows = session.exec(
       "SELECT evtname, evtenabled FROM pg_catalog.pg_event_trigger t WHERE NOT EXISTS (SELECT FROM "
       "pg_catalog.pg_depend e "
@@ -95,6 +99,9 @@ std::string change_statement(const Key& key, const State& current, char letter) 
       return fmt::format("ALTER TABLE ONLY {} {} TRIGGER {}", key.table.quoted(), switch_word(letter), name);
     case Kind::Rule:
       return fmt::format("ALTER TABLE {} {} RULE {}", key.table.quoted(), switch_word(letter), name);
+    case Kind::ForcedRowSecurity:
+      return fmt::format("ALTER TABLE ONLY {} {} ROW LEVEL SECURITY", key.table.quoted(),
+                         letter == 'f' ? "FORCE" : "NO FORCE");
     case Kind::EventTrigger:
       break;
   }
@@ -118,7 +125,7 @@ void execute_all(pg::Session& target, const std::vector<std::string>& statements
 
 }  // namespace
 
-std::vector<std::string> relax_target(pg::Session& source, pg::Session& target) {
+std::vector<std::string> relax_target(pg::Session& source, pg::Session& target, const RelaxOptions& options) {
   const States wanted = read_states(source);
   std::vector<std::string> statements;
   for (const auto& [key, state] : read_states(target)) {
@@ -126,7 +133,10 @@ std::vector<std::string> relax_target(pg::Session& source, pg::Session& target) 
     if (there == wanted.end() || belongs_to_its_parent(target, key, state)) continue;
     if (key.kind == Kind::IdentityColumn) {
       if (state.letter == 'a' && there->second.letter == 'a') statements.push_back(change_statement(key, state, 'd'));
-    } else if (fires_always(state.letter)) {
+    } else if (key.kind == Kind::ForcedRowSecurity) {
+      if (options.forced_row_security && state.letter == 'f') statements.push_back(change_statement(key, state, '-'));
+    } else if (fires_always(state.letter) ||
+               (options.ordinary_triggers && key.kind != Kind::EventTrigger && state.letter == 'O')) {
       statements.push_back(change_statement(key, state, 'D'));
     }
   }

@@ -14,7 +14,12 @@
 
 namespace walferry::schema {
 
-std::vector<std::string> relax_target(pg::Session& source, pg::Session& target);
+struct RelaxOptions {
+  bool ordinary_triggers = false;    // triggers and rules that fire in origin mode as well
+  bool forced_row_security = false;  // FORCE ROW LEVEL SECURITY, which reaches the owner
+};
+
+std::vector<std::string> relax_target(pg::Session& source, pg::Session& target, const RelaxOptions& options = {});
 std::vector<std::string> restore_target(pg::Session& source, pg::Session& target);
 
 // Statements that give schema public the owner and the grants that it has on this server now.

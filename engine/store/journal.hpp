@@ -54,11 +54,14 @@ inline constexpr std::string_view publications = "publications";        // names
 inline constexpr std::string_view own_publication = "own-publication";  // set: walferry created it and finish drops it
 inline constexpr std::string_view slot_begun = "slot-begun";
 inline constexpr std::string_view slot_lsn = "slot-lsn";                // consistent point of the slot
+inline constexpr std::string_view selection = "option/selection";       // rules as text; absent: all tables
 inline constexpr std::string_view without_schema = "option/no-schema";  // set: `run` was told so
 inline constexpr std::string_view without_copy = "option/no-copy";
 inline constexpr std::string_view nonempty_target = "option/allow-nonempty-target";
 inline constexpr std::string_view without_owners = "option/no-owner";
-inline constexpr std::string_view identity_full = "identity-full/";   // + table: identity to put back
+inline constexpr std::string_view identity_full =
+    "identity-full/";  // + table: what to put back, as after REPLICA IDENTITY
+inline constexpr std::string_view deferred_key = "deferred-key/";     // + foreign key: SQL that makes it
 inline constexpr std::string_view idle_confirmed = "idle-confirmed";  // "A B": no change between these two LSNs
 inline constexpr std::string_view target_public_grants = "target-public-grants";  // SQL that puts schema public back
 inline constexpr std::string_view last_error = "last-error";

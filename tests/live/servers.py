@@ -332,7 +332,7 @@ class Server:
         return self.query(database, sql, parameters)[0][0]
 
     def create_database(self, name: str) -> None:
-        self.execute("postgres", f'CREATE DATABASE "{name}" TEMPLATE template0')
+        self.execute("postgres", f'CREATE DATABASE {_quote_name(name)} TEMPLATE template0')
 
     def drop_database(self, name: str) -> None:
         """Drops the database with its slots, whoever still uses them."""
@@ -341,7 +341,7 @@ class Server:
             if pid is not None:
                 self.query("postgres", "SELECT pg_terminate_backend(%s)", (pid,))
             wait_until(lambda slot=slot: self._drop_slot(slot), 20, f"slot {slot} to be dropped")
-        self.execute("postgres", f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        self.execute("postgres", f'DROP DATABASE IF EXISTS {_quote_name(name)} WITH (FORCE)')
 
     def _drop_slot(self, slot: str) -> bool:
         try:
@@ -360,6 +360,11 @@ class Server:
         result = subprocess.run(command, text=True, capture_output=True, timeout=deadline_seconds, input=sql or "", env={**os.environ, "PGOPTIONS": "-c client_min_messages=warning"})
         if result.returncode != 0:
             raise ServerError(f"psql {file or sql} on {self.name} failed:\n{result.stderr[-2000:]}")
+
+
+def _quote_name(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _quote_value(value: str) -> str:

@@ -73,7 +73,13 @@ TEST_CASE(
         "FROM (SELECT "
         "('x' || pg_catalog.md5(ROW(t.\"a\", t.\"B\")::text))::bit(128) AS h FROM ONLY \"s\".\"t\"\"x\" AS t OFFSET "
         "'0') AS s UNION "
-        "ALL SELECT 1 AS i, count(*), 0::numeric, 0::numeric FROM ONLY \"s\".\"none\" ORDER BY i");
+        "ALL SELECT 1 AS i, count(*), 0::numeric, 0::numeric FROM ONLY \"s\".\"none\" AS t ORDER BY i");
+}
+
+TEST_CASE("rows that are not those of one table come from a query of their own") {
+  const std::string sql = digest_query({{{"s", "t"}, {"a"}, "(SELECT a FROM s.t WHERE a > 0)"}}, {});
+  CHECK(sql.find("FROM (SELECT a FROM s.t WHERE a > 0) AS t OFFSET '0'") != std::string::npos);
+  CHECK(sql.find("ONLY") == std::string::npos);
 }
 
 TEST_CASE("databases of different encodings are compared by the UTF-8 form of their rows") {

@@ -1,0 +1,169 @@
+#include "engine/cutover/prepared.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "engine/outside/left_out.hpp"
+#include "engine/outside/materialized_views.hpp"
+#include "engine/progress_line.hpp"
+
+namespace walferry::cutover {
+namespace {
+
+namespace keys = store::journal_keys;
+
+bool may_lock(pg::Session& source, const QualifiedName& table) {
+  return source
+      .exec(fmt::format("SELECT pg_catalog.has_table_privilege({}, 'UPDATE')", pg::quote_literal(table.quoted())))
+      .flag(0, 0);
+}
+
+std::vector<std::string> missing_event_triggers(pg::Session& source, pg::Session& target) {
+  constexpr const char* sql =
+      "SELECT evtname FROM pg_catalog.pg_event_trigger t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE "
+      "e.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass AND e.objid = t.oid AND e.deptype = 'e') AND "
+      "evtname NOT LIKE 'walferry%' ORDER BY 1";
+  std::set<std::string> there;
+  const pg::Result of_target = target.exec(sql);
+  for (int row = 0; row < of_target.rows(); ++row) there.insert(of_target.str(row, 0));
+  std::vector<std::string> missing;
+  const pg::Result of_source = source.exec(sql);
+  for (int row = 0; row < of_source.rows(); ++row) {
+    if (!there.contains(of_source.str(row, 0))) missing.push_back(of_source.str(row, 0));
+  }
+  return missing;
+}
+
+void list_unlogged(Prepared& prepared, const Catalog& catalog) {
+  for (const Table& table : catalog.tables) {
+    if (table.persistence != 'u' || !table.holds_rows()) continue;
+    if (const Table* counterpart = prepared.target_catalog.find(table.name)) {
+      prepared.unlogged.push_back(
+          {.source = table, .target = counterpart, .counters = std::make_shared<CopyCounters>()});
+    }
+  }
+}
+
+// What belongs to no table of the user's, brought over only where walferry migrates the whole database.
+void look_outside_the_stream(Prepared& prepared, const MigrationOptions& options) {
+  outside::CommonExtensionTables of_extensions = outside::match_extension_tables(prepared.source, prepared.target);
+  prepared.extension_tables = std::move(of_extensions.common);
+  for (const std::string& missing : of_extensions.missing)
+    prepared.notes.push_back(fmt::format("left out: configuration table {}, which the target does not have", missing));
+  for (const outside::ExtensionTable& table : prepared.extension_tables) {
+    if (!table.sequence && may_lock(prepared.source, table.name)) prepared.locked.push_back(table.name);
+  }
+  prepared.large_objects =
+      outside::count_large_objects(prepared.source).objects > 0 || outside::has_large_object_record(prepared.target);
+  if (!prepared.large_objects) return;
+  const QualifiedName pages{"pg_catalog", "pg_largeobject"};
+  if (may_lock(prepared.source, pages)) {
+    prepared.locked.push_back(pages);
+    prepared.locked.push_back({"pg_catalog", "pg_largeobject_metadata"});
+  } else {
+    prepared.notes.emplace_back(
+        "writes to large objects could not be stopped, which only a superuser of the source may do: they were "
+        "compared at the end, nothing was to write to them");
+  }
+  outside::copy_large_objects(prepared.source, prepared.target, {.owners = options.owners});
+}
+
+}  // namespace
+
+VerifyOptions what_to_compare(const MigrationOptions& options, const store::Journal& journal, pg::Session& source) {
+  VerifyOptions verify{
+      .jobs = options.jobs, .sequences = false, .allow_extra_on_target = options.allow_nonempty_target};
+  if (carries_everything(options, journal)) return verify;
+  // Patterns, or publications that were made by somebody else, say what is migrated.
+  verify.only.emplace();
+  for (const Table& table : published_tables(source, recorded_publications(journal))) verify.only->insert(table.name);
+  if (options.selection.empty()) return verify;
+  for (const Table& table : read_selected_catalog(source, options.selection).tables) verify.only->insert(table.name);
+  return verify;
+}
+
+std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
+  const MigrationOptions& options = request.options;
+  const pg::SessionOptions session{.application_name = "walferry cutover", .client_encoding = request.client_encoding};
+  pg::Session source = pg::Session::open(options.source, session);
+  pg::Session target = pg::Session::open(options.target, session);
+  // Somebody's exclusive lock must not hold up the preparation past the time limit.
+  const std::string limit = fmt::format("SET statement_timeout = {}", request.time_limit.count());
+  source.exec(limit);
+  target.exec(limit);
+  if (request.refresh_first) outside::refresh_materialized_views(target, outside::views_to_refresh(source, target));
+  Fence fence = Fence::prepare(options.source);
+  Catalog catalog = read_selected_catalog(source, options.selection);
+  std::vector<QualifiedName> tables;
+  for (const Table& table : catalog.tables) tables.push_back(table.name);
+  VerifyOptions verify_options = what_to_compare(options, request.journal, source);
+  verify_options.statement_timeout = request.time_limit;
+  Catalog target_catalog = read_catalog(target);
+  const bool everything = carries_everything(options, request.journal);
+  if (!everything) {
+    std::erase_if(catalog.sequences, [&](const Sequence& sequence) {
+      return std::ranges::count(target_catalog.sequences, sequence.name, &Sequence::name) == 0;
+    });
+  }
+  Verification verification = Verification::prepare(options.source, options.target, verify_options, std::stop_token{});
+  verification.warm_up();
+  auto prepared = std::make_shared<Prepared>(Prepared{.fence = std::move(fence),
+                                                      .source = std::move(source),
+                                                      .target = std::move(target),
+                                                      .tables = tables,
+                                                      .locked = std::move(tables),
+                                                      .sequences = std::move(catalog.sequences),
+                                                      .verification = std::move(verification),
+                                                      .target_catalog = std::move(target_catalog)});
+  for (const outside::LeftOut& left : outside::find_left_out(prepared->source, options.slot)) {
+    if (!left.names.empty()) prepared->notes.push_back("left out: " + left.text());
+  }
+  for (const std::string& name : missing_event_triggers(prepared->source, prepared->target))
+    prepared->notes.push_back(fmt::format("left out: event trigger {}, which only a superuser may create", name));
+  for (const std::string& key : keys_left_out(prepared->source, options.selection))
+    prepared->notes.push_back(fmt::format("left out: foreign key {}, which is not selected", key));
+  for (const std::string& reader : readers_left_out(prepared->source, options.selection))
+    prepared->notes.push_back(fmt::format("left out: {}, which reads a table that is not selected", reader));
+  if (request.journal.get(keys::own_publication)) list_unlogged(*prepared, catalog);
+  if (everything) look_outside_the_stream(*prepared, options);
+  prepared->source.exec("SET statement_timeout = 0");
+  prepared->target.exec("SET statement_timeout = 0");
+  return prepared;
+}
+
+void copy_unlogged_tables(Prepared& prepared, const MigrationOptions& options, const std::string& client_encoding) {
+  prepared.source.exec("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+  const std::string snapshot = prepared.source.exec("SELECT pg_catalog.pg_export_snapshot()").str(0, 0);
+  copy::copy_tables({.source = options.source,
+                     .target = options.target,
+                     .client_encoding = client_encoding,
+                     .snapshot = snapshot,
+                     .jobs = options.jobs},
+                    prepared.unlogged, std::stop_token{});
+  prepared.source.exec("COMMIT");
+}
+
+std::string describe_large_objects(const MigrationOptions& options, std::chrono::milliseconds time_limit) {
+  pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
+  const outside::LargeObjects objects = outside::count_large_objects(source);
+  if (objects.objects == 0) return {};
+  source.exec(fmt::format("SET statement_timeout = {}", time_limit.count()));
+  const auto begun = std::chrono::steady_clock::now();
+  const DigestMethod method;
+  static_cast<void>(digest_tables(source,
+                                  {{{"pg_catalog", "pg_largeobject"},
+                                    {"data", "loid", "pageno"},
+                                    outside::large_object_rows(outside::may_read_pages(source), false)}},
+                                  method));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+  // They are read and hashed twice: to find what still differs, and for the proof.
+  return fmt::format(
+      "{} large objects ({}): reading them took {:.1f} s just now; expect about {:.1f} s more of write stop, and the "
+      "time "
+      "to write those that differ by then",
+      objects.objects, human_bytes(static_cast<double>(objects.bytes)), seconds, 2 * seconds);
+}
+
+}  // namespace walferry::cutover

@@ -1,0 +1,28 @@
+// What the target must not do by itself while the source's changes are applied to it, whatever rights our role has.
+//
+// With the right to set session_replication_role only triggers and rules that fire in replica mode are switched off.
+// Without it, all of them are, by their owner, and foreign keys are dropped; what each was is in the journal before it
+// goes. Both functions compare with the source and the journal, so they are right after any crash and may be repeated.
+// Called by the copy, before the apply, by the cutover and by abort.
+#pragma once
+
+#include "engine/pg/session.hpp"
+#include "engine/store/journal.hpp"
+
+namespace walferry {
+
+struct TargetRights {
+  bool superuser = false;
+  bool replication_role = false;     // may set session_replication_role
+  bool bypass_row_security = false;  // FORCE ROW LEVEL SECURITY does not reach our role
+};
+
+[[nodiscard]] TargetRights read_target_rights(pg::Session& target);
+
+void relax_target(pg::Session& source, pg::Session& target, store::Journal& journal);
+void restore_target(pg::Session& source, pg::Session& target, store::Journal& journal);
+
+// Notes in the journal that restore_target() is to make this foreign key, instead of now.
+void defer_foreign_key(store::Journal& journal, const std::string& id, const std::string& sql);
+
+}  // namespace walferry

@@ -1,0 +1,156 @@
+"""What a database holds beside the rows of ordinary tables: each kind is carried, or named as left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import walferry
+from compare import assert_equal
+
+HERE = Path(__file__).parent
+
+# An odd name for the database too.
+DATABASE = 'Kinds of "things", a.b'
+
+
+def matviews(server, database: str) -> list[tuple]:
+    return [server.query(database, f"SELECT * FROM {name}") for name in ("zero", "one", "a_two")]
+
+
+def large_objects(server, database: str) -> list[tuple]:
+    """Contents, owner, grants and comment of each."""
+    return server.query(database, """
+        SELECT m.oid, md5(lo_get(m.oid)), length(lo_get(m.oid)), pg_get_userbyid(m.lomowner),
+               (SELECT string_agg(pg_get_userbyid(grantee) || '=' || privilege_type || is_grantable, ',' ORDER BY 1)
+                  FROM aclexplode(coalesce(m.lomacl, acldefault('L', m.lomowner)))),
+               obj_description(m.oid, 'pg_largeobject')
+        FROM pg_largeobject_metadata m ORDER BY 1""")
+
+
+def constraints(server, database: str) -> list[tuple]:
+    return server.query(database, "SELECT conname, convalidated FROM pg_constraint WHERE conrelid ="
+                                  " 'strict_later'::regclass AND contype IN ('c', 'f') ORDER BY 1")
+
+
+def settings(server, database: str) -> list[tuple]:
+    """All but the one with which the cutover closes the source."""
+    found = server.query(database, """
+        SELECT coalesce(r.rolname, ''), unnest(s.setconfig) FROM pg_db_role_setting s LEFT JOIN pg_roles r
+        ON r.oid = s.setrole WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+        ORDER BY 1, 2""")
+    return [row for row in found if row[1] != "default_transaction_read_only=on"]
+
+
+def make_extension_table(server, database: str) -> None:
+    """pg_extension_config_dump() may be called by an extension's script only; a superuser may write what it writes."""
+    server.execute(database, "CREATE EXTENSION IF NOT EXISTS pgcrypto",
+                   "CREATE TABLE job (command text PRIMARY KEY, built_in boolean NOT NULL DEFAULT false)",
+                   "INSERT INTO job VALUES ('of the extension itself', true)", "ALTER EXTENSION pgcrypto ADD TABLE job",
+                   "UPDATE pg_extension SET extconfig = ARRAY['job'::regclass::oid],"
+                   " extcondition = ARRAY['WHERE NOT built_in'] WHERE extname = 'pgcrypto'")
+
+
+@pytest.fixture
+def kinds(migrations):
+    migration = migrations(DATABASE, "--allow-nonempty-target", "--slot", "kinds")
+    quoted = '"' + DATABASE.replace('"', '""') + '"'
+    migration.load(HERE / "data/kinds.sql")
+    make_extension_table(migration.source, DATABASE)
+    make_extension_table(migration.target, DATABASE)
+    migration.source.execute(DATABASE, "INSERT INTO job VALUES ('first'), ('second')",
+                             f"ALTER DATABASE {quoted} SET search_path TO \"$user\", \"Up.Per\", public",
+                             f"ALTER DATABASE {quoted} SET custom.setting TO 'it''s'",
+                             f"ALTER ROLE kinds_owner IN DATABASE {quoted} SET work_mem TO '7MB'",
+                             f"COMMENT ON DATABASE {quoted} IS 'the database''s own comment'")
+    return migration
+
+
+def test_what_is_not_in_the_stream_is_carried_and_the_rest_is_named(kinds):
+    source, target = kinds.source, kinds.target
+    # A large object of the target's own stays, and no more.
+    target.query(DATABASE, "SELECT lo_from_bytea(42, 'of the target')")
+
+    findings = {each["id"]: each for each in kinds.daemon.check("--allow-nonempty-target", "--slot", "kinds", "--json")
+                .json()["findings"]}
+    assert findings["source.large_objects"]["severity"] == "WARN"
+    assert findings["source.large_objects"]["title"].startswith("1504 large objects")
+    assert "--refresh-first" in findings["source.materialized_views"]["remedy"]
+    assert "copies them" in findings["source.unlogged_tables"]["detail"]
+    assert "remote_item" in findings["source.foreign_tables"]["detail"]
+    assert "job" in findings["source.extension_tables"]["detail"]
+    assert "role kinds_owner: work_mem" in findings["source.database_settings"]["detail"]
+
+    kinds.daemon.start()
+    kinds.daemon.await_phase("follow")
+    # Brought early, so that the write stop need not.
+    assert target.scalar(DATABASE, "SELECT count(*) FROM pg_largeobject_metadata") == 1505
+
+    # Changes after the copy, in everything that the stream does not carry.
+    source.execute(DATABASE, "UPDATE item SET price = price * 2",
+                   "REFRESH MATERIALIZED VIEW zero", "REFRESH MATERIALIZED VIEW one", "REFRESH MATERIALIZED VIEW a_two",
+                   "INSERT INTO cache VALUES ('late', '{}')", "DELETE FROM cache_without_key WHERE v IS NULL",
+                   "INSERT INTO job VALUES ('third')",
+                   "DELETE FROM job WHERE command = 'first'",
+                   "COMMENT ON LARGE OBJECT 910001 IS 'new'",
+                   "INSERT INTO child VALUES (3, 'late', 3)", "INSERT INTO no_columns DEFAULT VALUES")
+    for statement in ("lo_put(900001, 2, 'rt')", "lo_unlink(900002)", "lo_unlink(910002)",
+                      "lo_from_bytea(920001, 'a late one')"):
+        source.query(DATABASE, f"SELECT {statement}")
+    kinds.await_applied()
+
+    dry = kinds.daemon.cutover("--dry-run", "--json")
+    assert dry.code == walferry.OK, dry
+    assert any("1503 large objects" in note and "write stop" in note for note in dry.json()["notes"]), dry.json()["notes"]
+
+    report = kinds.switch()
+    assert [step["name"] for step in report["steps"]][3:6] == \
+        ["copy unlogged tables", "copy large objects", "copy extension tables"]
+    compared = {table["name"]: table for table in report["tables"]}
+    assert compared["pg_catalog.pg_largeobject"]["equal"] and compared["public.job"]["equal"]
+    assert any(note.startswith("left out: 1 foreign table (public.remote_item)") for note in report["notes"])
+
+    objects = large_objects(source, DATABASE)
+    assert [row for row in large_objects(target, DATABASE) if row[0] != 42] == objects
+    assert len(objects) == 1503
+    assert bytes(target.scalar(DATABASE, "SELECT lo_get(42)")) == b"of the target"
+    assert matviews(target, DATABASE) == matviews(source, DATABASE)
+    assert not target.scalar(DATABASE, "SELECT relispopulated FROM pg_class WHERE relname = 'empty_one'")
+    for table in ("cache", "cache_without_key", "job"):
+        rows = f"SELECT t::text FROM {table} t ORDER BY 1"
+        assert target.query(DATABASE, rows) == source.query(DATABASE, rows)
+    assert constraints(target, DATABASE) == [("of_item", False), ("v_positive", False)]
+    assert settings(target, DATABASE) == settings(source, DATABASE)
+    comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
+    assert target.scalar(DATABASE, comment) == "the database's own comment"
+    target.query(DATABASE, "SELECT lo_unlink(42)")
+    assert_equal(*kinds.ends)
+
+    done = kinds.daemon.finish()
+    assert done.code == walferry.OK, done
+    assert target.query(DATABASE, "SELECT 1 FROM pg_namespace WHERE nspname = 'walferry'") == []
+
+
+def test_abort_takes_away_only_the_large_objects_it_made(migrations):
+    migration = migrations("objects")
+    migration.source.execute("objects", "CREATE TABLE t (id integer PRIMARY KEY)")
+    migration.source.query("objects", "SELECT lo_from_bytea(77, 'seven'), lo_from_bytea(78, 'eight')")
+    migration.target.query("objects", "SELECT lo_from_bytea(77, 'another')")
+    refused = migration.daemon.check("--json")
+    assert refused.code == walferry.REFUSED
+    assert [each["severity"] for each in refused.json()["findings"] if each["id"] == "pair.large_objects"] == ["FAIL"]
+
+    migration.target.query("objects", "SELECT lo_unlink(77), lo_from_bytea(5, 'own')")
+    migration.daemon.options.append("--allow-nonempty-target")
+    migration.daemon.start()
+    migration.daemon.await_phase("follow")
+    verified = migration.daemon.verify("--allow-nonempty-target", "--json")
+    assert verified.code == walferry.OK, verified
+    migration.source.query("objects", "SELECT lo_put(78, 0, 'E')")
+    differing = migration.daemon.verify("--allow-nonempty-target", "--json")
+    assert differing.code == walferry.DIFFERENT
+    assert [each["name"] for each in differing.json()["tables"] if not each["equal"]] == ["pg_largeobject"]
+
+    assert migration.daemon.abort("--drop-target-objects").code == walferry.OK
+    assert migration.target.query("objects", "SELECT oid FROM pg_largeobject_metadata") == [(5,)]

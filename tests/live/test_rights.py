@@ -1,0 +1,196 @@
+"""As few rights as PostgreSQL allows, on both ends: what is missing is named with its price, and everything is put back.
+
+The source's role has REPLICATION and owns the tables, the target's role owns its database; neither is a superuser.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import walferry
+from compare import data_differences
+from migration import Migration
+
+DATABASE = "rights"
+SCHEMA = """
+SET ROLE owner_of_all;
+CREATE TABLE area (id integer PRIMARY KEY, name text NOT NULL UNIQUE);
+CREATE TABLE place (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, area_id integer NOT NULL,
+  changes integer NOT NULL DEFAULT 0, v text);
+ALTER TABLE place ADD CONSTRAINT of_area FOREIGN KEY (area_id) REFERENCES area ON DELETE CASCADE;
+COMMENT ON CONSTRAINT of_area ON place IS 'a place lies in an area';
+CREATE TABLE loose (id integer PRIMARY KEY, area_id integer REFERENCES area DEFERRABLE INITIALLY DEFERRED);
+INSERT INTO loose VALUES (1, NULL);
+ALTER TABLE loose ADD CONSTRAINT not_valid FOREIGN KEY (id) REFERENCES area NOT VALID;
+CREATE TABLE part (id integer, day date, area_id integer REFERENCES area, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE part_2 PARTITION OF part DEFAULT;
+CREATE TABLE log (id bigserial PRIMARY KEY, line text);
+CREATE FUNCTION count_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN NEW.changes := NEW.changes + 1; RETURN NEW; END $$;
+CREATE FUNCTION write_log() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO public.log (line) VALUES (TG_TABLE_NAME || ' ' || TG_OP); RETURN NULL; END $$;
+CREATE TRIGGER count_change BEFORE INSERT OR UPDATE ON place FOR EACH ROW EXECUTE FUNCTION count_change();
+CREATE TRIGGER write_log AFTER INSERT OR UPDATE OR DELETE ON place FOR EACH ROW EXECUTE FUNCTION write_log();
+CREATE TRIGGER off BEFORE UPDATE ON area FOR EACH ROW EXECUTE FUNCTION count_change();
+ALTER TABLE area DISABLE TRIGGER off;
+CREATE TRIGGER write_log AFTER INSERT ON part FOR EACH ROW EXECUTE FUNCTION write_log();
+CREATE TABLE ruled (id integer PRIMARY KEY, v text);
+CREATE RULE nothing AS ON DELETE TO ruled DO ALSO INSERT INTO log (line) VALUES ('ruled');
+CREATE TABLE hidden (id integer PRIMARY KEY, v text);
+ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;
+CREATE POLICY nobody ON hidden USING (false);
+CREATE TABLE keyless (v text);
+CREATE TABLE indexed (a integer NOT NULL, b integer NOT NULL);
+CREATE UNIQUE INDEX of_indexed ON indexed (a);
+ALTER TABLE indexed REPLICA IDENTITY USING INDEX of_indexed;
+INSERT INTO area SELECT g, 'area ' || g FROM generate_series(1, 50) g;
+INSERT INTO place (area_id, v) SELECT g % 50 + 1, 'v' FROM generate_series(1, 1000) g;
+INSERT INTO part SELECT g, '2024-06-01'::date + g, g % 50 + 1 FROM generate_series(1, 300) g;
+INSERT INTO ruled SELECT g, 'v' FROM generate_series(1, 20) g;
+INSERT INTO hidden SELECT g, 'v' FROM generate_series(1, 20) g;
+INSERT INTO keyless VALUES ('twice'), ('twice'), (NULL);
+INSERT INTO indexed SELECT g, g FROM generate_series(1, 20) g;
+RESET ROLE;
+"""
+# Cascades, triggers, a rule, a swap of keys: each would do something twice if the target acted by itself.
+CHANGES = """
+SET ROLE owner_of_all;
+DELETE FROM area WHERE id = 7 AND NOT EXISTS (SELECT FROM part WHERE area_id = 7);
+DELETE FROM part WHERE area_id = 8;
+DELETE FROM area WHERE id = 8;
+UPDATE place SET v = 'changed' WHERE id % 3 = 0;
+INSERT INTO place (area_id, v) VALUES (1, 'new');
+BEGIN;
+INSERT INTO loose VALUES (50, 60);
+INSERT INTO area VALUES (60, 'late');
+COMMIT;
+UPDATE part SET day = '2030-01-01' WHERE id = 5;
+INSERT INTO part VALUES (1000, '2024-02-02', 1);
+DELETE FROM ruled WHERE id = 3;
+UPDATE hidden SET v = 'changed';
+DELETE FROM keyless WHERE ctid = (SELECT ctid FROM keyless WHERE v = 'twice' LIMIT 1);
+UPDATE indexed SET b = b + 1;
+RESET ROLE;
+"""
+
+
+def state(server, database: str = DATABASE) -> dict[str, list]:
+    """What is switched off or dropped on a target for the time of a migration."""
+    queries = {
+        "keys": "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated,"
+                " obj_description(oid, 'pg_constraint') FROM pg_constraint WHERE contype = 'f' AND conparentid = 0"
+                " ORDER BY 1, 2",
+        "triggers": "SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal"
+                    " AND tgparentid = 0 AND tgname <> 'walferry_fence' ORDER BY 1, 2",
+        "rules": "SELECT ev_class::regclass::text, rulename, ev_enabled FROM pg_rewrite WHERE rulename = 'nothing'",
+        "identities": "SELECT attrelid::regclass::text, attname, attidentity FROM pg_attribute WHERE attidentity <> ''"
+                      " ORDER BY 1, 2",
+        "row security": "SELECT oid::regclass::text, relrowsecurity, relforcerowsecurity FROM pg_class"
+                        " WHERE relrowsecurity ORDER BY 1",
+        "replica identities": "SELECT oid::regclass::text, relreplident FROM pg_class WHERE relkind IN ('r', 'p')"
+                              " AND relnamespace = 'public'::regnamespace ORDER BY 1",
+    }
+    return {name: server.query(database, sql) for name, sql in queries.items()}
+
+
+@pytest.fixture
+def poor(pair):
+    """Databases and roles of their own; the daemon connects as roles without superuser."""
+    made: list[Migration] = []
+
+    def make(*options: str) -> Migration:
+        migration = Migration(pair.source, pair.target, DATABASE, *options)
+        made.append(migration)
+        for server in (migration.source, migration.target):
+            for role in ("mover", "owner_of_all"):
+                if not server.query("postgres", "SELECT FROM pg_roles WHERE rolname = %s", (role,)):
+                    server.execute("postgres", f"CREATE ROLE {role} LOGIN")
+            server.execute(DATABASE, f"GRANT CREATE ON DATABASE {DATABASE} TO mover, owner_of_all",
+                           "GRANT owner_of_all TO mover", "GRANT CREATE ON SCHEMA public TO mover, owner_of_all")
+        migration.source.execute("postgres", "ALTER ROLE mover REPLICATION")
+        migration.source.execute(DATABASE, f"ALTER DATABASE {DATABASE} OWNER TO owner_of_all")
+        migration.target.execute(DATABASE, f"ALTER DATABASE {DATABASE} OWNER TO mover",
+                                 "ALTER SCHEMA public OWNER TO mover")
+        migration.daemon.source = migration.source.dsn(DATABASE, "mover")
+        migration.daemon.target = migration.target.dsn(DATABASE, "mover")
+        return migration
+
+    yield make
+    for migration in made:
+        migration.remove()
+        for server in (migration.source, migration.target):
+            for role in ("mover", "owner_of_all"):
+                server.execute("postgres", f"DROP ROLE IF EXISTS {role}")
+
+
+def test_a_migration_without_superusers_on_either_end(poor):
+    migration = poor("--no-owner", "--replica-identity-full", "--slot", "poor")
+    source, target, daemon = migration.source, migration.target, migration.daemon
+    migration.load(sql=SCHEMA)
+    source.query(DATABASE, "SET ROLE owner_of_all; SELECT lo_from_bytea(4711, 'an object'), lo_create(4712)")
+    before = state(source)
+
+    answer = daemon.check("--no-owner", "--slot", "poor", "--json")
+    assert answer.code == walferry.REFUSED, answer
+    findings = {each["id"]: each for each in answer.json()["findings"] if each["severity"] != "PASS"}
+    assert [each for each in findings.values() if each["severity"] == "FAIL"] == [findings["source.replica_identity"]]
+    assert "keyless (no primary key)" in findings["source.replica_identity"]["detail"]
+    assert "UPDATE and DELETE fail" in findings["source.replica_identity"]["detail"]
+    for name, price in {"target.session_replication_role": "only in the cutover", "target.origin_functions": "flushed",
+                        "source.activity": "cannot be named", "source.deadlock_timeout": "which of the two is ended",
+                        "source.large_objects": "only a superuser may do"}.items():
+        assert price in findings[name]["detail"], findings[name]
+
+    daemon.start()
+    daemon.await_phase("follow")
+    assert state(source)["replica identities"] == [(table, "f" if table == "keyless" else letter)
+                                                   for table, letter in before["replica identities"]]
+    meanwhile = state(target)
+    assert meanwhile["keys"] == []
+    assert {letter for _, _, letter in meanwhile["triggers"]} == {"D"}
+    migration.load(sql=CHANGES)
+    migration.await_applied()
+    assert data_differences(*migration.ends, sequences=False) == []
+
+    # Undone in the middle: the keys go again, and following goes on.
+    target.execute(DATABASE, "ALTER TABLE ruled DISABLE ROW LEVEL SECURITY", "UPDATE ruled SET v = 'spoilt' WHERE id = 1")
+    spoilt = daemon.cutover("--json")
+    assert spoilt.code == walferry.DIFFERENT, spoilt
+    target.execute(DATABASE, "UPDATE ruled SET v = 'v' WHERE id = 1")
+    assert state(target)["keys"] == []
+    migration.load(sql="SET ROLE owner_of_all; UPDATE place SET v = 'again' WHERE id < 10; DELETE FROM area WHERE id = 9 AND"
+                       " NOT EXISTS (SELECT FROM part WHERE area_id = 9)")
+
+    report = migration.switch()
+    assert any("large objects could not be stopped" in note for note in report["notes"]), report["notes"]
+    assert data_differences(*migration.ends) == []
+    after = state(target)
+    assert {key: value for key, value in after.items()} == before
+    migration.expect_source_fenced()
+    finished = daemon.finish("--source", daemon.source, "--target", daemon.target)
+    assert finished.code == walferry.OK, finished
+    assert state(source)["replica identities"] == before["replica identities"]
+    assert target.query(DATABASE, "SELECT FROM pg_namespace WHERE nspname = 'walferry'") == []
+    assert bytes(target.scalar(DATABASE, "SELECT lo_get(4711)")) == b"an object"
+
+
+def test_a_schema_made_beforehand_gets_back_what_was_switched_off(poor):
+    """With --no-schema the target's own triggers and keys are silenced during copy and apply, and put back by abort."""
+    migration = poor("--no-schema", "--replica-identity-full", "--slot", "poor")
+    source, target, daemon = migration.source, migration.target, migration.daemon
+    migration.load(sql=SCHEMA)
+    before = state(source)
+    target.psql(DATABASE, sql="\n".join(line for line in SCHEMA.splitlines() if not line.startswith("INSERT"))
+                .replace("RESET ROLE;", "ALTER TABLE hidden FORCE ROW LEVEL SECURITY;\nRESET ROLE;"))
+    source.execute(DATABASE, "ALTER TABLE hidden FORCE ROW LEVEL SECURITY", "ALTER ROLE mover BYPASSRLS")
+    wanted = state(target)
+    daemon.start()
+    daemon.await_phase("follow")
+    migration.load(sql="ALTER ROLE owner_of_all BYPASSRLS;" + CHANGES + "ALTER ROLE owner_of_all NOBYPASSRLS")
+    migration.await_applied()
+    assert data_differences(*migration.ends, sequences=False) == []
+    stopped = daemon.abort("--source", daemon.source, "--target", daemon.target)
+    assert stopped.code == walferry.OK, stopped
+    assert state(target) == wanted
+    assert state(source)["replica identities"] == before["replica identities"]
