@@ -46,6 +46,8 @@ class Proof {
   [[nodiscard]] std::size_t touched_rows() const { return touched_ ? touched_->rows() : 0; }
 
  private:
+  // Throws Error{Differences} when the last comparison found what later changes do not explain.
+  void require_excused(const TouchedRows& touched) const;
   [[nodiscard]] bool little_is_left(const TableBytes& table_bytes) const;
 
   Lsn compared_at_;
