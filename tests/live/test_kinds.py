@@ -105,7 +105,7 @@ def test_what_is_not_in_the_stream_is_carried_and_the_rest_is_named(kinds):
     assert any("1503 large objects" in note and "write stop" in note for note in dry.json()["notes"]), dry.json()["notes"]
 
     report = kinds.switch()
-    assert [step["name"] for step in report["steps"]][3:6] == \
+    assert [step["name"] for step in report["steps"] if step["name"].startswith("copy ")][:3] == \
         ["copy unlogged tables", "copy large objects", "copy extension tables"]
     compared = {table["name"]: table for table in report["tables"]}
     assert compared["pg_catalog.pg_largeobject"]["equal"] and compared["public.job"]["equal"]
