@@ -126,7 +126,7 @@ Awaitable<void> Applier::connect() {
   tables_.forget_prepared();
   connection_ = std::make_unique<pg::Connection>(executor_, std::move(attached.session));
   connection_->enter_pipeline();
-  pipeline_.attach(*connection_);
+  pipeline_.attach(*connection_, !replica_role_);
   for (const auto& [name, sql] : {std::pair<std::string, std::string>{"begin", "BEGIN"},
                                   {"commit", "COMMIT"},
                                   {"advance", progress_.advance_sql()},

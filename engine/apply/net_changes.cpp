@@ -10,6 +10,8 @@ using pgoutput::FieldKind;
 using pgoutput::FieldView;
 
 constexpr std::size_t slots_min = 64;
+// Of more rows the memory is given back: each table had a large batch some time.
+constexpr std::size_t kept_rows_max = 16'384;
 
 std::uint32_t hash_of(std::string_view key) {
   const std::size_t hash = std::hash<std::string_view>{}(key);
@@ -22,8 +24,13 @@ NetChanges::NetChanges(std::vector<std::uint16_t> key, bool rows_are_whole)
     : key_(std::move(key)), rows_are_whole_(rows_are_whole) {}
 
 void NetChanges::clear() {
-  rows_.clear();
-  std::ranges::fill(slots_, 0U);
+  if (rows_.size() > kept_rows_max) {
+    rows_ = {};
+    slots_ = {};
+  } else {
+    rows_.clear();
+    std::ranges::fill(slots_, 0U);
+  }
   arena_.release();
 }
 

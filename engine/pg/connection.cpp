@@ -15,24 +15,7 @@ using Descriptor = asio::posix::stream_descriptor;
 
 namespace {
 
-// Of a socket read lazily. A mark above what the window can hold would never be reached.
-constexpr int lazy_window_bytes = 256 << 10;
-constexpr int lazy_mark_bytes = lazy_window_bytes / 2;
-// Farther away a window this small would limit the throughput, and the distance itself makes the sender gather.
-constexpr unsigned near_rtt_microseconds = 1'000;
-
-bool is_tcp(int socket) {
-  sockaddr_storage address{};
-  socklen_t length = sizeof address;
-  if (::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) != 0) return false;
-  return address.ss_family == AF_INET || address.ss_family == AF_INET6;
-}
-
-bool is_near(int socket) {
-  tcp_info info{};
-  socklen_t length = sizeof info;
-  return ::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 && info.tcpi_rtt < near_rtt_microseconds;
-}
+constexpr unsigned near_microseconds = 1'000;
 
 }  // namespace
 
@@ -40,7 +23,6 @@ Connection::Connection(const asio::any_io_executor& executor, Session session)
     : session_(std::move(session)), side_(session_.side()), descriptor_(executor), timer_(executor) {
   if (PQsetnonblocking(raw(), 1) != 0) fail("switching to non-blocking");
   descriptor_.assign(PQsocket(raw()));
-  tcp_ = is_tcp(PQsocket(raw()));
 }
 
 Connection::~Connection() {
@@ -58,26 +40,29 @@ void Connection::consume_input() {
   if (PQconsumeInput(raw()) != 1) fail("reading");
   // A record of TLS or GSS may hold 16 KB and libpq always has room for 8: the rest of it is inside the library, and
   // the socket would not show it.
-  if ((PQsslInUse(raw()) != 0 || PQgssEncInUse(raw()) != 0) && PQconsumeInput(raw()) != 1) fail("reading");
+  if (encrypted() && PQconsumeInput(raw()) != 1) fail("reading");
 }
 
-void Connection::read_lazily(bool lazy) {
-  if (!tcp_ || lazy == lazy_) return;
-  lazy_ = lazy;
-  const int socket = PQsocket(raw());
-  const int mark = lazy ? lazy_mark_bytes : 1;
-  // Both are optimisations: where the system does not know them the socket is read as ever.
-  if (::setsockopt(socket, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof mark) != 0) return;
-  // After the mark, which moves the window too.
-  if (lazy && is_near(socket)) {
-    const int window = lazy_window_bytes;
-    static_cast<void>(::setsockopt(socket, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof window));
-  }
+bool Connection::encrypted() const {
+  return PQsslInUse(raw()) != 0 || PQgssEncInUse(raw()) != 0;
+}
+
+bool Connection::gathers_unread() const {
+  if (encrypted()) return false;  // each flush is a record of its own, which has to be read by itself whenever it comes
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  // Of another kind of socket it has no answer: a Unix socket holds too little to be left alone.
+  return ::getsockopt(PQsocket(raw()), IPPROTO_TCP, TCP_INFO, &info, &length) == 0 && info.tcpi_rtt < near_microseconds;
 }
 
 std::size_t Connection::bytes_waiting() const {
   int bytes = 0;
   return ::ioctl(PQsocket(raw()), FIONREAD, &bytes) == 0 && bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
+}
+
+Awaitable<void> Connection::pause_until(Deadline deadline) {
+  timer_.expires_at(deadline);
+  co_await timer_.async_wait(asio::use_awaitable);
 }
 
 Awaitable<bool> Connection::wait_readable(Deadline deadline) {

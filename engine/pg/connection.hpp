@@ -38,11 +38,13 @@ class Connection {
   [[nodiscard]] std::optional<Bytes> take_copy_data();
   // Reads what the socket holds, without waiting.
   void consume_input();
-  // While lazy, a TCP socket counts as readable only when half its window is full: the sender gathers meanwhile.
-  // Whoever turns this on must wait with a deadline, and read until nothing is left.
-  void read_lazily(bool lazy);
+  // Whether the kernel holds megabytes that nobody reads and hands them over as fast as they are asked for: TCP, and
+  // the server near. Farther away the window would not grow for a reader that pauses.
+  [[nodiscard]] bool gathers_unread() const;
   // What the socket holds unread.
   [[nodiscard]] std::size_t bytes_waiting() const;
+  // Waits for the deadline alone.
+  Awaitable<void> pause_until(Deadline deadline);
   // Waits until the socket is readable or the deadline has passed; false: it has passed.
   Awaitable<bool> wait_readable(Deadline deadline);
   // Sends one CopyData and waits until the kernel has all of it.
@@ -82,14 +84,13 @@ class Connection {
 
  private:
   Awaitable<Result> last_result();
+  [[nodiscard]] bool encrypted() const;
   [[noreturn]] void fail(std::string_view doing) const;
 
   Session session_;
   Side side_;
   asio::posix::stream_descriptor descriptor_;  // after the session: released first
   asio::steady_timer timer_;
-  bool tcp_ = false;
-  bool lazy_ = false;
 
   struct FreePq {
     void operator()(char* memory) const { PQfreemem(memory); }

@@ -20,7 +20,7 @@ constexpr auto ping_after = seconds{15};  // of silence: ask for a keepalive
 constexpr auto dead_after = seconds{60};  // of silence: the connection is gone
 constexpr int frames_at_once = 4096;      // before other coroutines get their turn
 constexpr std::size_t worth_reading_bytes = 16U << 10U;
-constexpr auto lazy_wait = milliseconds{5};  // at most, for the socket to fill
+constexpr auto lazy_pause = milliseconds{20};  // between reads while the source is behind
 
 PgTime now_as_pg_time() {
   constexpr std::int64_t unix_to_pg_epoch_us = 946'684'800'000'000;
@@ -132,6 +132,7 @@ Awaitable<void> Receiver::connect() {
   co_await connection_->start_copy_both(
       start_replication_sql(connection_->server_version(), options_.slot, from, options_.publications));
   spdlog::info("streaming from slot {} from {}", options_.slot, from ? from.to_string() : "its confirmed position");
+  gathers_unread_ = connection_->gathers_unread();
   status_.source_connected = true;
   last_heard_ = Clock::now();
 }
@@ -162,26 +163,28 @@ Awaitable<void> Receiver::stream() {
       co_await asio::post(executor_, asio::use_awaitable);  // there is more: the others' turn first
       continue;
     }
-    const bool lazy = backlog_.any();
     position_.source_behind = backlog_.behind();
-    connection_->read_lazily(lazy);
-    // With the limit no frame waits long for others that do not come, a request for an answer least of all.
-    const bool filled =
-        co_await connection_->wait_readable(lazy ? std::min(next_status, now + lazy_wait) : next_status);
+    const bool lazy = backlog_.any() && gathers_unread_;
+    if (lazy) {
+      // Frames wait no longer than this for others, a request for an answer least of all.
+      co_await connection_->pause_until(std::min(next_status, now + lazy_pause));
+    } else {
+      co_await connection_->wait_readable(next_status);
+    }
     connection_->consume_input();
-    if (lazy && !filled && frames == 0) backlog_.nothing_left();
+    if (lazy && frames == 0) backlog_.nothing_left();
   }
 }
 
-// Handles what is here. libpq takes 16 KB at a time; while reading lazily, more is taken only where it is worth it: to
-// empty the socket would be to read eagerly again.
+// Handles what is here. libpq takes 16 KB at a time; while the source is behind, more is taken only where it is worth
+// it: to empty the socket would be to read eagerly again.
 int Receiver::take_frames() {
   int frames = 0;
   while (frames < frames_at_once) {
     if (const std::optional<Bytes> frame = connection_->take_copy_data()) {
       handle(*frame);
       ++frames;
-    } else if (backlog_.any() && connection_->bytes_waiting() >= worth_reading_bytes) {
+    } else if (gathers_unread_ && backlog_.any() && connection_->bytes_waiting() >= worth_reading_bytes) {
       connection_->consume_input();
     } else {
       break;

@@ -3,7 +3,7 @@
 // Owns the replication connection. run() connects, streams, and after a lost connection does so again from the end of
 // what the spool holds. Invariant (G1): `flush` in a status update never passes what is durable on the target or synced
 // in the spool. Never waits for the apply: reading and answering keepalives go on whatever the target does. While the
-// source is behind, the socket is left to fill before it is read (Backlog). Started by Migration as soon as the slot
+// source is behind, the socket is left to fill between reads (Backlog). Started by Migration as soon as the slot
 // exists.
 #pragma once
 
@@ -59,6 +59,7 @@ class Receiver {
   Assembler assembler_;
   Backlog backlog_;
   std::unique_ptr<pg::Connection> connection_;
+  bool gathers_unread_ = false;  // the connection's kernel does, so that it may be read lazily
   bool reply_requested_ = false;
   bool confirm_now_ = false;
   Deadline last_heard_{};

@@ -5,6 +5,11 @@ from the statements that the target's server logs.
 """
 
 import random
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
 
 import pytest
 
@@ -402,13 +407,30 @@ def test_random_changes_end_as_they_ended_on_the_source(migrations, note):
     assert "unnest" in backlog.statements() and not backlog.replayed()
 
 
-def test_over_tcp_a_backlog_is_read_lazily_and_what_follows_is_not(migrations, server_made, note):
-    source = server_made("source", tcp=True, settings={"wal_sender_timeout": "2s"})
+@pytest.fixture
+def certificate():
+    """Settings of a server that speaks TLS."""
+    with tempfile.TemporaryDirectory(prefix="wf-tls-", dir="/tmp") as folder:
+        key, certificate = Path(folder, "key.pem"), Path(folder, "cert.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout",
+                        key, "-out", certificate], check=True, capture_output=True)
+        key.chmod(0o600)
+        user = servers.unprivileged_user()
+        if user is not None:
+            Path(folder).chmod(0o755)
+            shutil.chown(key, user)
+        yield {"ssl": "on", "ssl_key_file": str(key), "ssl_cert_file": str(certificate)}
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+def test_over_tcp_a_backlog_is_read_lazily_and_what_follows_is_not(migrations, server_made, certificate, note, tls):
+    settings = {"wal_sender_timeout": "2s"} | (certificate if tls else {})
+    source = server_made("source", tcp=True, settings=settings)
     backlog = Backlog(migrations, "lazy", """
         CREATE TABLE public.t (id bigint PRIMARY KEY, s text);
-        CREATE TABLE public.ticks (id int PRIMARY KEY);
+        CREATE TABLE public.ticks (id int PRIMARY KEY, wide text);
     """, source=source)
-    backlog.migration.daemon.source = source.uri("lazy")
+    backlog.migration.daemon.source = source.uri("lazy") + ("?sslmode=require" if tls else "?sslmode=disable")
     backlog.write(*[f"INSERT INTO public.t SELECT g, md5(g::text) FROM generate_series({n}, {n + 999}) g"
                     for n in range(0, 100_000, 1000)])
     backlog.drain()
@@ -416,15 +438,16 @@ def test_over_tcp_a_backlog_is_read_lazily_and_what_follows_is_not(migrations, s
     delays = []
     with backlog.target.connect("lazy") as connection, connection.cursor() as cursor:
         for tick in range(20):
-            backlog.write(f"INSERT INTO public.ticks VALUES ({tick})")
+            # Some larger than a record of TLS and libpq's room.
+            backlog.write(f"INSERT INTO public.ticks VALUES ({tick}, repeat('w', {tick % 5 * 9_000}))")
 
             def visible(tick=tick) -> bool:
                 cursor.execute("SELECT 1 FROM public.ticks WHERE id = %s", (tick,))
                 return cursor.fetchone() is not None
-            started = servers.time.monotonic()
+            started = time.monotonic()
             servers.wait_until(visible, 20, f"tick {tick}", 0.001)
-            delays.append(servers.time.monotonic() - started)
-    note(f"commit to visible over TCP: median {sorted(delays)[10] * 1000:.1f} ms")
+            delays.append(time.monotonic() - started)
+    note(f"commit to visible over TCP{' with TLS' if tls else ''}: median {sorted(delays)[10] * 1000:.1f} ms")
     assert sorted(delays)[10] < 0.5, delays
     # Silence longer than the server's timeout: keepalives are answered all the same.
     assert "terminating walsender" not in source.log.read_text()
