@@ -24,6 +24,7 @@
 #include "engine/http/status_json.hpp"
 #include "engine/migration.hpp"
 #include "engine/progress_line.hpp"
+#include "engine/store/skips.hpp"
 #include "engine/verify.hpp"
 
 namespace walferry::cli {
@@ -134,7 +135,7 @@ class Interruptible {
 // What a state directory says when no migration runs on it.
 Status offline_status(const fs::path& state_dir) {
   store::Database database = store::Database::open(state_dir, store::Access::ReadOnly);
-  const store::Journal journal{database};
+  store::Journal journal{database};
   Status status;
   status.phase = journal.phase();
   status.running = false;
@@ -149,6 +150,10 @@ Status offline_status(const fs::path& state_dir) {
     status.tables.push_back(
         {.name = name, .state = status.phase > Phase::PostData ? TableState::Ready : TableState::Copied});
   }
+  const store::Skips skips{journal};
+  status.stop = skips.stop();
+  status.apply_stopped = status.stop.has_value();
+  status.skips = skips.list();
   if (const auto error = journal.get(keys::last_error)) status.last_error = LastError{.text = *error, .at = {}};
   return status;
 }
@@ -373,6 +378,38 @@ int cutover_command(const Words& words) {
   return outcome.exit_code;
 }
 
+int skip_command(const Words& words) {
+  po::options_description options = described(
+      "skip", "leave out the one transaction or schema change at which the apply has stopped, and go on behind it");
+  add_state_dir(options);
+  add_value(options, "lsn", "exactly the LSN that the error names");
+  add_value(options, "reason", "why it may be left out; kept in the report");
+  add_switch(options, "json", "print JSON");
+  const auto arguments = begin("skip", options, words);
+  if (!arguments) return exit_codes::ok;
+  const fs::path state_dir = arguments->required("state-dir");
+  const std::string lsn_text = arguments->required("lsn");
+  const std::string reason = arguments->required("reason");
+  const auto lsn = Lsn::parse(lsn_text);
+  if (!lsn) {
+    throw Error{{ErrorKind::Usage},
+                fmt::format("--lsn {}: an LSN such as 0/1A2B3C4 is wanted, as the error names it", lsn_text)};
+  }
+  std::optional<std::string> json = http::request_skip(state_dir / "control.sock", *lsn, reason);
+  if (!json) {
+    // A directory that was never a migration's must not become one by being looked at.
+    { const store::Database exists = store::Database::open(state_dir, store::Access::ReadOnly); }
+    store::Database database = store::Database::open(state_dir, store::Access::ReadWrite);
+    store::Journal journal{database};
+    json = http::skip_json(store::Skips{journal}.add(*lsn, reason));
+  }
+  print(arguments->flag("json")
+            ? *json
+            : fmt::format("{} will be left out: {}\nIt is recorded, and the cutover's report will say so.",
+                          lsn->to_string(), reason));
+  return exit_codes::ok;
+}
+
 int finish_command(const Words& words) {
   po::options_description options =
       described("finish", "after the cutover: remove slot, publication, origin and walferry's own objects");
@@ -413,6 +450,7 @@ std::span<const Command> commands() {
       Command{"run", "the migration daemon", run_command},
       Command{"status", "where a migration stands", status_command},
       Command{"verify", "compare two databases at rest", verify_command},
+      Command{"skip", "leave out what stopped the apply", skip_command},
       Command{"cutover", "the switch-over", cutover_command},
       Command{"finish", "clean up after the cutover", finish_command},
       Command{"abort", "give a migration up", abort_command},

@@ -47,6 +47,7 @@ Migration::Migration(MigrationOptions options)
       database_(store::Database::open(options_.state_dir, store::Access::ReadWrite)),
       journal_(database_),
       spool_(database_, {}),
+      skips_(journal_),
       pool_(4),
       signals_(io_, SIGINT, SIGTERM),
       changed_(io_.get_executor()),
@@ -73,6 +74,7 @@ Migration::Migration(MigrationOptions options)
                     options_.state_dir.string(), to_string(journal_.phase()))};
   }
   if (const auto error = journal_.get(keys::last_error)) status_.last_error = LastError{*error, status_.started_at};
+  status_.skips = skips_.list();
 }
 
 Migration::~Migration() = default;
@@ -279,6 +281,7 @@ Awaitable<void> Migration::apply_until(Lsn lsn) {
                           .until = lsn,
                           .give_up_on_divergence = true},
                          spool_,
+                         skips_,
                          position_,
                          status_};
   spool_.on_append([&applier] { applier.wake(); });
@@ -439,7 +442,7 @@ void Migration::start_applier() {
                                                              .copied = journal_.copied_tables(),
                                                              .until = {},
                                                              .give_up_on_divergence = options_.until != Until::Never},
-                                       spool_, position_, status_);
+                                       spool_, skips_, position_, status_);
   applier_->on_marker([this](const apply::Marker& marker) {
     last_marker_ = marker.content;
     marker_seen_.notify();
@@ -490,6 +493,14 @@ void Migration::require_running() const {
 void Migration::stop() {
   stop_.request_stop();
   changed_.notify();
+}
+
+Skip Migration::skip(Lsn lsn, const std::string& reason) {
+  Skip skip = skips_.add(lsn, reason);
+  spdlog::warn("{} at {} will be left out: {}", to_string(skip.point.what), lsn.to_string(), reason);
+  status_.skips = skips_.list();
+  if (applier_) applier_->wake();
+  return skip;
 }
 
 const Status& Migration::status() {

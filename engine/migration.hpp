@@ -23,6 +23,7 @@
 #include "engine/initial_copy.hpp"
 #include "engine/monitor.hpp"
 #include "engine/setup.hpp"
+#include "engine/store/skips.hpp"
 #include "engine/store/spool.hpp"
 #include "engine/stream/receiver.hpp"
 
@@ -42,6 +43,7 @@ class Migration final : public ControlHandler {
   bool ready() override;
   Awaitable<std::string> cutover_readiness() override;
   Awaitable<CommandOutcome> cutover(CutoverOptions options, std::function<void(std::string)> on_step) override;
+  Skip skip(Lsn lsn, const std::string& reason) override;
   void stop() override;
 
  private:
@@ -78,6 +80,7 @@ class Migration final : public ControlHandler {
   store::Database database_;
   store::Journal journal_;
   store::Spool spool_;
+  store::Skips skips_;
 
   asio::io_context io_{1};
   asio::thread_pool pool_;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/catalog.hpp"
+#include "engine/skip.hpp"
 #include "protocol/lsn.hpp"
 
 namespace walferry {
@@ -102,6 +103,8 @@ struct Status {
   ApplyCounters apply;
   std::optional<SlotStatus> slot;
   std::optional<LastError> last_error;
+  std::optional<StopPoint> stop;  // where the apply stands still, when that is one transaction or schema change
+  std::vector<Skip> skips;        // what a person told walferry to leave out, oldest first
 };
 
 }  // namespace walferry

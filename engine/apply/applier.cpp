@@ -69,11 +69,12 @@ Attached attach(const ApplierOptions& options) {
 }  // namespace
 
 Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, ApplierOptions options, store::Spool& spool,
-                 stream::Position& position, Status& status)
+                 store::Skips& skips, stream::Position& position, Status& status)
     : executor_(executor),
       pool_(pool),
       options_(std::move(options)),
       spool_(spool),
+      skips_(skips),
       position_(position),
       status_(status),
       wake_(executor) {
@@ -87,11 +88,14 @@ void Applier::stop() {
 
 Awaitable<void> Applier::run() {
   Retry retry{executor_, "the apply to the target"};
-  std::string reported;
   while (!stopping_ && !reached_until()) {
     std::optional<Error> failure;
+    std::optional<StopPoint> point;
     try {
       co_await apply();
+    } catch (const Stop& stop) {
+      failure = stop;
+      point = stop.point();
     } catch (const Error& error) {
       failure = error;
     } catch (const ProtocolError& error) {
@@ -104,21 +108,36 @@ Awaitable<void> Applier::run() {
     group_ = {};
     block_.reset();
     chunk_.reset();
+    deferred_.clear();
     position_.apply_idle = false;
     status_.target_connected = false;
     if (!failure) continue;  // stopped, arrived, or the source's connection broke a transaction off
-    status_.last_error = LastError{failure->what(), std::chrono::system_clock::now()};
     if (failure->kind() != ErrorKind::Divergence) {
+      status_.last_error = LastError{failure->what(), std::chrono::system_clock::now()};
       co_await retry.after(*failure);
       continue;
     }
+    if (!stand_still(*failure, point)) continue;
     if (options_.give_up_on_divergence) throw *failure;
-    // G3: the stream stands still at this change, the receiver goes on spooling, and a repair on the target is noticed.
-    status_.apply_stopped = true;
-    if (reported != failure->what()) spdlog::error("apply stopped: {}", failure->what());
-    reported = failure->what();
     co_await wake_.wait_until(Clock::now() + repair_interval);
   }
+}
+
+// G3: the stream stands still at this point, the receiver goes on spooling, and a repair on the target is noticed.
+// False: what stands before it in the same group is applied first.
+bool Applier::stand_still(const Error& failure, const std::optional<StopPoint>& point) {
+  const Lsn isolated = point ? point->commit_lsn : Lsn{};
+  if (isolated && isolated_ != isolated) {
+    isolated_ = isolated;
+    return false;
+  }
+  status_.last_error = LastError{failure.what(), std::chrono::system_clock::now()};
+  status_.apply_stopped = true;
+  status_.stop = point;
+  if (point) skips_.record_stop(*point);
+  if (reported_ != failure.what()) spdlog::error("apply stopped: {}", failure.what());
+  reported_ = failure.what();
+  return true;
 }
 
 Awaitable<void> Applier::connect() {
@@ -203,12 +222,14 @@ Awaitable<void> Applier::apply_block() {
     const Bytes payload = store::take_message(rest);
     const pgoutput::Message message = pgoutput::decode(payload, {});
     if (rewound_ && std::get_if<pgoutput::RelationView>(&message) == nullptr) begin_after_rewind(message);
+    if (!deferred_.empty()) co_await describe_deferred(message);
     if (apply_change(message, payload)) {
       if (expected_.size() >= in_flight_statements_max || unflushed_bytes_ >= unflushed_bytes_max) co_await throttle();
       continue;
     }
-    if (std::get_if<pgoutput::Begin>(&message) != nullptr && group_.open && payload.data() >= last_commit_end) {
-      co_await commit_group();  // a transaction whose end is not here yet must not hold back those before it
+    if (const auto* begin = std::get_if<pgoutput::Begin>(&message); begin != nullptr && group_.open) {
+      // A transaction whose end is not here yet, or that cannot be applied, must not hold back those before it.
+      if (payload.data() >= last_commit_end || begin->final_lsn == isolated_) co_await commit_group();
     }
     co_await apply_control(message, payload);
     if (!at_boundary() || !group_.open) continue;
@@ -229,12 +250,13 @@ Awaitable<void> Applier::apply_streamed() {
   begin_transaction(commit.xid, commit.commit_lsn);
   transaction_->streamed = true;
   transaction_->aborted = &aborted;
-  for (std::uint64_t chunk = 0; chunk < commit.chunks && !transaction_->skipped; ++chunk) {
+  for (std::uint64_t chunk = 0; chunk < commit.chunks && transaction_->counts(); ++chunk) {
     chunk_ = std::make_shared<const std::string>(spool_.stream_chunk(commit.stream, chunk));
     Bytes rest = as_bytes(*chunk_);
     while (!rest.empty()) {
       const Bytes payload = store::take_message(rest);
       const pgoutput::Message message = pgoutput::decode(payload, {.in_stream = true});
+      if (!deferred_.empty()) co_await describe_deferred(message);
       if (apply_change(message, payload)) {
         if (expected_.size() >= in_flight_statements_max || unflushed_bytes_ >= unflushed_bytes_max)
           co_await throttle();
@@ -253,7 +275,7 @@ Awaitable<void> Applier::apply_streamed() {
 bool Applier::apply_change(const pgoutput::Message& message, Bytes payload) {
   const auto counts = [&](const std::optional<Xid>& subxid) {
     if (!transaction_) throw ProtocolError{"a change outside a transaction"};
-    if (transaction_->skipped) return false;
+    if (!transaction_->counts()) return false;
     return !subxid || !std::ranges::binary_search(*transaction_->aborted, *subxid);
   };
   if (const auto* insert = std::get_if<pgoutput::InsertView>(&message)) {
@@ -279,7 +301,13 @@ Awaitable<void> Applier::apply_control(const pgoutput::Message& message, Bytes p
     const bool aborted =
         relation->stream_xid && std::ranges::binary_search(*transaction_->aborted, *relation->stream_xid);
     // A rolled-back subtransaction's description is not valid outside it; the source described the relation anew.
-    if (!aborted) co_await describe(*relation, payload);
+    if (aborted) co_return;
+    if (transaction_ && transaction_->counts()) {
+      deferred_.erase(relation->id);
+      co_await describe(*relation, payload);
+    } else {
+      deferred_[relation->id].assign(payload.begin(), payload.end());
+    }
   } else if (const auto* note = std::get_if<pgoutput::LogicalMessageView>(&message)) {
     // Other programs' messages change no rows.
     if (note->prefix == "walferry" && transaction_ && !transaction_->skipped)
@@ -297,7 +325,15 @@ void Applier::begin_after_rewind(const pgoutput::Message& message) {
 
 void Applier::begin_transaction(Xid xid, Lsn final_lsn) {
   if (transaction_) throw ProtocolError{"Begin inside a transaction"};
-  transaction_ = SourceTransaction{.xid = xid, .final_lsn = final_lsn, .skipped = final_lsn < committed_};
+  const bool skipped = final_lsn < committed_;
+  transaction_ = SourceTransaction{.xid = xid,
+                                   .final_lsn = final_lsn,
+                                   .skipped = skipped,
+                                   .left_out = !skipped && skips_.contains(StopPoint::What::Transaction, final_lsn)};
+  if (transaction_->left_out) {
+    spdlog::warn("transaction {} (commit LSN {}) is left out, as a person said", static_cast<std::uint32_t>(xid),
+                 final_lsn.to_string());
+  }
 }
 
 Awaitable<void> Applier::end_transaction(Lsn end_lsn, PgTime commit_time) {
@@ -322,6 +358,8 @@ void Applier::open_group() {
 }
 
 Awaitable<void> Applier::commit_group() {
+  // An update that meets no row is no error to the server: its count must be seen before COMMIT is sent.
+  if (group_.counted) co_await settle();
   const std::string lsn = group_.end_lsn.to_string();
   const std::string time = std::to_string(group_.commit_time.microseconds);
   const std::array<const char*, 2> parameters{lsn.c_str(), time.c_str()};
@@ -338,7 +376,12 @@ Awaitable<void> Applier::commit_group() {
   ++status_.apply.target_transactions;
   if (status_.apply_stopped) {
     status_.apply_stopped = false;
-    spdlog::info("apply goes on: the change that had stopped it is applied");
+    status_.stop.reset();
+    skips_.clear_stop();
+    reported_.clear();
+    spdlog::info("apply goes on: what had stopped it is behind it");
+  } else if (skips_.stop() && skips_.stop()->commit_lsn < committed_) {
+    skips_.clear_stop();  // of an earlier run
   }
   if (!progress_.lazy_commit()) {
     position_.target_durable = committed_;
@@ -396,6 +439,29 @@ Awaitable<void> Applier::throttle() {
   }
 }
 
+// A change of a transaction that counts is about to be applied: what it needs of the descriptions put aside.
+Awaitable<void> Applier::describe_deferred(const pgoutput::Message& message) {
+  if (!transaction_ || !transaction_->counts()) co_return;
+  std::vector<RelationId> needed;
+  if (const auto* insert = std::get_if<pgoutput::InsertView>(&message)) {
+    needed = {insert->relation};
+  } else if (const auto* update = std::get_if<pgoutput::UpdateView>(&message)) {
+    needed = {update->relation};
+  } else if (const auto* remove = std::get_if<pgoutput::DeleteView>(&message)) {
+    needed = {remove->relation};
+  } else if (const auto* truncate = std::get_if<pgoutput::TruncateView>(&message)) {
+    needed.assign(truncate->relations.begin(), truncate->relations.end());
+  }
+  for (const RelationId id : needed) {
+    const auto found = deferred_.find(id);
+    if (found == deferred_.end()) continue;
+    const std::vector<std::byte> description = std::move(found->second);
+    deferred_.erase(found);
+    const pgoutput::Message relation = pgoutput::decode(description, {});
+    co_await describe(std::get<pgoutput::RelationView>(relation), description);
+  }
+}
+
 Awaitable<void> Applier::describe(const pgoutput::RelationView& relation, Bytes message) {
   std::vector<std::byte> plain;
   if (relation.stream_xid) {
@@ -404,7 +470,7 @@ Awaitable<void> Applier::describe(const pgoutput::RelationView& relation, Bytes 
     plain.insert(plain.end(), message.begin() + 5, message.end());
     message = plain;
   }
-  if (tables_.describe(relation, message)) co_return;
+  if (map(relation, message)) co_return;
   // The table or a column is new: another look at the target before anything is said.
   const auto options = std::make_shared<const ApplierOptions>(options_);
   std::function<Catalog()> read = [options] {
@@ -421,18 +487,36 @@ Awaitable<void> Applier::describe(const pgoutput::RelationView& relation, Bytes 
     missing += column.name;
   }
   if (table == nullptr || !missing.empty()) {
-    throw Error{
-        {ErrorKind::Divergence, Side::Target},
-        fmt::format(
-            "{} was changed on the source: the target has no {}. Nothing of this transaction was applied. Remedy: "
-            "make the same change on the target; walferry then goes on by itself",
-            name.text(), table == nullptr ? "such table" : "column " + missing)};
+    throw Stop{Side::Target,
+               stop_here(fmt::format(
+                   "{} was changed on the source before transaction {} (commit LSN {}): the target has "
+                   "no {}. Nothing of this transaction was applied. Remedy: make the same change on "
+                   "the target; walferry then goes on by itself",
+                   name.text(), static_cast<std::uint32_t>(transaction_->xid), transaction_->final_lsn.to_string(),
+                   table == nullptr ? "such table" : "column " + missing))};
   }
   tables_.set_catalog(std::move(catalog));
-  if (!tables_.describe(relation, message)) {
-    throw Error{{ErrorKind::Divergence, Side::Target},
-                fmt::format("{} cannot be matched with a table of the target", name.text())};
+  if (!map(relation, message)) {
+    throw Stop{Side::Target, stop_here(fmt::format("{} cannot be matched with a table of the target", name.text()))};
   }
+}
+
+bool Applier::map(const pgoutput::RelationView& relation, Bytes message) {
+  try {
+    return tables_.describe(relation, message);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::Divergence) throw;
+    throw Stop{error.side(), stop_here(error.what())};
+  }
+}
+
+// The transaction being read cannot be applied.
+StopPoint Applier::stop_here(std::string error) const {
+  return {.what = StopPoint::What::Transaction,
+          .lsn = transaction_->final_lsn,
+          .commit_lsn = transaction_->final_lsn,
+          .xid = transaction_->xid,
+          .error = std::move(error)};
 }
 
 void Applier::apply_insert(const pgoutput::InsertView& insert, Bytes payload) {
@@ -527,7 +611,11 @@ void Applier::send(Statement& statement, Operation operation, const MappedTable&
   open_group();
   if (!statement.prepared) {
     connection_->send_prepare(statement.name, statement.sql);
-    expected_.push_back({.operation = Operation::Control, .table = &table, .owner = nullptr});
+    expected_.push_back({.operation = Operation::Control,
+                         .table = &table,
+                         .owner = nullptr,
+                         .xid = transaction_->xid,
+                         .final_lsn = transaction_->final_lsn});
     statement.prepared = true;
   }
   values_.clear();
@@ -541,6 +629,7 @@ void Applier::send(Statement& statement, Operation operation, const MappedTable&
                        .in_stream = transaction_->streamed,
                        .xid = transaction_->xid,
                        .final_lsn = transaction_->final_lsn});
+  group_.counted = group_.counted || operation == Operation::Update || operation == Operation::Delete;
   unflushed_bytes_ += arena_.size() + 64;
   group_.bytes += arena_.size() + 64;
 }
@@ -572,18 +661,31 @@ void Applier::fail(const Expected& expected, const Error& cause) const {
       "a statement of walferry's own", "moving the position", "insert into", "update of", "delete from", "truncate of"};
   const std::string_view doing = names[static_cast<std::size_t>(expected.operation)];
   if (expected.operation == Operation::Control || expected.operation == Operation::Advance) {
-    throw Error{{ErrorKind::Divergence, Side::Target, cause.sqlstate()},
-                fmt::format("{}{} failed: {}", doing,
-                            expected.table == nullptr ? "" : " for " + expected.table->name.text(), cause.what())};
+    const std::string text = fmt::format(
+        "{}{} failed: {}", doing, expected.table == nullptr ? "" : " for " + expected.table->name.text(), cause.what());
+    if (!expected.final_lsn) throw Error{{ErrorKind::Divergence, Side::Target, cause.sqlstate()}, text};
+    throw Stop{Side::Target,
+               {.what = StopPoint::What::Transaction,
+                .lsn = expected.final_lsn,
+                .commit_lsn = expected.final_lsn,
+                .xid = expected.xid,
+                .error = text},
+               cause.sqlstate()};
   }
-  throw Error{
-      {ErrorKind::Divergence, Side::Target, cause.sqlstate()},
-      fmt::format(
-          "{} {}{} of transaction {} (commit LSN {}) cannot be applied: {}. Nothing of this transaction was applied "
-          "and nothing is lost. Remedy: make the target's row what the source's was before this change; walferry "
-          "then goes on by itself",
-          doing, expected.table->name.text(), key_text(expected), static_cast<std::uint32_t>(expected.xid),
-          expected.final_lsn.to_string(), cause.what())};
+  throw Stop{
+      Side::Target,
+      {.what = StopPoint::What::Transaction,
+       .lsn = expected.final_lsn,
+       .commit_lsn = expected.final_lsn,
+       .xid = expected.xid,
+       .error = fmt::format(
+           "{} {}{} of transaction {} (commit LSN {}) cannot be applied: {}. Nothing of this transaction was applied "
+           "and nothing is lost. Remedy: make the target's row what the source's was before this change; walferry "
+           "then goes on by itself. Only if the whole transaction may be left out: `walferry skip --lsn {} --reason "
+           "...`",
+           doing, expected.table->name.text(), key_text(expected), static_cast<std::uint32_t>(expected.xid),
+           expected.final_lsn.to_string(), cause.what(), expected.final_lsn.to_string())},
+      cause.sqlstate()};
 }
 
 // " (id)=(42)": the key of the change, decoded again from its message.

@@ -16,11 +16,13 @@
 #include <vector>
 
 #include "engine/apply/progress.hpp"
+#include "engine/apply/stop.hpp"
 #include "engine/apply/table_map.hpp"
 #include "engine/async.hpp"
 #include "engine/pg/connection.hpp"
 #include "engine/retry.hpp"
 #include "engine/status.hpp"
+#include "engine/store/skips.hpp"
 #include "engine/store/spool.hpp"
 #include "engine/stream/position.hpp"
 
@@ -48,7 +50,7 @@ struct Marker {
 class Applier {
  public:
   Applier(asio::any_io_executor executor, asio::thread_pool& pool, ApplierOptions options, store::Spool& spool,
-          stream::Position& position, Status& status);
+          store::Skips& skips, stream::Position& position, Status& status);
 
   // Until cancelled, stopped, or `until` is reached.
   Awaitable<void> run();
@@ -78,14 +80,18 @@ class Applier {
   struct SourceTransaction {
     Xid xid{};
     Lsn final_lsn = {};
-    bool skipped = false;  // the target holds it already
+    bool skipped = false;   // the target holds it already
+    bool left_out = false;  // a person said so (`walferry skip`)
     bool streamed = false;
     bool tail = false;                          // its beginning was released: the target holds it
     const std::vector<Xid>* aborted = nullptr;  // sorted; of a streamed one
+
+    [[nodiscard]] bool counts() const { return !skipped && !left_out; }
   };
 
   struct Group {
     bool open = false;             // BEGIN has been sent
+    bool counted = false;          // holds updates or deletes, whose row counts decide whether it may be committed
     std::size_t transactions = 0;  // whole source transactions in it
     std::size_t bytes = 0;
     Deadline begun_at{};
@@ -100,6 +106,8 @@ class Applier {
   Awaitable<void> apply_streamed();
   Awaitable<void> apply_control(const pgoutput::Message& message, Bytes payload);
   Awaitable<void> describe(const pgoutput::RelationView& relation, Bytes message);
+  Awaitable<void> describe_deferred(const pgoutput::Message& message);
+  [[nodiscard]] bool stand_still(const Error& failure, const std::optional<StopPoint>& point);
   Awaitable<void> end_transaction(Lsn end_lsn, PgTime commit_time);
   Awaitable<void> commit_group();
   Awaitable<void> throttle();
@@ -119,6 +127,8 @@ class Applier {
   void send_control(const std::string& prepared_name);
   void accept_result(pg::ResultPtr result);
   [[noreturn]] void fail(const Expected& expected, const Error& cause) const;
+  [[nodiscard]] bool map(const pgoutput::RelationView& relation, Bytes message);
+  [[nodiscard]] StopPoint stop_here(std::string error) const;
   [[nodiscard]] std::string key_text(const Expected& expected) const;
   [[nodiscard]] bool wanted(const MappedTable& table) const { return transaction_->final_lsn >= table.copy_lsn; }
   [[nodiscard]] bool reached_until() const { return options_.until && position_.applied >= options_.until; }
@@ -128,10 +138,14 @@ class Applier {
   asio::thread_pool& pool_;
   ApplierOptions options_;
   store::Spool& spool_;
+  store::Skips& skips_;
   stream::Position& position_;
   Status& status_;
   Event wake_;
   TableMap tables_;
+  // Descriptions that came in transactions whose changes do not count, and are wanted only if a later one uses them:
+  // the target may be past the shape that they describe.
+  std::map<RelationId, std::vector<std::byte>> deferred_;
   Progress progress_;
   std::unique_ptr<pg::Connection> connection_;
   std::deque<Expected> expected_;
@@ -141,6 +155,8 @@ class Applier {
   Deadline next_durable_check_{};
   std::size_t unflushed_bytes_ = 0;
   bool stopping_ = false;
+  Lsn isolated_;          // the transaction that stopped the apply: those before it are committed first
+  std::string reported_;  // the stop that was logged last
   bool rewound_ = false;  // nothing has been read since the spool was rewound
 
   // What the message in hand belongs to.

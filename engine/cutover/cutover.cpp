@@ -143,6 +143,7 @@ Awaitable<void> Cutover::step(std::string name, Awaitable<void> work) {
 
 Awaitable<CommandOutcome> Cutover::run() {
   deadline_ = Clock::now() + options_.timeout;
+  report_.skips = environment_.status.skips;
   report_.blockers = own_blockers(environment_.status, options_.max_lag);
   if (report_.blockers.empty()) {
     std::function<std::vector<std::string>()> ask = [&options = environment_.options, &journal = environment_.journal] {

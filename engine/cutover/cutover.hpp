@@ -53,6 +53,7 @@ struct Report {
   std::vector<std::string> blockers;
   std::optional<VerifyReport> verification;
   std::vector<std::string> notes;
+  std::vector<Skip> skips;  // of the whole migration
 };
 
 [[nodiscard]] std::string render_json(const Report& report, const Ends& ends);
