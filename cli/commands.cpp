@@ -210,6 +210,13 @@ Until parse_until(const std::optional<std::string>& text) {
   throw Error{{ErrorKind::Usage}, fmt::format("--until {}: copied, caught-up or cutover is wanted", *text)};
 }
 
+ddl::OnDdl parse_on_ddl(const std::string& text) {
+  if (text == "stop") return ddl::OnDdl::Stop;
+  if (text == "apply") return ddl::OnDdl::Apply;
+  if (text == "warn") return ddl::OnDdl::Warn;
+  throw Error{{ErrorKind::Usage}, fmt::format("--on-ddl {}: stop, apply or warn is wanted", text)};
+}
+
 }  // namespace
 
 int check_command(const Words& words) {
@@ -223,6 +230,7 @@ int check_command(const Words& words) {
   add_switch(options, "replica-identity-full", "judge tables without a key as `run --replica-identity-full` would");
   add_switch(options, "allow-nonempty-target", "as of `run`");
   add_switch(options, "no-schema", "as of `run`");
+  add_switch(options, "no-ddl-trigger", "as of `run`");
   add_switch(options, "json", "print JSON");
   const auto arguments = begin("check", options, words);
   if (!arguments) return exit_codes::ok;
@@ -240,6 +248,7 @@ int check_command(const Words& words) {
   check.pg_bin_dir = optional_path(*arguments, "pg-bin-dir");
   check.replica_identity_full = arguments->flag("replica-identity-full");
   check.allow_nonempty_target = arguments->flag("allow-nonempty-target");
+  check.ddl_trigger = !arguments->flag("no-ddl-trigger");
   check.no_schema = arguments->flag("no-schema");
   if (const auto state_dir = arguments->text("state-dir"); state_dir && fs::exists(fs::path{*state_dir} / "rocksdb")) {
     store::Database database = store::Database::open(*state_dir, store::Access::ReadOnly);
@@ -267,6 +276,8 @@ int run_command(const Words& words) {
   add_switch(options, "allow-nonempty-target", "the target may hold objects of its own");
   add_switch(options, "replica-identity-full",
              "set REPLICA IDENTITY FULL on tables without a key, put back by finish and abort");
+  add_value(options, "on-ddl", "what becomes of schema changes on the source: stop, apply or warn", "stop");
+  add_switch(options, "no-ddl-trigger", "make no event triggers on the source");
   add_switch(options, "no-owner", "everything on the target belongs to the connecting role; grants are left out");
   add_value(options, "pg-bin-dir", "folder of pg_dump and pg_restore");
   const auto arguments = begin("run", options, words);
@@ -285,6 +296,8 @@ int run_command(const Words& words) {
   migration.copy = !arguments->flag("no-copy");
   migration.allow_nonempty_target = arguments->flag("allow-nonempty-target");
   migration.replica_identity_full = arguments->flag("replica-identity-full");
+  migration.on_ddl = parse_on_ddl(arguments->required("on-ddl"));
+  migration.ddl_trigger = !arguments->flag("no-ddl-trigger");
   migration.owners = !arguments->flag("no-owner");
   migration.pg_bin_dir = optional_path(*arguments, "pg-bin-dir");
 

@@ -344,6 +344,15 @@ std::string render_status(std::string_view json, const StatusViewOptions& option
   if (const std::optional<element> error = object_of(status, "last_error")) {
     page.add("error", fmt::format("{}: {}", text_of(*error, "at"), text_of(*error, "text")), Color::Red);
   }
+  simdjson::dom::array findings;
+  if (status["ddl"]["findings"].get(findings) == simdjson::SUCCESS) {
+    for (const element finding : findings) {
+      page.add("schema",
+               fmt::format("{} was {} on the source: {}", text_of(finding, "object"), text_of(finding, "change"),
+                           text_of(finding, "remedy")),
+               Color::Yellow);
+    }
+  }
   simdjson::dom::array skips;
   if (status["skips"].get(skips) == simdjson::SUCCESS) {
     for (const element skip : skips) {

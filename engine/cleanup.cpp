@@ -5,6 +5,7 @@
 #include "engine/apply/progress.hpp"
 #include "engine/catalog.hpp"
 #include "engine/cutover/fence.hpp"
+#include "engine/ddl/trigger.hpp"
 #include "engine/schema/drop_objects.hpp"
 #include "engine/schema/target_prepare.hpp"
 
@@ -85,6 +86,10 @@ class Cleaner {
     pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     require_pinned(source, journal_, Side::Source);
     drop_slot(source);
+    if (journal_.get(keys::ddl_trigger)) {
+      say("source: removing the event triggers that tell of schema changes");
+      ddl::remove_trigger(source, sides_.slot);
+    }
     if (const auto publication = journal_.get(keys::own_publication)) {
       say(fmt::format("source: removing publication {}", *publication));
       source.exec("DROP PUBLICATION IF EXISTS " + pg::quote_name(*publication));

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/multiple_exceptions.hpp>
@@ -75,6 +76,8 @@ Migration::Migration(MigrationOptions options)
   }
   if (const auto error = journal_.get(keys::last_error)) status_.last_error = LastError{*error, status_.started_at};
   status_.skips = skips_.list();
+  static constexpr std::array<std::string_view, 3> policies{"stop", "apply", "warn"};
+  status_.ddl.policy = policies[static_cast<std::size_t>(options_.on_ddl)];
 }
 
 Migration::~Migration() = default;
@@ -118,6 +121,7 @@ Awaitable<void> Migration::main() {
   co_await stop_applier();
   cancel_receiver_.emit(asio::cancellation_type::all);
   cancel_monitor_.emit(asio::cancellation_type::all);
+  cancel_watcher_.emit(asio::cancellation_type::all);
   server_->stop();
   if (failure_ && (!failure || is_cancellation(failure))) failure = failure_;
   failure_ = nullptr;
@@ -146,6 +150,7 @@ Awaitable<void> Migration::go_through_phases() {
   if (status_.phase < Phase::Switched) {
     co_await find_position();
     start_receiver();
+    start_watcher();
   }
   if (status_.phase == Phase::Schema) co_await move_schema();
   if (status_.phase == Phase::Copy) co_await copy();
@@ -271,19 +276,7 @@ Awaitable<void> Migration::build_post_data_once() {
 // Applies what is needed to bring all tables to one moment, then lets go of the target again.
 Awaitable<void> Migration::apply_until(Lsn lsn) {
   status_.activity = fmt::format("bringing tables copied at different moments to one, {}", lsn.to_string());
-  apply::Applier applier{io_.get_executor(),
-                         pool_,
-                         {.target = options_.target,
-                          .migration = options_.slot,
-                          .client_encoding = ends_.client_encoding,
-                          .system_identifier = ends_.target.system_identifier,
-                          .copied = journal_.copied_tables(),
-                          .until = lsn,
-                          .give_up_on_divergence = true},
-                         spool_,
-                         skips_,
-                         position_,
-                         status_};
+  apply::Applier applier{io_.get_executor(), pool_, applier_options(lsn), spool_, skips_, position_, status_};
   spool_.on_append([&applier] { applier.wake(); });
   const std::stop_callback stop{stop_.get_token(), [&applier] { applier.stop(); }};
   std::exception_ptr failure;
@@ -335,6 +328,7 @@ Awaitable<void> Migration::wait_for_goal() {
         // The target belongs to the applications now.
         co_await stop_applier();
         cancel_receiver_.emit(asio::cancellation_type::all);
+        cancel_watcher_.emit(asio::cancellation_type::all);
         status_.activity = "switched: the target serves, the source refuses writes";
       }
       if (options_.until == Until::Cutover) co_return;
@@ -432,17 +426,58 @@ void Migration::start_receiver() {
                  }));
 }
 
+apply::ApplierOptions Migration::applier_options(Lsn until) {
+  apply::ApplierOptions options{.target = options_.target,
+                                .migration = options_.slot,
+                                .client_encoding = ends_.client_encoding,
+                                .system_identifier = ends_.target.system_identifier,
+                                .copied = journal_.copied_tables(),
+                                .until = until,
+                                .on_ddl = options_.on_ddl,
+                                .ddl_secret = journal_.get(keys::ddl_secret).value_or(""),
+                                .owners = options_.owners,
+                                .give_up_on_divergence = until || options_.until != Until::Never};
+  options.target_has = [this](const ddl::Command& command) {
+    return ddl::SchemaWatch{options_.source, options_.target, journal_}.target_has(command);
+  };
+  options.on_command = [this](const ddl::Command& command, bool executed) { settle(command, executed); };
+  return options;
+}
+
+// A schema change has had its turn in the stream; its transaction is committed with what follows it.
+void Migration::settle(const ddl::Command& command, bool executed) {
+  ddl::SchemaWatch{options_.source, options_.target, journal_}.passed(command);
+  const auto copied = journal_.copied_tables();
+  std::vector<Table> joined;
+  for (const ddl::Object& object : command.objects) {
+    // Published from its first row on, or under another name before: nothing of it is left to copy.
+    if (!object.table || !object.holds_rows || !object.published || copied.contains(*object.table)) continue;
+    journal_.record_copied(*object.table, command.commit_lsn);
+    Table table;
+    table.name = *object.table;
+    joined.push_back(std::move(table));
+  }
+  if (!joined.empty()) {
+    describe_tables(joined);
+    for (const Table& table : joined) set_table_state(table.name, TableState::Ready);
+  }
+  if (executed) spdlog::debug("settled {}", command.title());
+  if (watcher_) watcher_->wake();
+}
+
+void Migration::start_watcher() {
+  status_.ddl.trigger = journal_.get(keys::ddl_trigger).has_value();
+  watcher_ = std::make_unique<ddl::Watcher>(io_.get_executor(), pool_,
+                                            ddl::SchemaWatch{options_.source, options_.target, journal_}, status_);
+  asio::co_spawn(io_, watcher_->run(),
+                 asio::bind_cancellation_slot(cancel_watcher_.slot(), [this](std::exception_ptr failure) {
+                   if (failure && !is_cancellation(failure)) fail(failure);
+                 }));
+}
+
 void Migration::start_applier() {
-  applier_ =
-      std::make_unique<apply::Applier>(io_.get_executor(), pool_,
-                                       apply::ApplierOptions{.target = options_.target,
-                                                             .migration = options_.slot,
-                                                             .client_encoding = ends_.client_encoding,
-                                                             .system_identifier = ends_.target.system_identifier,
-                                                             .copied = journal_.copied_tables(),
-                                                             .until = {},
-                                                             .give_up_on_divergence = options_.until != Until::Never},
-                                       spool_, skips_, position_, status_);
+  applier_ = std::make_unique<apply::Applier>(io_.get_executor(), pool_, applier_options({}), spool_, skips_, position_,
+                                              status_);
   applier_->on_marker([this](const apply::Marker& marker) {
     last_marker_ = marker.content;
     marker_seen_.notify();

@@ -19,6 +19,7 @@
 #include "engine/apply/applier.hpp"
 #include "engine/control.hpp"
 #include "engine/cutover/cutover.hpp"
+#include "engine/ddl/watcher.hpp"
 #include "engine/http/server.hpp"
 #include "engine/initial_copy.hpp"
 #include "engine/monitor.hpp"
@@ -70,6 +71,9 @@ class Migration final : public ControlHandler {
   void start_monitor();
   void start_receiver();
   void start_applier();
+  void start_watcher();
+  [[nodiscard]] apply::ApplierOptions applier_options(Lsn until);
+  void settle(const ddl::Command& command, bool executed);
   Awaitable<void> stop_applier();
   void tick();
   void fail(std::exception_ptr failure);
@@ -88,6 +92,7 @@ class Migration final : public ControlHandler {
   asio::cancellation_signal cancel_receiver_;
   asio::cancellation_signal cancel_monitor_;
   asio::cancellation_signal cancel_applier_;
+  asio::cancellation_signal cancel_watcher_;
   std::stop_source stop_;  // for blocking work
   Event changed_;          // phase, failure, stop, applier's end: whatever go_through_phases() may wait for
   Event marker_seen_;
@@ -105,6 +110,7 @@ class Migration final : public ControlHandler {
   std::unique_ptr<stream::Receiver> receiver_;
   std::unique_ptr<apply::Applier> applier_;
   std::unique_ptr<Monitor> monitor_;
+  std::unique_ptr<ddl::Watcher> watcher_;
   std::unique_ptr<http::Server> server_;
 };
 

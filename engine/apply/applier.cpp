@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "engine/ddl/trigger.hpp"
+
 namespace walferry::apply {
 namespace {
 
@@ -79,6 +81,7 @@ Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, Applie
       status_(status),
       wake_(executor) {
   tables_.set_copied(options_.copied);
+  ddl_.set_secret(options_.ddl_secret);
 }
 
 void Applier::stop() {
@@ -236,7 +239,8 @@ Awaitable<void> Applier::apply_block() {
     const bool backlog = rest.data() < last_commit_end || spool_.has_next();
     const bool full = group_.transactions >= group_transactions_max || group_.bytes >= group_bytes_max ||
                       Clock::now() - group_.begun_at >= group_age_max;
-    if (!backlog || full) co_await commit_group();
+    // A new enum value can be used only by the transactions that follow.
+    if (!backlog || full || group_.ddl) co_await commit_group();
   }
 }
 
@@ -310,6 +314,10 @@ Awaitable<void> Applier::apply_control(const pgoutput::Message& message, Bytes p
     }
   } else if (const auto* note = std::get_if<pgoutput::LogicalMessageView>(&message)) {
     // Other programs' messages change no rows.
+    const bool aborted = note->stream_xid && transaction_ && transaction_->aborted != nullptr &&
+                         std::ranges::binary_search(*transaction_->aborted, *note->stream_xid);
+    if (!aborted && transaction_ && transaction_->counts() && note->prefix == ddl::message_prefix)
+      co_await pass_ddl(*note);
     if (note->prefix == "walferry" && transaction_ && !transaction_->skipped)
       group_.markers.emplace_back(as_text(note->content));
   }
@@ -325,6 +333,7 @@ void Applier::begin_after_rewind(const pgoutput::Message& message) {
 
 void Applier::begin_transaction(Xid xid, Lsn final_lsn) {
   if (transaction_) throw ProtocolError{"Begin inside a transaction"};
+  ddl_.reset();
   const bool skipped = final_lsn < committed_;
   transaction_ = SourceTransaction{.xid = xid,
                                    .final_lsn = final_lsn,

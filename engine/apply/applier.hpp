@@ -19,6 +19,8 @@
 #include "engine/apply/stop.hpp"
 #include "engine/apply/table_map.hpp"
 #include "engine/async.hpp"
+#include "engine/ddl/command.hpp"
+#include "engine/ddl/policy.hpp"
 #include "engine/pg/connection.hpp"
 #include "engine/retry.hpp"
 #include "engine/status.hpp"
@@ -36,6 +38,12 @@ struct ApplierOptions {
   std::map<QualifiedName, Lsn> copied;
   // Stop (return from run) once every transaction that ended at or before this LSN is applied; zero: never.
   Lsn until;
+  // Schema changes of the source.
+  ddl::OnDdl on_ddl = ddl::OnDdl::Stop;
+  std::string ddl_secret = {};
+  bool owners = true;                                              // run them as the role that ran them there
+  std::function<bool(const ddl::Command&)> target_has = {};        // blocking: it is on the target already
+  std::function<void(const ddl::Command&, bool)> on_command = {};  // it is settled; true: by running it
   // Throw the first divergence instead of waiting for a person to repair it.
   bool give_up_on_divergence = false;
 };
@@ -91,6 +99,7 @@ class Applier {
 
   struct Group {
     bool open = false;             // BEGIN has been sent
+    bool ddl = false;              // holds a schema change: it ends with this source transaction
     bool counted = false;          // holds updates or deletes, whose row counts decide whether it may be committed
     std::size_t transactions = 0;  // whole source transactions in it
     std::size_t bytes = 0;
@@ -107,6 +116,11 @@ class Applier {
   Awaitable<void> apply_control(const pgoutput::Message& message, Bytes payload);
   Awaitable<void> describe(const pgoutput::RelationView& relation, Bytes message);
   Awaitable<void> describe_deferred(const pgoutput::Message& message);
+  // A message of the event trigger on the source (applier_ddl.cpp).
+  Awaitable<void> pass_ddl(const pgoutput::LogicalMessageView& note);
+  Awaitable<bool> settle_ddl(const ddl::Command& command);
+  Awaitable<void> execute_ddl(const ddl::Command& command);
+  [[noreturn]] void stop_at(const ddl::Command& command, const std::string& why) const;
   [[nodiscard]] bool stand_still(const Error& failure, const std::optional<StopPoint>& point);
   Awaitable<void> end_transaction(Lsn end_lsn, PgTime commit_time);
   Awaitable<void> commit_group();
@@ -147,6 +161,8 @@ class Applier {
   // the target may be past the shape that they describe.
   std::map<RelationId, std::vector<std::byte>> deferred_;
   Progress progress_;
+  ddl::Reader ddl_;
+  Lsn ddl_failed_;  // message LSN of the command that the target refused
   std::unique_ptr<pg::Connection> connection_;
   std::deque<Expected> expected_;
   std::optional<SourceTransaction> transaction_;

@@ -37,6 +37,7 @@ struct CheckOptions {
   int jobs = 2;                                // copy workers, for the count of connections
   bool replica_identity_full = false;
   bool allow_nonempty_target = false;
+  bool ddl_trigger = true;
   bool no_schema = false;  // the target has the schema already
 };
 

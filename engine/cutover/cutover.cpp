@@ -8,6 +8,7 @@
 
 #include "engine/copy/table_copy.hpp"
 #include "engine/cutover/fence.hpp"
+#include "engine/ddl/schema_watch.hpp"
 #include "engine/schema/target_prepare.hpp"
 
 namespace walferry::cutover {
@@ -73,7 +74,7 @@ std::vector<std::string> own_blockers(const Status& status, milliseconds max_lag
   return blockers;
 }
 
-std::vector<std::string> source_blockers(const MigrationOptions& options, const store::Journal& journal) {
+std::vector<std::string> source_blockers(const MigrationOptions& options, store::Journal& journal) {
   const bool every_table = journal.get(keys::own_publication).has_value();
   std::vector<std::string> blockers;
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
@@ -120,6 +121,10 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, const 
     } else if (published.contains(table.name) && !copied.contains(table.name)) {
       blockers.push_back(fmt::format("table {} has not been copied", table.name.text()));
     }
+  }
+  for (const DdlFinding& finding : ddl::SchemaWatch{options.source, options.target, journal}.compare()) {
+    blockers.push_back(fmt::format("{} was {} on the source and the target does not have the same: {}", finding.object,
+                                   finding.change, finding.remedy));
   }
   return blockers;
 }

@@ -98,7 +98,7 @@ class Cutover {
 };
 
 // What stands in the way of a cutover now; empty when nothing does. Asks the source; blocking.
-[[nodiscard]] std::vector<std::string> source_blockers(const MigrationOptions& options, const store::Journal& journal);
+[[nodiscard]] std::vector<std::string> source_blockers(const MigrationOptions& options, store::Journal& journal);
 // The part that needs no server.
 [[nodiscard]] std::vector<std::string> own_blockers(const Status& status, std::chrono::milliseconds max_lag);
 

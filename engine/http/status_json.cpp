@@ -112,6 +112,24 @@ json::value error_value(const std::optional<LastError>& error) {
   return entry;
 }
 
+json::object ddl_object(const DdlStatus& ddl) {
+  json::array findings;
+  for (const DdlFinding& finding : ddl.findings) {
+    json::object entry;
+    entry["object"] = text_value(finding.object);
+    entry["change"] = finding.change;
+    entry["remedy"] = text_value(finding.remedy);
+    findings.push_back(std::move(entry));
+  }
+  json::object object;
+  object["policy"] = text_value(ddl.policy);
+  object["trigger"] = ddl.trigger;
+  object["applied"] = ddl.applied;
+  object["passed"] = ddl.passed;
+  object["findings"] = std::move(findings);
+  return object;
+}
+
 json::object point_object(const StopPoint& point) {
   json::object entry;
   entry["lsn"] = point.lsn.to_string();
@@ -192,6 +210,7 @@ std::string status_json(const Status& status) {
   root["apply"] = apply_object(status);
   root["slot"] = slot_value(status.slot);
   root["last_error"] = error_value(status.last_error);
+  root["ddl"] = ddl_object(status.ddl);
   root["stop"] = nullptr;
   if (status.stop) root["stop"] = point_object(*status.stop);
   root["skips"] = skips_array(status.skips);
