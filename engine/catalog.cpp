@@ -83,7 +83,8 @@ incomparable AS (
              OR EXISTS (SELECT 1 FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND k.casttarget = o.opcintype
                           AND k.castmethod = 'b' AND k.castcontext = 'i'))))
 SELECT a.attrelid, a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
-       a.attgenerated <> '', a.attidentity, NOT EXISTS (SELECT 1 FROM incomparable i WHERE i.whole = a.atttypid)
+       a.attgenerated <> '', a.attidentity, NOT EXISTS (SELECT 1 FROM incomparable i WHERE i.whole = a.atttypid),
+       a.atttypmod
 FROM attributes a
 ORDER BY a.attrelid, a.attnum)",
                                                    user_schema_condition("n"), not_of_an_extension));
@@ -98,6 +99,7 @@ ORDER BY a.attrelid, a.attnum)",
     column.generated = rows.flag(row, 5);
     column.identity = rows.text(row, 6).empty() ? ' ' : rows.text(row, 6).front();
     column.comparable = rows.flag(row, 7);
+    column.type_modifier = static_cast<std::int32_t>(rows.i64(row, 8));
     table->second->columns.push_back(std::move(column));
   }
 }

@@ -14,6 +14,7 @@
 #include <fstream>
 
 #include "engine/cutover/fence.hpp"
+#include "engine/ddl/recopy.hpp"
 #include "engine/retry.hpp"
 #include "engine/schema/target_prepare.hpp"
 #include "engine/starting_point.hpp"
@@ -26,6 +27,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
+constexpr auto copy_again_interval = seconds{3};
 constexpr auto stop_patience = seconds{10};  // for the group under way
 
 bool is_cancellation(const std::exception_ptr& failure) {
@@ -313,7 +315,30 @@ Awaitable<void> Migration::follow() {
   start_applier();
 }
 
+// The apply rests, and ignores these tables until they are there again.
+Awaitable<void> Migration::copy_again(std::vector<QualifiedName> tables) {
+  co_await stop_applier();
+  for (const QualifiedName& table : tables) {
+    status_.activity = "copying " + table.text() + " again";
+    std::function<void()> work = [this, table] {
+      const std::optional<Lsn> lsn = ddl::copy_again({.source = options_.source,
+                                                      .target = options_.target,
+                                                      .client_encoding = ends_.client_encoding,
+                                                      .slot = options_.slot,
+                                                      .table = table,
+                                                      .stopped = [this] { return stop_.stop_requested(); }});
+      if (!lsn) return spdlog::info("{} cannot be copied again yet: another schema change is on its way", table.text());
+      journal_.record_copied(table, *lsn);
+      spdlog::info("{} was copied again as of {}", table.text(), lsn->to_string());
+    };
+    co_await insist_blocking("copying a table again", std::move(work));
+  }
+  status_.activity.clear();
+  start_applier();
+}
+
 Awaitable<void> Migration::wait_for_goal() {
+  Deadline next_copy = Clock::now();
   Lsn goal;  // where the source stood when both ends were first attached
   for (;;) {
     if (failure_) std::rethrow_exception(failure_);
@@ -321,6 +346,14 @@ Awaitable<void> Migration::wait_for_goal() {
     if (status_.phase == Phase::CatchUp && status_.source_connected && status_.target_connected) {
       if (!goal) goal = status_.source_lsn;
       if (goal && position_.applied >= goal) set_phase(Phase::Follow);
+    }
+    if (applier_running_ && !cutover_running_ && Clock::now() >= next_copy) {
+      std::vector<QualifiedName> tables = journal_.tables_to_copy_again();
+      if (!tables.empty()) {
+        co_await copy_again(std::move(tables));
+        next_copy = Clock::now() + copy_again_interval;
+        continue;
+      }
     }
     if (options_.until == Until::CaughtUp && status_.phase >= Phase::Follow) co_return;
     if (status_.phase == Phase::Switched && !cutover_running_) {
@@ -440,12 +473,13 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
   options.target_has = [this](const ddl::Command& command) {
     return ddl::SchemaWatch{options_.source, options_.target, journal_}.target_has(command);
   };
-  options.on_command = [this](const ddl::Command& command, bool executed) { settle(command, executed); };
+  options.on_command = [this](const ddl::Command& command, ddl::Outcome outcome) { settle(command, outcome); };
+  for (const QualifiedName& table : journal_.tables_to_copy_again()) options.copied[table] = Lsn{~std::uint64_t{0}};
   return options;
 }
 
 // A schema change has had its turn in the stream; its transaction is committed with what follows it.
-void Migration::settle(const ddl::Command& command, bool executed) {
+void Migration::settle(const ddl::Command& command, ddl::Outcome outcome) {
   ddl::SchemaWatch{options_.source, options_.target, journal_}.passed(command);
   const auto copied = journal_.copied_tables();
   std::vector<Table> joined;
@@ -461,7 +495,13 @@ void Migration::settle(const ddl::Command& command, bool executed) {
     describe_tables(joined);
     for (const Table& table : joined) set_table_state(table.name, TableState::Ready);
   }
-  if (executed) spdlog::debug("settled {}", command.title());
+  if (outcome != ddl::Outcome::PassedOver) {
+    for (const QualifiedName& table : command.rewritten) {
+      spdlog::warn("{} made the rows of {} anew on the source: the table will be copied again", command.title(),
+                   table.text());
+      journal_.record_copy_again(table);
+    }
+  }
   if (watcher_) watcher_->wake();
 }
 

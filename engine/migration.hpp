@@ -73,7 +73,8 @@ class Migration final : public ControlHandler {
   void start_applier();
   void start_watcher();
   [[nodiscard]] apply::ApplierOptions applier_options(Lsn until);
-  void settle(const ddl::Command& command, bool executed);
+  void settle(const ddl::Command& command, ddl::Outcome outcome);
+  Awaitable<void> copy_again(std::vector<QualifiedName> tables);
   Awaitable<void> stop_applier();
   void tick();
   void fail(std::exception_ptr failure);

@@ -41,9 +41,9 @@ struct ApplierOptions {
   // Schema changes of the source.
   ddl::OnDdl on_ddl = ddl::OnDdl::Stop;
   std::string ddl_secret = {};
-  bool owners = true;                                              // run them as the role that ran them there
-  std::function<bool(const ddl::Command&)> target_has = {};        // blocking: it is on the target already
-  std::function<void(const ddl::Command&, bool)> on_command = {};  // it is settled; true: by running it
+  bool owners = true;                                                      // run them as the role that ran them there
+  std::function<bool(const ddl::Command&)> target_has = {};                // blocking: it is on the target already
+  std::function<void(const ddl::Command&, ddl::Outcome)> on_command = {};  // it is settled
   // Throw the first divergence instead of waiting for a person to repair it.
   bool give_up_on_divergence = false;
 };
@@ -118,7 +118,7 @@ class Applier {
   Awaitable<void> describe_deferred(const pgoutput::Message& message);
   // A message of the event trigger on the source (applier_ddl.cpp).
   Awaitable<void> pass_ddl(const pgoutput::LogicalMessageView& note);
-  Awaitable<bool> settle_ddl(const ddl::Command& command);
+  Awaitable<ddl::Outcome> settle_ddl(const ddl::Command& command);
   Awaitable<void> execute_ddl(const ddl::Command& command);
   [[noreturn]] void stop_at(const ddl::Command& command, const std::string& why) const;
   [[nodiscard]] bool stand_still(const Error& failure, const std::optional<StopPoint>& point);

@@ -12,27 +12,29 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   const ddl::Place place{.lsn = note.lsn, .commit_lsn = transaction_->final_lsn, .xid = transaction_->xid};
   const std::optional<ddl::Command> command = ddl_.accept(as_text(note.content), place);
   if (!command) co_return;
-  const bool executed = co_await settle_ddl(*command);
+  const ddl::Outcome outcome = co_await settle_ddl(*command);
   group_.ddl = true;
-  ++(executed ? status_.ddl.applied : status_.ddl.passed);
-  if (options_.on_command) options_.on_command(*command, executed);
+  ++(outcome == ddl::Outcome::Executed ? status_.ddl.applied : status_.ddl.passed);
+  if (outcome != ddl::Outcome::PassedOver) {
+    for (const QualifiedName& table : command->rewritten) tables_.ignore(table);
+  }
+  if (options_.on_command) options_.on_command(*command, outcome);
 }
 
-// True: it was run on the target.
-Awaitable<bool> Applier::settle_ddl(const ddl::Command& command) {
+Awaitable<ddl::Outcome> Applier::settle_ddl(const ddl::Command& command) {
   if (skips_.contains(StopPoint::What::Ddl, command.lsn)) {
     spdlog::warn("{} at {} is left out, as a person said", command.title(), command.lsn.to_string());
-    co_return false;
+    co_return ddl::Outcome::PassedOver;
   }
   if (options_.on_ddl == ddl::OnDdl::Warn) {
     spdlog::warn("schema change on the source at {}: {}. Passed over (--on-ddl=warn). On the target: {}",
                  command.lsn.to_string(), command.title(), command.to_run());
-    co_return false;
+    co_return ddl::Outcome::PassedOver;
   }
   const bool execute = options_.on_ddl == ddl::OnDdl::Apply && command.not_executable.empty();
   if (execute && ddl_failed_ != command.lsn) {
     co_await execute_ddl(command);
-    co_return true;
+    co_return ddl::Outcome::Executed;
   }
   std::function<bool()> look = [has = options_.target_has, command] { return has && has(command); };
   std::optional<Error> failure;
@@ -44,11 +46,11 @@ Awaitable<bool> Applier::settle_ddl(const ddl::Command& command) {
   }
   if (there) {
     spdlog::info("schema change {} at {}: the target has it", command.title(), command.lsn.to_string());
-    co_return false;
+    co_return ddl::Outcome::Present;
   }
   if (execute) {
     co_await execute_ddl(command);
-    co_return true;
+    co_return ddl::Outcome::Executed;
   }
   std::string why = options_.on_ddl == ddl::OnDdl::Apply ? command.not_executable : "";
   if (failure)

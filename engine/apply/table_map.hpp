@@ -22,6 +22,8 @@ struct MappedColumn {
   std::string name;
   bool key = false;  // identifies the row on the target
   bool comparable = true;
+  Oid type{};  // on the source
+  std::int32_t type_modifier = -1;
 };
 
 // A statement to prepare: its text, and which tuple columns are its parameters, in order.
@@ -60,6 +62,8 @@ class TableMap {
 
   void set_catalog(Catalog catalog) { catalog_ = std::move(catalog); }
   void set_copied(std::map<QualifiedName, Lsn> copied) { copied_ = std::move(copied); }
+  // Changes to the table do not count until it has been copied again.
+  void ignore(const QualifiedName& name);
   // A new connection: nothing is prepared there.
   void forget_prepared();
   // No statement is in flight: descriptions that were replaced meanwhile can go.

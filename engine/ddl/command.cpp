@@ -7,6 +7,7 @@
 
 #include "engine/ddl/statement.hpp"
 #include "engine/error.hpp"
+#include "engine/schema/sql_script.hpp"
 
 namespace walferry::ddl {
 namespace {
@@ -41,6 +42,13 @@ Object read_object(const element& from) {
     }
   }
   return object;
+}
+
+// "schema.\"Name\"", as pg_identify_object writes it.
+std::optional<QualifiedName> parse_identity(const std::string& identity) {
+  const std::vector<schema::Token> tokens = schema::first_statement(identity);
+  if (tokens.size() != 3 || !tokens[0].is_name() || !tokens[1].is(".") || !tokens[2].is_name()) return std::nullopt;
+  return QualifiedName{tokens[0].text, tokens[2].text};
 }
 
 bool is_ddl_of_rows(const std::string& tag) {
@@ -152,10 +160,14 @@ std::optional<Command> Reader::accept(std::string_view content, const Place& pla
     command.not_executable = "it fills the table from a query, whose rows are not in the stream";
   }
   for (const auto& [table, reason] : rewritten) {
-    if (!command.not_executable.empty()) break;
+    if (!command.statement) break;
     const std::string doubt = rewrite_doubt(*command.statement, reason);
     if (doubt.empty()) continue;
-    command.not_executable = fmt::format("it rewrites {}: {}, so the table must be copied again", table, doubt);
+    if (const auto name = parse_identity(table)) {
+      command.rewritten.push_back(*name);
+    } else {
+      command.not_executable = fmt::format("it rewrites {}: {}", table, doubt);
+    }
   }
   return command;
 }

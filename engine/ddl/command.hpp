@@ -42,7 +42,9 @@ struct Command {
   std::vector<std::pair<std::string, std::string>> settings;  // search_path and what decides how values are read
 
   std::optional<std::string> statement;  // exactly this command, fit for a transaction block
-  std::string not_executable;            // why it cannot be run on the target as it stands; empty: it can
+  // Tables whose rows it filled with values that the target would make otherwise: they must be copied again.
+  std::vector<QualifiedName> rewritten;
+  std::string not_executable;  // why it cannot be run on the target as it stands; empty: it can
 
   // "ALTER TABLE public.t"
   [[nodiscard]] std::string title() const;

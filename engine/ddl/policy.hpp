@@ -11,4 +11,10 @@ enum class OnDdl : std::uint8_t {
   Warn,   // it is logged and passed over
 };
 
+enum class Outcome : std::uint8_t {
+  Executed,    // on the target, by us
+  Present,     // the target had it already
+  PassedOver,  // skipped by a person, or the policy is to warn
+};
+
 }  // namespace walferry::ddl
