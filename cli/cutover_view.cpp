@@ -68,6 +68,9 @@ void append_differences(const dom::element& report, std::string& out) {
   }
   out += fmt::format("compared: {} tables with {} rows, by count and 128-bit hash, and {} sequences\n", count,
                      grouped(rows), sequence_count);
+  out += fmt::format("          everything at {}, and again in the write stop the {} rows touched since\n",
+                     text_of(report, "compared_at"),
+                     grouped(static_cast<std::int64_t>(number_of(report, "touched_rows"))));
 }
 
 }  // namespace

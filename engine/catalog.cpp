@@ -49,13 +49,14 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {} AND {})",
 }
 
 void read_columns(pg::Session& session, std::map<Oid, Table*>& by_oid) {
-  // A type is comparable when all that it is made of is: domains stand for their base, arrays for their element,
-  // composites for their attributes. Enums, ranges and multiranges always are; any other type needs a default btree
-  // operator class (403), its own or that of a type to which it is binary coercible (varchar -> text, cidr -> inet,
-  // regclass -> oid).
+  // A type is comparable when equal values of it are the same value, so that one of several rows can be told by it: 1.0
+  // and 1.00, 0 and -0, a month and 30 days are equal, but not the same. Domains stand for their base, arrays for their
+  // element, ranges for their bounds, composites for their attributes. What extensions bring is not comparable: its
+  // operators are not found without a search path, and what they take for equal is not known.
   const pg::Result rows = session.exec(fmt::format(R"(
 WITH RECURSIVE attributes AS (
-  SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated, a.attidentity
+  SELECT a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated, a.attidentity,
+         a.attcollation
   FROM pg_catalog.pg_attribute a
   JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -69,21 +70,22 @@ parts(whole, part) AS (
   CROSS JOIN LATERAL (
     SELECT t.typbasetype AS part WHERE t.typtype = 'd'
     UNION ALL SELECT t.typelem WHERE t.typtype = 'b' AND t.typcategory = 'A' AND t.typelem <> 0
+    UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid
     UNION ALL SELECT f.atttypid FROM pg_catalog.pg_attribute f
               WHERE t.typtype = 'c' AND f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped) s),
 incomparable AS (
   SELECT DISTINCT p.whole
   FROM parts p
   JOIN pg_catalog.pg_type t ON t.oid = p.part
-  WHERE t.typtype IN ('b', 'p') AND NOT (t.typcategory = 'A' AND t.typelem <> 0)
-    AND NOT EXISTS (
-      SELECT 1 FROM pg_catalog.pg_opclass o
-      WHERE o.opcdefault AND o.opcmethod = 403
-        AND (o.opcintype = t.oid
-             OR EXISTS (SELECT 1 FROM pg_catalog.pg_cast k WHERE k.castsource = t.oid AND k.casttarget = o.opcintype
-                          AND k.castmethod = 'b' AND k.castcontext = 'i'))))
+  WHERE t.typtype NOT IN ('d', 'e', 'c', 'r') AND NOT (t.typcategory = 'A' AND t.typelem <> 0)
+    AND NOT (t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace AND t.typname = ANY (
+      '{{bool,char,name,int2,int4,int8,text,varchar,bpchar,bytea,date,time,timetz,timestamp,timestamptz,uuid,bit,varbit,'
+      'inet,cidr,macaddr,macaddr8,money,oid,xid8,pg_lsn,regclass,regtype,regproc,regprocedure,regrole,regnamespace}}')))
 SELECT a.attrelid, a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
-       a.attgenerated <> '', a.attidentity, NOT EXISTS (SELECT 1 FROM incomparable i WHERE i.whole = a.atttypid),
+       a.attgenerated <> '', a.attidentity,
+       NOT EXISTS (SELECT 1 FROM incomparable i WHERE i.whole = a.atttypid)
+         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_collation k WHERE k.oid = a.attcollation
+                           AND NOT k.collisdeterministic),
        a.atttypmod
 FROM attributes a
 ORDER BY a.attrelid, a.attnum)",
@@ -100,6 +102,7 @@ ORDER BY a.attrelid, a.attnum)",
     column.identity = rows.text(row, 6).empty() ? ' ' : rows.text(row, 6).front();
     column.comparable = rows.flag(row, 7);
     column.type_modifier = static_cast<std::int32_t>(rows.i64(row, 8));
+    if (column.generated && session.server_version() >= 180000) table->second->full_identity_serves = false;
     table->second->columns.push_back(std::move(column));
   }
 }

@@ -35,7 +35,7 @@ struct Column {
   bool not_null = false;
   bool generated = false;  // stored or virtual: computed by the target, never copied
   char identity = ' ';     // 'a' always, 'd' by default, ' ' none
-  bool comparable = true;  // the type has a default btree equality; json, xml, point ... have none
+  bool comparable = true;  // equal values are the same value; not so for numeric, float8, jsonb, json, citext ...
 };
 
 struct Table {
@@ -54,8 +54,13 @@ struct Table {
   double rows_estimate = -1;    // pg_class.reltuples; -1 unknown
   std::vector<Column> columns;  // live ones in attribute order
 
+  // False from 18 on where a column is generated: the server refuses updates and deletes under FULL then.
+  bool full_identity_serves = true;
+
   // Whether updates and deletes on it can be replicated: a usable key, or identity FULL.
-  [[nodiscard]] bool has_usable_identity() const { return replica_identity == 'f' || !identity_columns.empty(); }
+  [[nodiscard]] bool has_usable_identity() const {
+    return replica_identity == 'f' ? full_identity_serves : !identity_columns.empty();
+  }
   [[nodiscard]] bool holds_rows() const { return kind == 'r'; }
 };
 

@@ -85,6 +85,7 @@ class Cleaner {
   void clean_source(bool lift_fence) {
     pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     require_pinned(source, journal_, Side::Source);
+    if (cutover::durable_fence_stands(source)) cutover::silence_event_triggers(source);
     drop_slot(source);
     if (journal_.get(keys::ddl_trigger)) {
       say("source: removing the event triggers that tell of schema changes");

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -37,9 +36,7 @@ copy::Snapshot& InitialCopy::snapshot() {
   watch_.on_activity("taking a new snapshot of the source");
   snapshot_ = copy::Snapshot::create({.source = options_.source,
                                       .client_encoding = ends_.client_encoding,
-                                      // A dead predecessor's walsender may still wait for this slot under its name.
-                                      .slot = fmt::format("{}_{}_{:x}", options_.slot.substr(0, 36), ::getpid(),
-                                                          std::chrono::steady_clock::now().time_since_epoch().count()),
+                                      .slot = copy::temporary_slot_name(options_.slot),
                                       .temporary = true,
                                       .stopped = [this] { return stop_.stop_requested(); }});
   return *snapshot_;
@@ -134,19 +131,24 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
     plan = read_plan(names);
     builder.emplace(build_options(), stop_);
   }
-  copy::copy_tables({.source = options_.source,
-                     .target = options_.target,
-                     .client_encoding = ends_.client_encoding,
-                     .snapshot = snapshot_->id(),
-                     .jobs = options_.jobs,
-                     .on_started = [&](const Table& table) { watch_.on_table(table.name, TableState::Copying); },
-                     .on_copied =
-                         [&](const Table& table) {
-                           journal_.record_copied(table.name, snapshot_->lsn());
-                           watch_.on_table(table.name, TableState::Copied);
-                           if (builder) builder->add(plan->table_items(table.name));
-                         }},
-                    std::move(to_copy), stop_);
+  try {
+    copy::copy_tables({.source = options_.source,
+                       .target = options_.target,
+                       .client_encoding = ends_.client_encoding,
+                       .snapshot = snapshot_->id(),
+                       .jobs = options_.jobs,
+                       .on_started = [&](const Table& table) { watch_.on_table(table.name, TableState::Copying); },
+                       .on_copied =
+                           [&](const Table& table) {
+                             journal_.record_copied(table.name, snapshot_->lsn());
+                             watch_.on_table(table.name, TableState::Copied);
+                             if (builder) builder->add(plan->table_items(table.name));
+                           }},
+                      std::move(to_copy), stop_);
+  } catch (const Error& error) {
+    if (error.sqlstate() == pg::snapshot_gone) snapshot_.reset();  // the next attempt takes a new one
+    throw;
+  }
   // The snapshot holds back vacuum on the source: it goes as soon as the last row is copied.
   snapshot_.reset();
   watch_.on_activity("building the indexes of the tables that were copied last");

@@ -54,6 +54,7 @@ Migration::Migration(MigrationOptions options)
       pool_(4),
       signals_(io_, SIGINT, SIGTERM),
       changed_(io_.get_executor()),
+      applier_ended_(io_.get_executor()),
       marker_seen_(io_.get_executor()),
       initial_copy_(options_, ends_, journal_, stop_.get_token(), watch_copy()) {
   // Whether it still follows is seen when both ends are attached again.
@@ -120,7 +121,7 @@ Awaitable<void> Migration::main() {
   stop_.request_stop();
   // A cutover under way comes to its end first; it needs the stream.
   while (cutover_running_) co_await changed_.wait_until(Clock::now() + seconds{1});
-  co_await stop_applier();
+  co_await stop_applier(Clock::now() + stop_patience);
   cancel_receiver_.emit(asio::cancellation_type::all);
   cancel_monitor_.emit(asio::cancellation_type::all);
   cancel_watcher_.emit(asio::cancellation_type::all);
@@ -269,27 +270,72 @@ Awaitable<void> Migration::build_post_data_once() {
   // Foreign keys want all tables at one moment. Tables copied under different snapshots reach it by applying up to the
   // last.
   const std::optional<Lsn> moment = initial_copy_.common_moment();
-  if (moment) co_await apply_until(*moment);
+  if (moment) {
+    status_.activity = fmt::format("bringing tables copied at different moments to one, {}", moment->to_string());
+    co_await apply_until(*moment, Deadline::max());
+  }
   status_.activity = "building foreign keys, triggers and the rest";
   std::function<void()> rest = [this] { initial_copy_.build_the_rest(); };
   co_await run_blocking<void>(pool_, std::move(rest));
 }
 
-// Applies what is needed to bring all tables to one moment, then lets go of the target again.
-Awaitable<void> Migration::apply_until(Lsn lsn) {
-  status_.activity = fmt::format("bringing tables copied at different moments to one, {}", lsn.to_string());
-  apply::Applier applier{io_.get_executor(), pool_, applier_options(lsn), spool_, skips_, position_, status_};
-  spool_.on_append([&applier] { applier.wake(); });
-  const std::stop_callback stop{stop_.get_token(), [&applier] { applier.stop(); }};
+// Applies the transactions that committed before `lsn` and no other, then lets go of the target again.
+Awaitable<void> Migration::apply_until(Lsn lsn, Deadline deadline) {
+  start_applier(lsn);
+  receiver_->request_confirmation();  // on a quiet source its answer says that nothing else comes before `lsn`
+  while (applier_running_ && Clock::now() < deadline) co_await applier_ended_.wait_until(deadline);
+  const bool arrived = !applier_running_;
+  co_await stop_applier(Clock::now());
+  require_running();
+  if (arrived) co_return;
+  throw Error{
+      {ErrorKind::Timeout, Side::Target},
+      fmt::format("the apply did not get to {} in time{}. Remedy: end what blocks it on the target, or give more "
+                  "--timeout",
+                  lsn.to_string(), status_.last_error ? ": " + status_.last_error->text : std::string{})};
+}
+
+// Both sides at one LSN: the apply stands still while the source's snapshot is made, catches up to exactly that, and
+// goes on when the target's snapshot is taken as well.
+Awaitable<std::shared_ptr<cutover::Moment>> Migration::make_moment(Deadline deadline) {
+  co_await stop_applier(std::min(deadline, Clock::now() + stop_patience));
+  std::shared_ptr<cutover::Moment> moment;
   std::exception_ptr failure;
   try {
-    co_await applier.run();
+    co_await rest_at_moment(moment, deadline);
   } catch (...) {
     failure = std::current_exception();  // rethrown below
   }
-  spool_.on_append({});  // before the applier goes
+  if (!stop_.stop_requested()) {
+    start_applier();
+    if (moment) applier_->record(moment->touched_since);
+  }
   if (failure) std::rethrow_exception(failure);
   require_running();
+  co_return moment;
+}
+
+Awaitable<void> Migration::rest_at_moment(std::shared_ptr<cutover::Moment>& moment, Deadline deadline) {
+  std::function<copy::Snapshot()> create = [this, deadline] {
+    return copy::Snapshot::create({.source = options_.source,
+                                   .client_encoding = ends_.client_encoding,
+                                   .slot = copy::temporary_slot_name(options_.slot),
+                                   .temporary = true,
+                                   .stopped = [this] { return stop_.stop_requested(); },
+                                   .deadline = deadline});
+  };
+  copy::Snapshot source = co_await run_blocking<copy::Snapshot>(pool_, std::move(create));
+  co_await apply_until(source.lsn(), deadline);
+  std::function<std::shared_ptr<cutover::Moment>()> take = [this, &source] {
+    pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry snapshot"});
+    target.exec("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+    std::string target_snapshot = target.exec("SELECT pg_catalog.pg_export_snapshot()").str(0, 0);
+    return std::make_shared<cutover::Moment>(cutover::Moment{.source = std::move(source),
+                                                             .target = std::move(target),
+                                                             .target_snapshot = std::move(target_snapshot),
+                                                             .touched_since = std::make_shared<TouchedRows>()});
+  };
+  moment = co_await run_blocking<std::shared_ptr<cutover::Moment>>(pool_, std::move(take));
 }
 
 Awaitable<void> Migration::follow() {
@@ -317,7 +363,7 @@ Awaitable<void> Migration::follow() {
 
 // The apply rests, and ignores these tables until they are there again.
 Awaitable<void> Migration::copy_again(std::vector<QualifiedName> tables) {
-  co_await stop_applier();
+  co_await stop_applier(Clock::now() + stop_patience);
   for (const QualifiedName& table : tables) {
     status_.activity = "copying " + table.text() + " again";
     std::function<void()> work = [this, table] {
@@ -359,7 +405,7 @@ Awaitable<void> Migration::wait_for_goal() {
     if (status_.phase == Phase::Switched && !cutover_running_) {
       if (applier_running_) {
         // The target belongs to the applications now.
-        co_await stop_applier();
+        co_await stop_applier(Clock::now() + stop_patience);
         cancel_receiver_.emit(asio::cancellation_type::all);
         cancel_watcher_.emit(asio::cancellation_type::all);
         status_.activity = "switched: the target serves, the source refuses writes";
@@ -460,16 +506,17 @@ void Migration::start_receiver() {
 }
 
 apply::ApplierOptions Migration::applier_options(Lsn until) {
-  apply::ApplierOptions options{.target = options_.target,
-                                .migration = options_.slot,
-                                .client_encoding = ends_.client_encoding,
-                                .system_identifier = ends_.target.system_identifier,
-                                .copied = journal_.copied_tables(),
-                                .until = until,
-                                .on_ddl = options_.on_ddl,
-                                .ddl_secret = journal_.get(keys::ddl_secret).value_or(""),
-                                .owners = options_.owners,
-                                .give_up_on_divergence = until || options_.until != Until::Never};
+  apply::ApplierOptions options{
+      .target = options_.target,
+      .migration = options_.slot,
+      .client_encoding = ends_.client_encoding,
+      .system_identifier = ends_.target.system_identifier,
+      .copied = journal_.copied_tables(),
+      .until = until,
+      .on_ddl = options_.on_ddl,
+      .ddl_secret = journal_.get(keys::ddl_secret).value_or(""),
+      .owners = options_.owners,
+      .give_up_on_divergence = options_.until != Until::Never || status_.phase < Phase::CatchUp};
   options.target_has = [this](const ddl::Command& command) {
     return ddl::SchemaWatch{options_.source, options_.target, journal_}.target_has(command);
   };
@@ -515,9 +562,10 @@ void Migration::start_watcher() {
                  }));
 }
 
-void Migration::start_applier() {
-  applier_ = std::make_unique<apply::Applier>(io_.get_executor(), pool_, applier_options({}), spool_, skips_, position_,
-                                              status_);
+// With `until` it applies the transactions that committed before it, and ends.
+void Migration::start_applier(Lsn until) {
+  applier_ = std::make_unique<apply::Applier>(io_.get_executor(), pool_, applier_options(until), spool_, skips_,
+                                              position_, status_);
   applier_->on_marker([this](const apply::Marker& marker) {
     last_marker_ = marker.content;
     marker_seen_.notify();
@@ -532,17 +580,18 @@ void Migration::start_applier() {
                  asio::bind_cancellation_slot(cancel_applier_.slot(), [this](std::exception_ptr failure) {
                    applier_running_ = false;
                    if (failure && !is_cancellation(failure)) fail(failure);
+                   applier_ended_.notify();
                    changed_.notify();
                  }));
 }
 
-Awaitable<void> Migration::stop_applier() {
-  if (!applier_running_) co_return;
-  applier_->stop();
-  const Deadline patience = Clock::now() + stop_patience;
-  while (applier_running_ && Clock::now() < patience) co_await changed_.wait_until(patience);
+// At a commit boundary, or in the middle of a group once patience is over.
+Awaitable<void> Migration::stop_applier(Deadline patience) {
+  if (applier_running_) applier_->stop();
+  while (applier_running_ && Clock::now() < patience) co_await applier_ended_.wait_until(patience);
   if (applier_running_) cancel_applier_.emit(asio::cancellation_type::all);
-  while (applier_running_) co_await changed_.wait();
+  while (applier_running_) co_await applier_ended_.wait();
+  spool_.on_append({});
   spool_.set_disk_only(true);
 }
 
@@ -645,7 +694,9 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
                             .executor = io_.get_executor(),
                             .pool = pool_,
                             .await_marker = await_marker,
-                            .wake_receiver = [this] { receiver_->request_confirmation(); }},
+                            .wake_receiver = [this] { receiver_->request_confirmation(); },
+                            .make_moment = [this](Deadline deadline) { return make_moment(deadline); },
+                            .stop = stop_.get_token()},
                            options,
                            std::move(on_step)};
   std::exception_ptr failure;
@@ -665,6 +716,7 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
   } else if (real && following) {
     set_phase(Phase::Follow);
   }
+  if (applier_running_) applier_->record(nullptr);
   cutover_running_ = false;
   changed_.notify();
   if (failure) std::rethrow_exception(failure);

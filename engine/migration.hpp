@@ -59,7 +59,9 @@ class Migration final : public ControlHandler {
   Awaitable<void> build_post_data();
   Awaitable<void> build_post_data_once();
   Awaitable<void> follow();
-  Awaitable<void> apply_until(Lsn lsn);
+  Awaitable<void> apply_until(Lsn lsn, Deadline deadline);
+  Awaitable<std::shared_ptr<cutover::Moment>> make_moment(Deadline deadline);
+  Awaitable<void> rest_at_moment(std::shared_ptr<cutover::Moment>& moment, Deadline deadline);
   Awaitable<void> find_switched();
   Awaitable<void> wait_for_goal();
   Awaitable<void> insist(std::string what, std::function<Awaitable<void>()> attempt);
@@ -70,12 +72,12 @@ class Migration final : public ControlHandler {
   void set_table_state(const QualifiedName& table, TableState state);
   void start_monitor();
   void start_receiver();
-  void start_applier();
   void start_watcher();
   [[nodiscard]] apply::ApplierOptions applier_options(Lsn until);
   void settle(const ddl::Command& command, ddl::Outcome outcome);
   Awaitable<void> copy_again(std::vector<QualifiedName> tables);
-  Awaitable<void> stop_applier();
+  void start_applier(Lsn until = {});
+  Awaitable<void> stop_applier(Deadline patience);
   void tick();
   void fail(std::exception_ptr failure);
   void require_running() const;
@@ -96,6 +98,7 @@ class Migration final : public ControlHandler {
   asio::cancellation_signal cancel_watcher_;
   std::stop_source stop_;  // for blocking work
   Event changed_;          // phase, failure, stop, applier's end: whatever go_through_phases() may wait for
+  Event applier_ended_;    // for whoever stopped it
   Event marker_seen_;
   std::exception_ptr failure_;
 

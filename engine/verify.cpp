@@ -40,7 +40,8 @@ pg::Session open_reader(const pg::ConnInfo& info, const VerifyOptions& verify) {
   options.application_name = "walferry verify";
   // Compiling an expression for each of many small tables takes longer than hashing them.
   options.settings = {"default_transaction_read_only=on", "jit=off",
-                      fmt::format("statement_timeout={}", verify.statement_timeout.count())};
+                      fmt::format("statement_timeout={}", verify.statement_timeout.count()),
+                      fmt::format("lock_timeout={}", verify.lock_timeout.count())};
   return pg::Session::open(info, options);
 }
 
@@ -112,13 +113,29 @@ bool compare_shape(const Table& source, const Table& target, TableComparison& co
   return absent.empty();
 }
 
+// The touched rows of a table as a request can name them; nothing when all of its rows must be compared. Types of
+// extensions and other schemas may have an equality that the pinned search_path does not reach.
+std::optional<DigestKeys> keys_of(const Table& table, const TouchedTable& touched) {
+  if (touched.whole()) return {};
+  DigestKeys keys{.columns = touched.key_columns(), .types = {}, .values = touched.key_values()};
+  for (const std::string& name : keys.columns) {
+    const Column* column = find_column(table, name);
+    if (column == nullptr || !column->comparable || column->type_name.find('.') != std::string::npos) return {};
+    keys.types.push_back(column->type_name);
+  }
+  return keys;
+}
+
 // Pairs the tables by name, fills the report's list of comparisons and of missing tables, and returns the work, largest
 // first.
 std::vector<Batch> plan(const Catalog& source, const Catalog& target, const VerifyOptions& options,
-                        VerifyReport& report) {
+                        const TouchedRows* touched, VerifyReport& report) {
   std::vector<Item> items;
   for (const Table& table : source.tables) {
     if (!table.holds_rows() || (options.only && !options.only->contains(table.name))) continue;
+    if (table.persistence == 'u' && !options.unlogged) continue;
+    const TouchedTable* rows = touched == nullptr ? nullptr : touched->find(table.name);
+    if (touched != nullptr && rows == nullptr && table.persistence != 'u') continue;
     const Table* counterpart = target.find(table.name);
     if (counterpart == nullptr || !counterpart->holds_rows()) {
       report.missing_on_target.push_back(table.name);
@@ -126,10 +143,14 @@ std::vector<Batch> plan(const Catalog& source, const Catalog& target, const Veri
     }
     TableComparison comparison{.name = table.name};
     const bool comparable = compare_shape(table, *counterpart, comparison);
-    items.push_back({.request = {table.name, comparable ? digest_columns(table) : std::vector<std::string>{}},
-                     .bytes = table.bytes,
-                     .comparison = report.tables.size(),
-                     .rows_only = !comparable});
+    std::optional<DigestKeys> keys;
+    if (rows != nullptr && comparable) keys = keys_of(table, *rows);
+    if (keys) comparison.keys = static_cast<std::int64_t>(rows->rows());
+    items.push_back(
+        {.request = {table.name, comparable ? digest_columns(table) : std::vector<std::string>{}, std::move(keys)},
+         .bytes = table.bytes,
+         .comparison = report.tables.size(),
+         .rows_only = !comparable});
     report.tables.push_back(std::move(comparison));
   }
   if (!options.allow_extra_on_target && !options.only) {
@@ -299,6 +320,26 @@ std::string hash_half(std::string_view decimal_sum) {
   return fmt::format("{:016x}", negative ? 0 - value : value);
 }
 
+namespace {
+
+// " WHERE (t.a, t.b) IN (the keys)". The array's length tells the planner how many there are.
+std::string key_condition(const DigestKeys& keys) {
+  std::string compared;
+  std::string selected;
+  std::string arrays;
+  std::string names;
+  for (std::size_t i = 0; i < keys.columns.size(); ++i) {
+    const std::string_view comma = i == 0 ? "" : ", ";
+    compared += fmt::format("{}t.{}", comma, pg::quote_name(keys.columns[i]));
+    selected += fmt::format("{}k.v{}::{}", comma, i, keys.types[i]);
+    arrays += fmt::format("{}{}::text[]", comma, pg::quote_literal(pg::array_literal(keys.values[i])));
+    names += fmt::format("{}v{}", comma, i);
+  }
+  return fmt::format(" WHERE ({}) IN (SELECT {} FROM unnest({}) AS k({}))", compared, selected, arrays, names);
+}
+
+}  // namespace
+
 // ROW(...)::text is the types' own output, quoted so that no two rows share a text: NULL, '' and 'NULL' differ, and so
 // do 0 and -0. With the settings that Session pins it is the same on 13 to 18 for every built-in type, except that
 // aclitem names roles, and that oid and the reg* types print what they point at: a number when the object is missing on
@@ -324,8 +365,8 @@ std::string digest_query(const std::vector<DigestRequest>& requests, const Diges
                       : fmt::format("pg_catalog.md5({})", text);
     sql += fmt::format(
         "SELECT {} AS i, count(*), coalesce(sum(h::bit(64)::bigint), 0), coalesce(sum((h << 64)::bit(64)::bigint), 0) "
-        "FROM (SELECT ('x' || {})::bit(128) AS h FROM ONLY {} AS t OFFSET '0') AS s",
-        i, digits, request.name.quoted());
+        "FROM (SELECT ('x' || {})::bit(128) AS h FROM ONLY {} AS t{} OFFSET '0') AS s",
+        i, digits, request.name.quoted(), request.keys ? key_condition(*request.keys) : std::string{});
   }
   return sql + " ORDER BY i";
 }
@@ -356,7 +397,7 @@ std::vector<TableDigest> digest_tables(pg::Session& session, const std::vector<D
 
 TableDigest digest_table(pg::Session& session, const Table& table, const std::vector<std::string>& columns,
                          const DigestMethod& method) {
-  return digest_tables(session, {DigestRequest{table.name, columns}}, method).front();
+  return digest_tables(session, {DigestRequest{.name = table.name, .columns = columns}}, method).front();
 }
 
 struct Verification::Prepared {
@@ -390,7 +431,7 @@ Verification Verification::prepare(const pg::ConnInfo& source, const pg::ConnInf
   prepared->method = choose_digest_method(first.source, first.target);
   prepared->source_catalog = read_catalog(first.source);
   prepared->target_catalog = read_catalog(first.target);
-  prepared->batches = plan(prepared->source_catalog, prepared->target_catalog, options, prepared->report);
+  prepared->batches = plan(prepared->source_catalog, prepared->target_catalog, options, nullptr, prepared->report);
   const std::size_t jobs = std::min(jobs_max, prepared->batches.size());
   while (pairs.size() < jobs && !stop.stop_requested())
     pairs.push_back({open_reader(source, options), open_reader(target, options)});
@@ -409,7 +450,7 @@ void Verification::warm_up() {
   }
 }
 
-VerifyReport Verification::run(const std::stop_token& stop) {
+VerifyReport Verification::run(const std::stop_token& stop, const TouchedRows* touched) {
   const auto started = std::chrono::steady_clock::now();
   // Gone at the end, however it ends: the sessions hold a lock on every table, in the way of whoever changes the target
   // next.
@@ -417,6 +458,15 @@ VerifyReport Verification::run(const std::stop_token& stop) {
   Prepared& prepared = *owned;
   VerifyReport& report = prepared.report;
   std::vector<SessionPair>& pairs = prepared.pairs;
+  // Changes of a partitioned table may come under its root's name, which says nothing about its partitions.
+  const auto holds_rows = [&prepared](const auto& entry) {
+    const Table* table = prepared.source_catalog.find(entry.first);
+    return table != nullptr && table->holds_rows();
+  };
+  if (touched != nullptr && std::ranges::all_of(touched->tables(), holds_rows)) {
+    report = {};
+    prepared.batches = plan(prepared.source_catalog, prepared.target_catalog, prepared.options, touched, report);
+  }
   const std::string source_snapshot = begin_first(pairs.front().source, prepared.options.source_snapshot);
   const std::string target_snapshot = begin_first(pairs.front().target, prepared.options.target_snapshot);
   for (std::size_t i = 1; i < pairs.size(); ++i) {

@@ -19,6 +19,7 @@
 #include "engine/catalog.hpp"
 #include "engine/pg/session.hpp"
 #include "engine/sequences.hpp"
+#include "engine/touched_rows.hpp"
 
 namespace walferry {
 
@@ -36,9 +37,17 @@ struct DigestMethod {
   bool as_utf8 = false;  // the encodings of the two databases differ: hash the text's UTF-8 form
 };
 
+// Some rows of a table, by their key.
+struct DigestKeys {
+  std::vector<std::string> columns;
+  std::vector<std::string> types;                // as format_type() writes them
+  std::vector<std::vector<std::string>> values;  // one list a column, text form
+};
+
 struct DigestRequest {
   QualifiedName name;
-  std::vector<std::string> columns;  // from digest_columns() of the source's table, for both sides
+  std::vector<std::string> columns;     // from digest_columns() of the source's table, for both sides
+  std::optional<DigestKeys> keys = {};  // only these rows; absent: all
 };
 
 // The method that both servers offer.
@@ -69,8 +78,12 @@ struct VerifyOptions {
   bool allow_extra_on_target = false;
   // Of each statement; zero: none. A table that somebody has locked exclusively makes even its size wait.
   std::chrono::milliseconds statement_timeout{0};
+  // Of each wait for a lock; zero: none.
+  std::chrono::milliseconds lock_timeout{0};
   // Only these tables, where a migration carries only some; absent: all.
   std::optional<std::set<QualifiedName>> only = {};
+  // Tables whose changes are not in the stream.
+  bool unlogged = true;
 };
 
 struct TableComparison {
@@ -80,7 +93,8 @@ struct TableComparison {
   std::string hash_source = {};
   std::string hash_target = {};
   bool equal = false;
-  std::string note = {};  // what explains a difference, for people
+  std::string note = {};                  // what explains a difference, for people
+  std::optional<std::int64_t> keys = {};  // only the rows with so many keys were compared; absent: all rows
 };
 
 struct VerifyReport {
@@ -100,8 +114,8 @@ class Verification {
                                             const VerifyOptions& options, const std::stop_token& stop);
   // Lets every session plan every statement once, so that its caches are filled.
   void warm_up();
-  // Takes the snapshots and compares; once.
-  [[nodiscard]] VerifyReport run(const std::stop_token& stop);
+  // Takes the snapshots and compares; once. With `touched` only what it names, and unlogged tables.
+  [[nodiscard]] VerifyReport run(const std::stop_token& stop, const TouchedRows* touched = nullptr);
 
   Verification(Verification&&) noexcept;
   ~Verification();

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "engine/apply/attachment.hpp"
 #include "engine/ddl/trigger.hpp"
 
 namespace walferry::apply {
@@ -15,58 +16,15 @@ using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
 // Bounds of a group while there is a backlog.
-constexpr std::size_t group_transactions_max = 1'000;
-constexpr std::size_t group_bytes_max = std::size_t{4} << 20U;
+constexpr std::size_t group_transactions_max = 10'000;
+constexpr std::size_t group_bytes_max = std::size_t{8} << 20U;
 constexpr auto group_age_max = milliseconds{50};
-
-// Bounds of what is in flight on the apply connection: libpq's buffers must not grow with the backlog.
-constexpr std::size_t in_flight_statements_max = 2'048;
-constexpr std::size_t unflushed_bytes_max = std::size_t{64} << 10U;
+// Of what is gathered before it is written: a large transaction goes in piece by piece.
+constexpr std::size_t gathered_bytes_max = std::size_t{8} << 20U;
 
 constexpr auto durable_interval = seconds{1};
-constexpr auto repair_interval = seconds{5};  // between attempts while a divergence waits for a person
-
-struct Attached {
-  pg::Session session;
-  Progress progress;
-  Lsn position;
-  Catalog catalog;
-};
-
-// Everything that a new apply connection needs, asked in blocking calls on a pool thread.
-Attached attach(const ApplierOptions& options) {
-  const std::string application_name = "walferry apply " + options.migration;
-  pg::Session session =
-      pg::Session::open(options.target, {.application_name = application_name,
-                                         .client_encoding = options.client_encoding,
-                                         .settings = {"plan_cache_mode=force_generic_plan", "enable_seqscan=off"}});
-  const DatabaseIdentity identity = read_identity(session);
-  if (identity.system_identifier != options.system_identifier) {
-    throw Error{
-        {ErrorKind::Refused, Side::Target},
-        fmt::format("the target is now another cluster (system identifier {}, pinned {}). Nothing was written to it. "
-                    "Remedy: correct --target, or abort this migration and begin anew",
-                    identity.system_identifier, options.system_identifier)};
-  }
-  // A dead predecessor's backend may still hold the origin; the state directory's lock says that nobody else is alive.
-  session.exec(
-      fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-                  "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
-                  pg::quote_literal(application_name.substr(0, 63))));
-  Progress progress = Progress::of(session, options.migration);
-  Catalog catalog = read_catalog(session);
-  try {
-    session.exec("SET session_replication_role = replica");
-  } catch (const Error& error) {
-    if (error.sqlstate() != "42501") throw;
-    // Without the right, triggers and foreign keys fire on the target; check has said what that costs.
-    spdlog::warn("the target role may not set session_replication_role: triggers and foreign keys fire during apply");
-  }
-  session.exec(progress.attach_sql());
-  // Read last: from here on nobody else can move it.
-  const Lsn position = progress.read(session);
-  return {std::move(session), std::move(progress), position, std::move(catalog)};
-}
+constexpr auto repair_interval = seconds{5};     // between attempts while a divergence waits for a person
+constexpr auto distrust_interval = seconds{60};  // a table whose net changes were refused is written row by row
 
 }  // namespace
 
@@ -104,17 +62,12 @@ Awaitable<void> Applier::run() {
     } catch (const ProtocolError& error) {
       failure = Error{{ErrorKind::Protocol, Side::Source},
                       fmt::format("the source's stream cannot be understood: {}", error.what())};
+    } catch (const NetChangesRefused& refused) {
+      refuse_net_changes(refused);
     }
-    connection_.reset();
-    expected_.clear();
-    transaction_.reset();
-    group_ = {};
-    block_.reset();
-    chunk_.reset();
-    deferred_.clear();
-    position_.apply_idle = false;
-    status_.target_connected = false;
-    if (!failure) continue;  // stopped, arrived, or the source's connection broke a transaction off
+    let_go();
+    // Stopped, arrived, the source's connection broke a transaction off, or net changes were refused.
+    if (!failure) continue;
     if (failure->kind() != ErrorKind::Divergence) {
       status_.last_error = LastError{failure->what(), std::chrono::system_clock::now()};
       co_await retry.after(*failure);
@@ -143,10 +96,40 @@ bool Applier::stand_still(const Error& failure, const std::optional<StopPoint>& 
   return true;
 }
 
+// What the net changes came from is applied once more, one by one: if that fails too, it says at which change.
+void Applier::refuse_net_changes(const NetChangesRefused& refused) {
+  spdlog::info("changes to {} are applied one by one: together they were refused: {}", refused.table().text(),
+               refused.what());
+  one_by_one_until_ = std::max(one_by_one_until_, group_.end_lsn);
+  if (transaction_) one_by_one_until_ = std::max(one_by_one_until_, Lsn{transaction_->final_lsn.value + 1});
+  for (MappedTable* table : gathered_) {
+    if (table->name == refused.table()) table->distrusted_until = Clock::now() + distrust_interval;
+  }
+}
+
+// Everything of the connection and of what was on its way.
+void Applier::let_go() {
+  pipeline_.detach();
+  connection_.reset();
+  transaction_.reset();
+  group_ = {};
+  for (MappedTable* table : gathered_) table->changes->clear();
+  gathered_.clear();
+  gathered_from_.clear();
+  gathered_bytes_ = 0;
+  deferred_.clear();
+  tables_.forget_replaced();
+  block_.reset();
+  chunk_.reset();
+  position_.apply_idle = false;
+  status_.target_connected = false;
+}
+
 Awaitable<void> Applier::connect() {
-  const auto options = std::make_shared<const ApplierOptions>(options_);
-  std::function<Attached()> open = [options] { return attach(*options); };
-  Attached attached = co_await run_blocking<Attached>(pool_, std::move(open));
+  const auto options = std::make_shared<const AttachmentOptions>(
+      AttachmentOptions{options_.target, options_.migration, options_.client_encoding, options_.system_identifier});
+  std::function<Attachment()> open = [options] { return attach(*options); };
+  Attachment attached = co_await run_blocking<Attachment>(pool_, std::move(open));
   if (attached.position < position_.target_durable) {
     throw Error{
         {ErrorKind::Refused, Side::Target},
@@ -159,18 +142,19 @@ Awaitable<void> Applier::connect() {
   committed_ = attached.position;
   position_.target_durable = attached.position;
   position_.applied = attached.position;
-  tables_.set_catalog(std::move(attached.catalog));
+  replica_role_ = attached.replica_role;
+  tables_.set_target(std::move(attached.tables));
   tables_.forget_prepared();
   connection_ = std::make_unique<pg::Connection>(executor_, std::move(attached.session));
   connection_->enter_pipeline();
+  pipeline_.attach(*connection_);
   for (const auto& [name, sql] : {std::pair<std::string, std::string>{"begin", "BEGIN"},
                                   {"commit", "COMMIT"},
                                   {"advance", progress_.advance_sql()},
                                   {"durable", progress_.durable_sql()}}) {
-    connection_->send_prepare(name, sql);
-    expected_.push_back({});
+    pipeline_.prepare(name, sql);
   }
-  co_await settle();
+  co_await pipeline_.settle();
   spool_.rewind();
   rewound_ = true;
   status_.target_connected = true;
@@ -183,7 +167,7 @@ Awaitable<void> Applier::apply() {
     if (spool_.take_broken_off())
       co_return;  // the source sends the unfinished transaction again: begin at the last commit
     if (at_boundary()) {
-      if (group_.open && (stopping_ || !spool_.has_next())) co_await commit_group();
+      if (group_.open && (stopping_ || !backlog() || group_is_full())) co_await commit_group();
       if (stopping_ || reached_until()) co_return;
     } else if (stopping_) {
       co_return;  // inside a large transaction: the server rolls back, the next run applies it whole
@@ -193,6 +177,10 @@ Awaitable<void> Applier::apply() {
       co_await check_durable();
     }
     block_ = spool_.next();
+    if (!block_ && at_boundary() && group_.open) {
+      co_await wake_.wait_until(group_.begun_at + group_age_max);  // the source is behind: there is more to come
+      continue;
+    }
     if (!block_) {
       co_await rest();
       continue;
@@ -204,6 +192,7 @@ Awaitable<void> Applier::apply() {
       co_await apply_block();
     }
     block_.reset();
+    co_await asio::post(executor_, asio::use_awaitable);  // the others' turn: gathering waits for nothing
   }
 }
 
@@ -226,22 +215,35 @@ Awaitable<void> Applier::apply_block() {
     const pgoutput::Message message = pgoutput::decode(payload, {});
     if (rewound_ && std::get_if<pgoutput::RelationView>(&message) == nullptr) begin_after_rewind(message);
     if (!deferred_.empty()) co_await describe_deferred(message);
-    if (apply_change(message, payload)) {
-      if (expected_.size() >= in_flight_statements_max || unflushed_bytes_ >= unflushed_bytes_max) co_await throttle();
+    const Taken taken = take(message, payload);
+    if (taken == Taken::Yes) {
+      if (gathered_bytes_ >= gathered_bytes_max || pipeline_.full()) co_await relieve();
       continue;
     }
-    if (const auto* begin = std::get_if<pgoutput::Begin>(&message); begin != nullptr && group_.open) {
+    if (taken == Taken::Behind) {
+      co_await apply_behind(message, payload);
+      continue;
+    }
+    const auto* begin = std::get_if<pgoutput::Begin>(&message);
+    if (begin != nullptr && is_behind_until(begin->final_lsn)) {
+      if (group_.open) co_await commit_group();
+      until_passed_ = true;
+      co_return;
+    }
+    if (begin != nullptr && group_.open && (payload.data() >= last_commit_end || begin->final_lsn == isolated_)) {
       // A transaction whose end is not here yet, or that cannot be applied, must not hold back those before it.
-      if (payload.data() >= last_commit_end || begin->final_lsn == isolated_) co_await commit_group();
+      co_await commit_group();
     }
     co_await apply_control(message, payload);
     if (!at_boundary() || !group_.open) continue;
-    const bool backlog = rest.data() < last_commit_end || spool_.has_next();
-    const bool full = group_.transactions >= group_transactions_max || group_.bytes >= group_bytes_max ||
-                      Clock::now() - group_.begun_at >= group_age_max;
-    // A new enum value can be used only by the transactions that follow.
-    if (!backlog || full || group_.ddl) co_await commit_group();
+    // After a schema change at once: a new enum value can be used only by the transactions that follow.
+    if ((rest.data() >= last_commit_end && !backlog()) || group_is_full() || group_.ddl) co_await commit_group();
   }
+}
+
+bool Applier::group_is_full() const {
+  return group_.transactions >= group_transactions_max || group_.bytes >= group_bytes_max ||
+         Clock::now() - group_.begun_at >= group_age_max;
 }
 
 // A transaction that was streamed while in progress stands in the spool as chunks, and becomes a group of its own.
@@ -249,6 +251,10 @@ Awaitable<void> Applier::apply_streamed() {
   rewound_ = false;
   if (group_.open) co_await commit_group();
   const store::StreamedCommit& commit = block_->streamed;
+  if (is_behind_until(commit.commit_lsn)) {
+    until_passed_ = true;
+    co_return;
+  }
   std::vector<Xid> aborted = commit.aborted;
   std::ranges::sort(aborted);
   begin_transaction(commit.xid, commit.commit_lsn);
@@ -261,12 +267,10 @@ Awaitable<void> Applier::apply_streamed() {
       const Bytes payload = store::take_message(rest);
       const pgoutput::Message message = pgoutput::decode(payload, {.in_stream = true});
       if (!deferred_.empty()) co_await describe_deferred(message);
-      if (apply_change(message, payload)) {
-        if (expected_.size() >= in_flight_statements_max || unflushed_bytes_ >= unflushed_bytes_max)
-          co_await throttle();
-      } else {
-        co_await apply_control(message, payload);
-      }
+      const Taken taken = take(message, payload);
+      if (taken == Taken::No) co_await apply_control(message, payload);
+      if (taken == Taken::Behind) co_await apply_behind(message, payload);
+      if (gathered_bytes_ >= gathered_bytes_max || pipeline_.full()) co_await relieve();
     }
     if (stopping_) co_return;  // in the middle: rolled back with the connection, applied whole by the next run
   }
@@ -275,25 +279,181 @@ Awaitable<void> Applier::apply_streamed() {
   if (group_.open) co_await commit_group();
 }
 
-// Insert, Update, Delete and Truncate: true when the message was one of them.
-bool Applier::apply_change(const pgoutput::Message& message, Bytes payload) {
-  const auto counts = [&](const std::optional<Xid>& subxid) {
-    if (!transaction_) throw ProtocolError{"a change outside a transaction"};
-    if (!transaction_->counts()) return false;
-    return !subxid || !std::ranges::binary_search(*transaction_->aborted, *subxid);
-  };
-  if (const auto* insert = std::get_if<pgoutput::InsertView>(&message)) {
-    if (counts(insert->stream_xid)) apply_insert(*insert, payload);
-  } else if (const auto* update = std::get_if<pgoutput::UpdateView>(&message)) {
-    if (counts(update->stream_xid)) apply_update(*update, payload);
-  } else if (const auto* remove = std::get_if<pgoutput::DeleteView>(&message)) {
-    if (counts(remove->stream_xid)) apply_delete(*remove, payload);
-  } else if (const auto* truncate = std::get_if<pgoutput::TruncateView>(&message)) {
-    if (counts(truncate->stream_xid)) apply_truncate(*truncate, payload);
-  } else {
-    return false;
-  }
+bool Applier::counts(const std::optional<Xid>& stream_xid) const {
+  if (!transaction_) throw ProtocolError{"a change outside a transaction"};
+  if (!transaction_->counts()) return false;
+  return !stream_xid || !std::ranges::binary_search(*transaction_->aborted, *stream_xid);
+}
+
+MappedTable* Applier::table_of(RelationId relation, const std::optional<Xid>& stream_xid) {
+  if (!counts(stream_xid)) return nullptr;
+  MappedTable& table = tables_.find(relation);
+  return wanted(table) ? &table : nullptr;
+}
+
+// Whether changes to the table may be gathered, to be written as what they come to.
+bool Applier::folds(MappedTable& table) {
+  if (!replica_role_ || transaction_->one_by_one || table.order != MappedTable::Order::Free) return false;
+  if (table.distrusted_until == Deadline{}) return true;
+  if (Clock::now() < table.distrusted_until) return false;
+  table.distrusted_until = {};
   return true;
+}
+
+// Whether something gathered must be written before a change to the table is.
+bool Applier::goes_behind(const MappedTable& table) const {
+  return !table.changes->empty() || (table.order == MappedTable::Order::Everywhere && !gathered_.empty());
+}
+
+// Insert, Update, Delete and Truncate.
+Applier::Taken Applier::take(const pgoutput::Message& message, Bytes payload) {
+  MappedTable* table = nullptr;
+  bool first = false;
+  bool folded = false;
+  if (const auto* insert = std::get_if<pgoutput::InsertView>(&message)) {
+    table = table_of(insert->relation, insert->stream_xid);
+    if (table == nullptr) return Taken::Yes;
+    ++status_.apply.inserts;
+    expect_described(*table, insert->row.column_count());
+    if (touched_) touch(*table, insert->row);
+    first = table->changes->empty();
+    folded = folds(*table) && table->changes->insert(insert->row);
+  } else if (const auto* update = std::get_if<pgoutput::UpdateView>(&message)) {
+    table = table_of(update->relation, update->stream_xid);
+    if (table == nullptr) return Taken::Yes;
+    ++status_.apply.updates;
+    expect_described(*table, update->row.column_count());
+    if (touched_) touch(*table, update->row);
+    if (touched_ && update->old) touch(*table, update->old->tuple);
+    first = table->changes->empty();
+    folded = folds(*table) && table->changes->update(*update);
+  } else if (const auto* remove = std::get_if<pgoutput::DeleteView>(&message)) {
+    table = table_of(remove->relation, remove->stream_xid);
+    if (table == nullptr) return Taken::Yes;
+    ++status_.apply.deletes;
+    expect_described(*table, remove->old.tuple.column_count());
+    if (touched_) touch(*table, remove->old.tuple);
+    first = table->changes->empty();
+    folded = folds(*table) && table->changes->remove(remove->old.tuple);
+  } else if (const auto* truncate = std::get_if<pgoutput::TruncateView>(&message)) {
+    return take_truncate(*truncate, payload);
+  } else {
+    return Taken::No;
+  }
+  open_group();
+  group_.bytes += payload.size();
+  if (folded) {
+    keep(*table, first, payload);
+  } else if (goes_behind(*table)) {
+    return Taken::Behind;
+  } else {
+    write_row(*table, message, payload);
+  }
+  return Taken::Yes;
+}
+
+// Keeps the message of a change that was gathered.
+void Applier::keep(MappedTable& table, bool first, Bytes payload) {
+  if (first) gathered_.push_back(&table);
+  const void* const owner = chunk_ ? static_cast<const void*>(chunk_.get()) : block_.get();
+  if (gathered_from_.empty() || gathered_from_.back().get() != owner) gathered_from_.push_back(origin(payload).owner);
+  gathered_bytes_ += payload.size();
+}
+
+// A change that must not overtake what was gathered.
+Awaitable<void> Applier::apply_behind(const pgoutput::Message& message, Bytes payload) {
+  if (const auto* truncate = std::get_if<pgoutput::TruncateView>(&message)) {
+    co_await write_gathered();
+    write_truncate(*truncate, payload);
+    co_return;
+  }
+  RelationId relation{};
+  if (const auto* insert = std::get_if<pgoutput::InsertView>(&message)) relation = insert->relation;
+  if (const auto* update = std::get_if<pgoutput::UpdateView>(&message)) relation = update->relation;
+  if (const auto* remove = std::get_if<pgoutput::DeleteView>(&message)) relation = remove->relation;
+  MappedTable& table = tables_.find(relation);
+  if (table.order == MappedTable::Order::Everywhere) {
+    co_await write_gathered();
+  } else {
+    std::vector<MappedTable*> one{&table};
+    co_await sets_.write(std::move(one));
+    std::erase(gathered_, &table);
+  }
+  write_row(table, message, payload);
+  if (pipeline_.full()) co_await pipeline_.throttle();
+}
+
+// For a proof under way: this row must be compared again.
+void Applier::touch(const MappedTable& table, const pgoutput::TupleView& tuple) {
+  if (table.full_identity) {
+    touched_->touch_whole(table.name);
+    return;
+  }
+  std::vector<std::string_view> columns;
+  std::vector<std::string_view> values;
+  auto column = table.columns.begin();
+  for (const pgoutput::FieldView field : tuple) {
+    if (column->key && field.kind != pgoutput::FieldKind::Text) {
+      touched_->touch_whole(table.name);
+      return;
+    }
+    if (column->key) {
+      columns.push_back(column->name);
+      values.push_back(as_text(field.value));
+    }
+    ++column;
+  }
+  touched_->touch(table.name, columns, values);
+}
+
+void Applier::write_row(MappedTable& table, const pgoutput::Message& message, Bytes payload) {
+  if (const auto* insert = std::get_if<pgoutput::InsertView>(&message)) rows_.insert(table, *insert, origin(payload));
+  if (const auto* update = std::get_if<pgoutput::UpdateView>(&message)) rows_.update(table, *update, origin(payload));
+  if (const auto* remove = std::get_if<pgoutput::DeleteView>(&message)) rows_.remove(table, *remove, origin(payload));
+}
+
+Applier::Taken Applier::take_truncate(const pgoutput::TruncateView& truncate, Bytes payload) {
+  if (!counts(truncate.stream_xid)) return Taken::Yes;
+  ++status_.apply.truncates;
+  if (!gathered_.empty()) return Taken::Behind;
+  write_truncate(truncate, payload);
+  return Taken::Yes;
+}
+
+void Applier::write_truncate(const pgoutput::TruncateView& truncate, Bytes payload) {
+  std::vector<const MappedTable*> tables;
+  for (const RelationId relation : truncate.relations) {
+    const MappedTable& table = tables_.find(relation);
+    if (!wanted(table)) continue;
+    if (touched_) touched_->touch_whole(table.name);
+    tables.push_back(&table);
+  }
+  if (tables.empty()) return;
+  open_group();
+  rows_.truncate(tables, truncate.restart_identity, origin(payload));
+}
+
+ChangeOrigin Applier::origin(Bytes payload) const {
+  return {.payload = payload,
+          .owner = chunk_ ? std::shared_ptr<const void>{chunk_} : std::shared_ptr<const void>{block_},
+          .in_stream = transaction_->streamed,
+          .xid = transaction_->xid,
+          .final_lsn = transaction_->final_lsn};
+}
+
+// Writes what was gathered, inside the open group.
+Awaitable<void> Applier::write_gathered() {
+  if (gathered_.empty()) co_return;
+  co_await sets_.write(gathered_);
+  gathered_.clear();
+  gathered_from_.clear();
+  gathered_bytes_ = 0;
+}
+
+// Enough is at hand: hands it on, so that memory stays bounded whatever the size of a transaction.
+Awaitable<void> Applier::relieve() {
+  if (gathered_bytes_ >= gathered_bytes_max) co_await write_gathered();
+  if (pipeline_.full()) co_await pipeline_.throttle();
 }
 
 Awaitable<void> Applier::apply_control(const pgoutput::Message& message, Bytes payload) {
@@ -338,7 +498,8 @@ void Applier::begin_transaction(Xid xid, Lsn final_lsn) {
   transaction_ = SourceTransaction{.xid = xid,
                                    .final_lsn = final_lsn,
                                    .skipped = skipped,
-                                   .left_out = !skipped && skips_.contains(StopPoint::What::Transaction, final_lsn)};
+                                   .left_out = !skipped && skips_.contains(StopPoint::What::Transaction, final_lsn),
+                                   .one_by_one = final_lsn < one_by_one_until_};
   if (transaction_->left_out) {
     spdlog::warn("transaction {} (commit LSN {}) is left out, as a person said", static_cast<std::uint32_t>(xid),
                  final_lsn.to_string());
@@ -363,19 +524,20 @@ void Applier::open_group() {
   if (group_.open) return;
   group_.open = true;
   group_.begun_at = Clock::now();
-  send_control("begin");
+  pipeline_.send_control("begin");
 }
 
 Awaitable<void> Applier::commit_group() {
-  // An update that meets no row is no error to the server: its count must be seen before COMMIT is sent.
-  if (group_.counted) co_await settle();
+  co_await write_gathered();
+  // A change that met no row is no error to the server: nothing is committed before all counts are known.
+  if (pipeline_.counts_open()) co_await pipeline_.settle();
   const std::string lsn = group_.end_lsn.to_string();
   const std::string time = std::to_string(group_.commit_time.microseconds);
   const std::array<const char*, 2> parameters{lsn.c_str(), time.c_str()};
-  connection_->send_prepared("advance", parameters);
-  expected_.push_back({.operation = Operation::Advance});
-  send_control("commit");
-  co_await settle();
+  pipeline_.send_control("advance", parameters, Operation::Advance);
+  pipeline_.send_control("commit");
+  co_await pipeline_.settle();
+  tables_.forget_replaced();
 
   const Group done = std::exchange(group_, {});
   committed_ = done.end_lsn;
@@ -404,48 +566,11 @@ Awaitable<void> Applier::commit_group() {
 Awaitable<void> Applier::check_durable() {
   next_durable_check_ = Clock::now() + durable_interval;
   if (committed_ <= position_.target_durable) co_return;
-  connection_->send_prepared("durable", {});
-  connection_->send_sync();
-  Lsn durable;
-  for (;;) {
-    const pg::ResultPtr result = co_await connection_->next_result();
-    const ExecStatusType status = PQresultStatus(result.get());
-    if (status == PGRES_PIPELINE_SYNC) break;
-    if (status != PGRES_TUPLES_OK) throw pg::error_of(result.get(), Side::Target);
-    durable = Lsn::parse(PQgetvalue(result.get(), 0, 0)).value_or(Lsn{});
-  }
+  const std::string answer = co_await pipeline_.ask("durable");
+  const Lsn durable = Lsn::parse(answer).value_or(Lsn{});
   position_.target_durable = std::max(position_.target_durable, durable);
   spool_.release(position_.target_durable);
   if (on_durable_) on_durable_();
-}
-
-// Ends the unit and reads every outcome up to its end.
-Awaitable<void> Applier::settle() {
-  connection_->send_sync();
-  for (;;) {
-    pg::ResultPtr result = co_await connection_->next_result();
-    if (PQresultStatus(result.get()) == PGRES_PIPELINE_SYNC) break;
-    accept_result(std::move(result));
-  }
-  unflushed_bytes_ = 0;
-  tables_.forget_replaced();
-}
-
-// Hands what is queued to the server and takes the outcomes that are there, so that neither grows without bound.
-Awaitable<void> Applier::throttle() {
-  connection_->send_flush_request();
-  co_await connection_->flush();
-  unflushed_bytes_ = 0;
-  connection_->consume_input();
-  while (!expected_.empty()) {
-    pg::ResultPtr result = connection_->take_result();
-    if (!result) break;
-    accept_result(std::move(result));
-  }
-  while (expected_.size() > in_flight_statements_max / 2) {
-    pg::ResultPtr result = co_await connection_->next_result();
-    accept_result(std::move(result));
-  }
 }
 
 // A change of a transaction that counts is about to be applied: what it needs of the descriptions put aside.
@@ -479,16 +604,18 @@ Awaitable<void> Applier::describe(const pgoutput::RelationView& relation, Bytes 
     plain.insert(plain.end(), message.begin() + 5, message.end());
     message = plain;
   }
+  if (tables_.knows(relation, message)) co_return;
+  co_await write_gathered();  // by the description that it came with
   if (map(relation, message)) co_return;
   // The table or a column is new: another look at the target before anything is said.
   const auto options = std::make_shared<const ApplierOptions>(options_);
-  std::function<Catalog()> read = [options] {
+  std::function<TargetTables()> read = [options] {
     pg::Session session = pg::Session::open(options->target, {.client_encoding = options->client_encoding});
-    return read_catalog(session);
+    return read_target_tables(session);
   };
-  Catalog catalog = co_await run_blocking<Catalog>(pool_, std::move(read));
+  TargetTables target = co_await run_blocking<TargetTables>(pool_, std::move(read));
   const QualifiedName name{std::string{relation.schema}, std::string{relation.name}};
-  const Table* table = catalog.find(name);
+  const Table* table = target.catalog.find(name);
   std::string missing;
   for (const pgoutput::ColumnView& column : relation.columns) {
     if (table != nullptr && std::ranges::count(table->columns, column.name, &Column::name) > 0) continue;
@@ -504,7 +631,7 @@ Awaitable<void> Applier::describe(const pgoutput::RelationView& relation, Bytes 
                    name.text(), static_cast<std::uint32_t>(transaction_->xid), transaction_->final_lsn.to_string(),
                    table == nullptr ? "such table" : "column " + missing))};
   }
-  tables_.set_catalog(std::move(catalog));
+  tables_.set_target(std::move(target));
   if (!map(relation, message)) {
     throw Stop{Side::Target, stop_here(fmt::format("{} cannot be matched with a table of the target", name.text()))};
   }
@@ -526,205 +653,6 @@ StopPoint Applier::stop_here(std::string error) const {
           .commit_lsn = transaction_->final_lsn,
           .xid = transaction_->xid,
           .error = std::move(error)};
-}
-
-void Applier::apply_insert(const pgoutput::InsertView& insert, Bytes payload) {
-  MappedTable& table = tables_.find(insert.relation);
-  if (!wanted(table)) return;
-  arena_.clear();
-  offsets_.clear();
-  bind(insert.row, table.insert.new_columns, table);
-  send(table.insert, Operation::Insert, table, payload);
-  ++status_.apply.inserts;
-}
-
-void Applier::apply_update(const pgoutput::UpdateView& update, Bytes payload) {
-  MappedTable& table = tables_.find(update.relation);
-  if (!wanted(table)) return;
-  Statement& statement = tables_.update_statement(table, update);
-  arena_.clear();
-  offsets_.clear();
-  bind(update.row, statement.new_columns, table);
-  bind(update.old ? update.old->tuple : update.row, statement.old_columns, table);
-  send(statement, Operation::Update, table, payload);
-  ++status_.apply.updates;
-}
-
-void Applier::apply_delete(const pgoutput::DeleteView& remove, Bytes payload) {
-  MappedTable& table = tables_.find(remove.relation);
-  if (!wanted(table)) return;
-  arena_.clear();
-  offsets_.clear();
-  bind(remove.old.tuple, table.remove.old_columns, table);
-  send(table.remove, Operation::Delete, table, payload);
-  ++status_.apply.deletes;
-}
-
-void Applier::apply_truncate(const pgoutput::TruncateView& truncate, Bytes payload) {
-  std::string names;
-  const MappedTable* first = nullptr;
-  for (const RelationId relation : truncate.relations) {
-    const MappedTable& table = tables_.find(relation);
-    if (!wanted(table)) continue;
-    if (first == nullptr) first = &table;
-    if (!names.empty()) names += ", ";
-    names += table.reference();
-  }
-  if (first == nullptr) return;
-  open_group();
-  // One statement for all: the message lists what CASCADE reached, so RESTRICT cannot be in the way.
-  connection_->send_statement(
-      fmt::format("TRUNCATE {}{}", names, truncate.restart_identity ? " RESTART IDENTITY" : ""));
-  expected_.push_back({.operation = Operation::Truncate,
-                       .table = first,
-                       .payload = payload,
-                       .owner = chunk_ ? std::shared_ptr<const void>{chunk_} : std::shared_ptr<const void>{block_},
-                       .in_stream = transaction_->streamed,
-                       .xid = transaction_->xid,
-                       .final_lsn = transaction_->final_lsn});
-  ++status_.apply.truncates;
-}
-
-// Appends the parameters for `columns`, which are in ascending order, as NUL-ended text.
-void Applier::bind(const pgoutput::TupleView& tuple, const std::vector<std::uint16_t>& columns,
-                   const MappedTable& table) {
-  if (tuple.column_count() != table.columns.size()) {
-    throw Error{{ErrorKind::Protocol, Side::Source},
-                fmt::format("a row of {} does not fit its description", table.name.text())};
-  }
-  auto wanted_column = columns.begin();
-  std::uint16_t index = 0;
-  for (const pgoutput::FieldView field : tuple) {
-    if (wanted_column == columns.end()) break;
-    if (index++ != *wanted_column) continue;
-    ++wanted_column;
-    switch (field.kind) {
-      case pgoutput::FieldKind::Null:
-        offsets_.push_back(std::string::npos);
-        break;
-      case pgoutput::FieldKind::Text:
-        offsets_.push_back(arena_.size());
-        arena_ += as_text(field.value);
-        arena_ += '\0';
-        break;
-      case pgoutput::FieldKind::UnchangedToast:
-      case pgoutput::FieldKind::Binary:
-        throw Error{{ErrorKind::Protocol, Side::Source},
-                    fmt::format("{}: column {} came without a usable value", table.name.text(),
-                                table.columns[index - 1U].name)};
-    }
-  }
-}
-
-void Applier::send(Statement& statement, Operation operation, const MappedTable& table, Bytes payload) {
-  open_group();
-  if (!statement.prepared) {
-    connection_->send_prepare(statement.name, statement.sql);
-    expected_.push_back({.operation = Operation::Control,
-                         .table = &table,
-                         .owner = nullptr,
-                         .xid = transaction_->xid,
-                         .final_lsn = transaction_->final_lsn});
-    statement.prepared = true;
-  }
-  values_.clear();
-  for (const std::size_t offset : offsets_)
-    values_.push_back(offset == std::string::npos ? nullptr : arena_.data() + offset);
-  connection_->send_prepared(statement.name, values_);
-  expected_.push_back({.operation = operation,
-                       .table = &table,
-                       .payload = payload,
-                       .owner = chunk_ ? std::shared_ptr<const void>{chunk_} : std::shared_ptr<const void>{block_},
-                       .in_stream = transaction_->streamed,
-                       .xid = transaction_->xid,
-                       .final_lsn = transaction_->final_lsn});
-  group_.counted = group_.counted || operation == Operation::Update || operation == Operation::Delete;
-  unflushed_bytes_ += arena_.size() + 64;
-  group_.bytes += arena_.size() + 64;
-}
-
-void Applier::send_control(const std::string& prepared_name) {
-  connection_->send_prepared(prepared_name, {});
-  expected_.push_back({});
-}
-
-void Applier::accept_result(pg::ResultPtr result) {
-  const Expected expected = std::move(expected_.front());
-  expected_.pop_front();
-  const ExecStatusType status = PQresultStatus(result.get());
-  if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) fail(expected, pg::error_of(result.get(), Side::Target));
-  if (expected.operation == Operation::Control || expected.operation == Operation::Truncate) return;
-  const std::int64_t rows = pg::Result{std::move(result)}.affected();
-  if (rows == 1) return;
-  if (expected.operation == Operation::Advance) {
-    throw Error{{ErrorKind::Divergence, Side::Target}, "the position on the target was moved by somebody else"};
-  }
-  fail(expected, Error{{ErrorKind::Divergence, Side::Target},
-                       rows == 0 ? "the target has no such row" : fmt::format("{} rows of the target fit it", rows)});
-}
-
-void Applier::fail(const Expected& expected, const Error& cause) const {
-  // What passes by itself is retried as it is; what does not is a divergence at exactly this change.
-  if (is_transient(cause)) throw cause;
-  static constexpr std::array<std::string_view, 6> names{
-      "a statement of walferry's own", "moving the position", "insert into", "update of", "delete from", "truncate of"};
-  const std::string_view doing = names[static_cast<std::size_t>(expected.operation)];
-  if (expected.operation == Operation::Control || expected.operation == Operation::Advance) {
-    const std::string text = fmt::format(
-        "{}{} failed: {}", doing, expected.table == nullptr ? "" : " for " + expected.table->name.text(), cause.what());
-    if (!expected.final_lsn) throw Error{{ErrorKind::Divergence, Side::Target, cause.sqlstate()}, text};
-    throw Stop{Side::Target,
-               {.what = StopPoint::What::Transaction,
-                .lsn = expected.final_lsn,
-                .commit_lsn = expected.final_lsn,
-                .xid = expected.xid,
-                .error = text},
-               cause.sqlstate()};
-  }
-  throw Stop{
-      Side::Target,
-      {.what = StopPoint::What::Transaction,
-       .lsn = expected.final_lsn,
-       .commit_lsn = expected.final_lsn,
-       .xid = expected.xid,
-       .error = fmt::format(
-           "{} {}{} of transaction {} (commit LSN {}) cannot be applied: {}. Nothing of this transaction was applied "
-           "and nothing is lost. Remedy: make the target's row what the source's was before this change; walferry "
-           "then goes on by itself. Only if the whole transaction may be left out: `walferry skip --lsn {} --reason "
-           "...`",
-           doing, expected.table->name.text(), key_text(expected), static_cast<std::uint32_t>(expected.xid),
-           expected.final_lsn.to_string(), cause.what(), expected.final_lsn.to_string())},
-      cause.sqlstate()};
-}
-
-// " (id)=(42)": the key of the change, decoded again from its message.
-std::string Applier::key_text(const Expected& expected) const {
-  if (expected.payload.empty()) return {};
-  const pgoutput::Message message = pgoutput::decode(expected.payload, {.in_stream = expected.in_stream});
-  pgoutput::TupleView tuple;
-  if (const auto* insert = std::get_if<pgoutput::InsertView>(&message)) {
-    tuple = insert->row;
-  } else if (const auto* update = std::get_if<pgoutput::UpdateView>(&message)) {
-    tuple = update->old ? update->old->tuple : update->row;
-  } else if (const auto* remove = std::get_if<pgoutput::DeleteView>(&message)) {
-    tuple = remove->old.tuple;
-  } else {
-    return {};
-  }
-  std::string names;
-  std::string values;
-  std::size_t index = 0;
-  for (const pgoutput::FieldView field : tuple) {
-    const MappedColumn& column = expected.table->columns[index++];
-    if (!column.key) continue;
-    if (!names.empty()) {
-      names += ", ";
-      values += ", ";
-    }
-    names += column.name;
-    values += field.kind == pgoutput::FieldKind::Null ? std::string_view{"NULL"} : as_text(field.value).substr(0, 200);
-  }
-  return names.empty() ? std::string{} : fmt::format(" ({})=({})", names, values);
 }
 
 }  // namespace walferry::apply

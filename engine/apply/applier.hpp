@@ -1,21 +1,25 @@
-// Applies the spool to the target: blocks -> changes -> pipelined statements -> one target transaction per group ->
+// Applies the spool to the target: blocks -> changes -> net changes -> sets -> one target transaction per group ->
 // position.
 //
 // Owns the apply connection. A group is one or more whole source transactions, committed together with the end LSN of
-// the last one (G1). While there is a backlog groups grow; with none each transaction is committed at once. Every
-// statement's outcome is read and its row count checked: a change that does not meet exactly one row stops the stream
-// (G3). On any failure the connection is dropped, the server rolls the open group back, and the next attempt begins
-// where the target says it stands. Started by Migration when the copy is complete.
+// the last one (G1). While there is a backlog groups grow; with none each transaction is committed at once. Changes are
+// gathered per table and written as what they come to; where their order is of account, and where the net changes are
+// refused, they are written one by one in source order. A change that does not meet exactly one row stops the stream
+// before anything of its group is committed (G3). On any failure the connection is dropped, the server rolls the open
+// group back, and the next attempt begins where the target says it stands. Started by Migration when the copy is
+// complete.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "engine/apply/pipeline.hpp"
 #include "engine/apply/progress.hpp"
+#include "engine/apply/row_writer.hpp"
+#include "engine/apply/set_writer.hpp"
 #include "engine/apply/stop.hpp"
 #include "engine/apply/table_map.hpp"
 #include "engine/async.hpp"
@@ -27,6 +31,7 @@
 #include "engine/store/skips.hpp"
 #include "engine/store/spool.hpp"
 #include "engine/stream/position.hpp"
+#include "engine/touched_rows.hpp"
 
 namespace walferry::apply {
 
@@ -36,7 +41,7 @@ struct ApplierOptions {
   std::string client_encoding;
   std::string system_identifier;  // the target must still be this cluster (G4)
   std::map<QualifiedName, Lsn> copied;
-  // Stop (return from run) once every transaction that ended at or before this LSN is applied; zero: never.
+  // Stop (return from run) once every transaction that committed before this LSN is applied, and no other; zero: never.
   Lsn until;
   // Schema changes of the source.
   ddl::OnDdl on_ddl = ddl::OnDdl::Stop;
@@ -67,22 +72,14 @@ class Applier {
   // There is more in the spool, or the position of the stream moved.
   void wake() { wake_.notify(); }
   void on_marker(std::function<void(const Marker&)> callback) { on_marker_ = std::move(callback); }
+  // Names in `touched` whatever is changed from now on; nullptr ends that.
+  void record(std::shared_ptr<TouchedRows> touched) { touched_ = std::move(touched); }
   // The target's position moved on disk: the source may be told.
   void on_durable(std::function<void()> callback) { on_durable_ = std::move(callback); }
 
  private:
-  enum class Operation : std::uint8_t { Control, Advance, Insert, Update, Delete, Truncate };
-
-  // What is to come back for a statement that was sent, in the order of sending.
-  struct Expected {
-    Operation operation = Operation::Control;
-    const MappedTable* table = nullptr;
-    Bytes payload = {};  // for the error text; kept alive by:
-    std::shared_ptr<const void> owner = {};
-    bool in_stream = false;
-    Xid xid{};
-    Lsn final_lsn = {};
-  };
+  // What became of a message: no change of rows; taken; a change that only goes in behind what was gathered.
+  enum class Taken : std::uint8_t { No, Yes, Behind };
 
   // The source transaction whose changes are being read.
   struct SourceTransaction {
@@ -91,6 +88,7 @@ class Applier {
     bool skipped = false;   // the target holds it already
     bool left_out = false;  // a person said so (`walferry skip`)
     bool streamed = false;
+    bool one_by_one = false;                    // its net changes were refused
     bool tail = false;                          // its beginning was released: the target holds it
     const std::vector<Xid>* aborted = nullptr;  // sorted; of a streamed one
 
@@ -100,7 +98,6 @@ class Applier {
   struct Group {
     bool open = false;             // BEGIN has been sent
     bool ddl = false;              // holds a schema change: it ends with this source transaction
-    bool counted = false;          // holds updates or deletes, whose row counts decide whether it may be committed
     std::size_t transactions = 0;  // whole source transactions in it
     std::size_t bytes = 0;
     Deadline begun_at{};
@@ -114,6 +111,7 @@ class Applier {
   Awaitable<void> apply_block();
   Awaitable<void> apply_streamed();
   Awaitable<void> apply_control(const pgoutput::Message& message, Bytes payload);
+  Awaitable<void> apply_behind(const pgoutput::Message& message, Bytes payload);
   Awaitable<void> describe(const pgoutput::RelationView& relation, Bytes message);
   Awaitable<void> describe_deferred(const pgoutput::Message& message);
   // A message of the event trigger on the source (applier_ddl.cpp).
@@ -122,30 +120,38 @@ class Applier {
   Awaitable<void> execute_ddl(const ddl::Command& command);
   [[noreturn]] void stop_at(const ddl::Command& command, const std::string& why) const;
   [[nodiscard]] bool stand_still(const Error& failure, const std::optional<StopPoint>& point);
+  [[nodiscard]] bool map(const pgoutput::RelationView& relation, Bytes message);
+  [[nodiscard]] StopPoint stop_here(std::string error) const;
   Awaitable<void> end_transaction(Lsn end_lsn, PgTime commit_time);
   Awaitable<void> commit_group();
-  Awaitable<void> throttle();
-  Awaitable<void> settle();
+  Awaitable<void> write_gathered();
+  Awaitable<void> relieve();
   Awaitable<void> check_durable();
   Awaitable<void> rest();
-  [[nodiscard]] bool apply_change(const pgoutput::Message& message, Bytes payload);
-  void apply_insert(const pgoutput::InsertView& insert, Bytes payload);
-  void apply_update(const pgoutput::UpdateView& update, Bytes payload);
-  void apply_delete(const pgoutput::DeleteView& remove, Bytes payload);
-  void apply_truncate(const pgoutput::TruncateView& truncate, Bytes payload);
+  [[nodiscard]] Taken take(const pgoutput::Message& message, Bytes payload);
+  [[nodiscard]] Taken take_truncate(const pgoutput::TruncateView& truncate, Bytes payload);
+  // The table of a change that counts; nullptr: it does not.
+  [[nodiscard]] MappedTable* table_of(RelationId relation, const std::optional<Xid>& stream_xid);
+  [[nodiscard]] bool counts(const std::optional<Xid>& stream_xid) const;
+  [[nodiscard]] bool folds(MappedTable& table);
+  [[nodiscard]] bool goes_behind(const MappedTable& table) const;
+  void keep(MappedTable& table, bool first, Bytes payload);
+  void touch(const MappedTable& table, const pgoutput::TupleView& tuple);
+  void write_row(MappedTable& table, const pgoutput::Message& message, Bytes payload);
+  void write_truncate(const pgoutput::TruncateView& truncate, Bytes payload);
+  [[nodiscard]] ChangeOrigin origin(Bytes payload) const;
   void begin_after_rewind(const pgoutput::Message& message);
   void begin_transaction(Xid xid, Lsn final_lsn);
   void open_group();
-  void bind(const pgoutput::TupleView& tuple, const std::vector<std::uint16_t>& columns, const MappedTable& table);
-  void send(Statement& statement, Operation operation, const MappedTable& table, Bytes payload);
-  void send_control(const std::string& prepared_name);
-  void accept_result(pg::ResultPtr result);
-  [[noreturn]] void fail(const Expected& expected, const Error& cause) const;
-  [[nodiscard]] bool map(const pgoutput::RelationView& relation, Bytes message);
-  [[nodiscard]] StopPoint stop_here(std::string error) const;
-  [[nodiscard]] std::string key_text(const Expected& expected) const;
+  void refuse_net_changes(const NetChangesRefused& refused);
+  void let_go();
+  [[nodiscard]] bool group_is_full() const;
+  [[nodiscard]] bool backlog() const { return spool_.has_next() || position_.source_behind; }
   [[nodiscard]] bool wanted(const MappedTable& table) const { return transaction_->final_lsn >= table.copy_lsn; }
-  [[nodiscard]] bool reached_until() const { return options_.until && position_.applied >= options_.until; }
+  [[nodiscard]] bool reached_until() const {
+    return options_.until && (until_passed_ || position_.applied >= options_.until);
+  }
+  [[nodiscard]] bool is_behind_until(Lsn commit_lsn) const { return options_.until && commit_lsn >= options_.until; }
   [[nodiscard]] bool at_boundary() const { return !transaction_; }
 
   asio::any_io_executor executor_;
@@ -164,26 +170,32 @@ class Applier {
   ddl::Reader ddl_;
   Lsn ddl_failed_;  // message LSN of the command that the target refused
   std::unique_ptr<pg::Connection> connection_;
-  std::deque<Expected> expected_;
+  Pipeline pipeline_;
+  RowWriter rows_{pipeline_, tables_};
+  SetWriter sets_{pipeline_, tables_, rows_};
   std::optional<SourceTransaction> transaction_;
   Group group_;
+
+  // Gathered and not yet written: the tables, and what keeps the messages alive that their changes point into.
+  std::vector<MappedTable*> gathered_;
+  std::vector<std::shared_ptr<const void>> gathered_from_;
+  std::size_t gathered_bytes_ = 0;
+  Lsn one_by_one_until_;       // transactions before it are written as they came: their net changes were refused
+  bool replica_role_ = false;  // without it foreign keys and triggers fire, and every change keeps its place
+
   Lsn committed_;  // end LSN of the last group that this connection committed, or the target's position
   Deadline next_durable_check_{};
-  std::size_t unflushed_bytes_ = 0;
-  bool stopping_ = false;
   Lsn isolated_;          // the transaction that stopped the apply: those before it are committed first
   std::string reported_;  // the stop that was logged last
-  bool rewound_ = false;  // nothing has been read since the spool was rewound
+  bool stopping_ = false;
+  bool until_passed_ = false;  // the next transaction in the spool committed at or behind `until`
+  bool rewound_ = false;       // nothing has been read since the spool was rewound
 
   // What the message in hand belongs to.
   std::shared_ptr<const store::Block> block_;
   std::shared_ptr<const std::string> chunk_;  // of a streamed transaction; null outside
 
-  // Parameters of the statement being sent: NUL-ended copies in one arena, since libpq takes text that way.
-  std::string arena_;
-  std::vector<std::size_t> offsets_;
-  std::vector<const char*> values_;
-
+  std::shared_ptr<TouchedRows> touched_;
   std::function<void(const Marker&)> on_marker_;
   std::function<void()> on_durable_;
 };

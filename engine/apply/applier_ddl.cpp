@@ -60,16 +60,17 @@ Awaitable<ddl::Outcome> Applier::settle_ddl(const ddl::Command& command) {
 
 Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
   open_group();
-  co_await settle();
+  co_await write_gathered();
+  co_await pipeline_.settle();
   const ddl::ExecuteOptions execute_options{.as_role = options_.owners};
-  std::function<Catalog(pg::Session&)> work = [command, execute_options](pg::Session& target) {
+  std::function<TargetTables(pg::Session&)> work = [command, execute_options](pg::Session& target) {
     ddl::execute(target, command, execute_options);
-    return read_catalog(target);
+    return read_target_tables(target);
   };
   std::optional<Error> failure;
-  Catalog catalog;
+  TargetTables tables;
   try {
-    catalog = co_await connection_->lend<Catalog>(pool_, std::move(work));
+    tables = co_await connection_->lend<TargetTables>(pool_, std::move(work));
   } catch (const Error& error) {
     failure = error;
   }
@@ -78,7 +79,7 @@ Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
     ddl_failed_ = command.lsn;
     stop_at(command, fmt::format("the target refuses it: {}", failure->what()));
   }
-  tables_.set_catalog(std::move(catalog));
+  tables_.set_target(std::move(tables));
   spdlog::info("schema change of the source applied at {}: {}", command.lsn.to_string(), command.title());
 }
 

@@ -18,7 +18,7 @@ std::string row_condition(const MappedTable& table, const std::vector<std::uint1
     if (!condition.empty()) condition += " AND ";
     const std::size_t parameter = first_parameter + i;
     if (!table.full_identity) {
-      condition += fmt::format("{} = ${}", quote_name(column.name), parameter);
+      condition += fmt::format("{} {} ${}", quote_name(column.name), column.equality, parameter);
     } else if (column.comparable) {
       condition += fmt::format("{} IS NOT DISTINCT FROM ${}", quote_name(column.name), parameter);
     } else {
@@ -37,6 +37,47 @@ std::string row_condition(const MappedTable& table, const std::vector<std::uint1
   return fmt::format("ctid = (SELECT ctid FROM {} WHERE {} LIMIT 1)", table.reference(), condition);
 }
 
+// The value of parameter `number` for one row of a set.
+std::string from_set(const MappedColumn& column, std::size_t number) {
+  return column.element == SetElement::Text ? fmt::format("v.c{}::{}", number, column.type)
+                                            : fmt::format("v.c{}", number);
+}
+
+// The parameters of a set, side by side: "unnest($1::pg_catalog.int8[], ...) AS v(c1, ...)".
+std::string set_of(const MappedTable& table, const Statement& statement) {
+  std::string arrays;
+  std::string names;
+  std::size_t number = 0;
+  for (const auto* columns : {&statement.new_columns, &statement.old_columns}) {
+    for (const std::uint16_t i : *columns) {
+      if (++number > 1) {
+        arrays += ", ";
+        names += ", ";
+      }
+      std::string_view type = "text";
+      if (table.columns[i].element == SetElement::Int2) type = "int2";
+      if (table.columns[i].element == SetElement::Int4) type = "int4";
+      if (table.columns[i].element == SetElement::Int8) type = "int8";
+      arrays += fmt::format("${}::pg_catalog.{}[]", number, type);
+      names += fmt::format("c{}", number);
+    }
+  }
+  // Not qualified: only so does it take several arrays. With an empty search_path it is pg_catalog's.
+  return fmt::format("unnest({}) AS v({})", arrays, names);
+}
+
+// The condition that joins a set with the table by its key, whose parameters come last.
+std::string set_condition(const MappedTable& table, const Statement& statement) {
+  std::string condition;
+  std::size_t number = statement.new_columns.size();
+  for (const std::uint16_t i : statement.old_columns) {
+    const MappedColumn& column = table.columns[i];
+    if (!condition.empty()) condition += " AND ";
+    condition += fmt::format("t.{} {} {}", quote_name(column.name), column.equality, from_set(column, ++number));
+  }
+  return condition;
+}
+
 std::vector<std::uint16_t> identifying_columns(const MappedTable& table) {
   std::vector<std::uint16_t> columns;
   for (std::uint16_t i = 0; i < table.columns.size(); ++i) {
@@ -51,7 +92,7 @@ void refuse_changed_type(const MappedTable& before, const pgoutput::ColumnView& 
   constexpr Oid first_user_type{16'384};
   const auto old = std::ranges::find(before.columns, column.name, &MappedColumn::name);
   if (old == before.columns.end()) return;
-  if (old->type == column.type && old->type_modifier == column.type_modifier) return;
+  if (old->source_type == column.type && old->source_modifier == column.type_modifier) return;
   if (column.type >= first_user_type && target.type >= first_user_type) return;
   if (column.type == target.type && column.type_modifier == target.type_modifier) return;
   throw Error{
@@ -63,14 +104,19 @@ void refuse_changed_type(const MappedTable& before, const pgoutput::ColumnView& 
 
 }  // namespace
 
-bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
-  Known& known = tables_[static_cast<std::uint32_t>(relation.id)];
-  if (known.table && std::ranges::equal(known.message, message)) return true;
+bool TableMap::knows(const pgoutput::RelationView& relation, Bytes message) const {
+  const auto known = tables_.find(static_cast<std::uint32_t>(relation.id));
+  return known != tables_.end() && known->second.table && std::ranges::equal(known->second.message, message);
+}
 
+bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
+  if (knows(relation, message)) return true;
   const QualifiedName name{relation.schema.empty() ? "pg_catalog" : std::string{relation.schema},
                            std::string{relation.name}};
-  const Table* target = catalog_.find(name);
+  const Table* target = target_.catalog.find(name);
   if (target == nullptr) return false;
+  const auto described = tables_.find(static_cast<std::uint32_t>(relation.id));
+  const MappedTable* before = described == tables_.end() ? nullptr : described->second.table.get();
   auto table = std::make_unique<MappedTable>();
   table->name = name;
   table->partitioned = target->kind == 'p';
@@ -86,12 +132,12 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
               "target's column ordinary",
               column.name, name.text())};
     }
-    if (known.table) refuse_changed_type(*known.table, column, *same);
+    if (before != nullptr) refuse_changed_type(*before, column, *same);
     table->columns.push_back({.name = std::string{column.name},
                               .key = column.key,
                               .comparable = same->comparable,
-                              .type = column.type,
-                              .type_modifier = column.type_modifier});
+                              .source_type = column.type,
+                              .source_modifier = column.type_modifier});
   }
   if (relation.identity == pgoutput::ReplicaIdentity::Full) {
     // The whole old row comes along. Where the target has a key it serves, found by index; else all columns do.
@@ -102,7 +148,9 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
     table->full_identity = target->identity_columns.empty() || keys != target->identity_columns.size();
     for (MappedColumn& column : table->columns) column.key = !table->full_identity && in_key(column);
   }
+  match_types(*table, *target);
   build_statements(*table);
+  Known& known = tables_[static_cast<std::uint32_t>(relation.id)];
   known.message.assign(message.begin(), message.end());
   if (known.table) replaced_.push_back(std::move(known.table));
   known.table = std::move(table);
@@ -132,12 +180,43 @@ void TableMap::forget_prepared() {
     if (!known.table) continue;
     known.table->insert.prepared = false;
     known.table->remove.prepared = false;
+    known.table->set_remove.prepared = false;
     for (auto& [shape, statement] : known.table->updates) statement.prepared = false;
+    for (auto& [shape, statement] : known.table->set_updates) statement.prepared = false;
   }
 }
 
 std::string TableMap::next_name(std::string_view prefix) {
   return fmt::format("{}{}", prefix, next_statement_++);
+}
+
+// How changes to the table may be gathered and written.
+void TableMap::match_types(MappedTable& table, const Table& target) const {
+  const auto traits = target_.tables.find(target.oid);
+  if (traits != target_.tables.end()) {
+    if (traits->second.in_order) table.order = MappedTable::Order::InTable;
+    if (traits->second.fires) table.order = MappedTable::Order::Everywhere;
+  }
+  std::vector<std::uint16_t> key;
+  table.set_key = true;
+  for (std::uint16_t i = 0; i < table.columns.size(); ++i) {
+    MappedColumn& column = table.columns[i];
+    const auto same = std::ranges::find(target.columns, column.name, &Column::name);
+    if (const auto type = target_.types.find(same->type); type != target_.types.end() && type->second.reads_text)
+      column.type = type->second.name;
+    for (const SetElement element : {SetElement::Int2, SetElement::Int4, SetElement::Int8}) {
+      if (static_cast<std::uint32_t>(same->type) == static_cast<std::uint32_t>(element)) column.element = element;
+    }
+    if (traits != target_.tables.end()) {
+      const auto equality = traits->second.equality.find(column.name);
+      if (equality != traits->second.equality.end()) column.equality = equality->second;
+    }
+    if (!column.key || table.full_identity) continue;
+    key.push_back(i);
+    table.set_key = table.set_key && !column.type.empty();
+  }
+  const auto ordinary = std::ranges::count_if(target.columns, [](const Column& column) { return !column.generated; });
+  table.changes.emplace(std::move(key), static_cast<std::size_t>(ordinary) == table.columns.size());
 }
 
 void TableMap::build_statements(MappedTable& table) {
@@ -157,32 +236,43 @@ void TableMap::build_statements(MappedTable& table) {
   table.insert.sql = columns.empty() ? fmt::format("INSERT INTO {} DEFAULT VALUES", table.name.quoted())
                                      : fmt::format("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
                                                    table.name.quoted(), columns, values);
+  table.copy_sql = fmt::format("COPY {} ({}) FROM STDIN", table.name.quoted(), columns);
   table.remove.name = next_name("d");
   table.remove.old_columns = identifying_columns(table);
   table.remove.sql =
       fmt::format("DELETE FROM {} WHERE {}", table.reference(), row_condition(table, table.remove.old_columns, 1));
 }
 
-Statement& TableMap::update_statement(MappedTable& table, const pgoutput::UpdateView& update) {
+std::string shape_of(const RowView& row) {
   std::string shape;
-  shape.reserve(table.columns.size() + 1);
-  for (const pgoutput::FieldView field : update.row) {
+  shape.reserve(row.column_count() + 1U);
+  row.for_each([&](std::uint16_t, const pgoutput::FieldView& field) {
     shape += field.kind == pgoutput::FieldKind::UnchangedToast ? '0' : '1';
-  }
+  });
+  return shape;
+}
+
+Statement& TableMap::update_statement(MappedTable& table, const pgoutput::UpdateView& update) {
+  std::string shape = shape_of(update.row);
   if (shape.size() != table.columns.size()) {
     throw Error{{ErrorKind::Protocol, Side::Source},
                 fmt::format("an update of {} does not fit its description", table.name.text())};
   }
   if (update.old) shape += 'o';
+  return update_statement(table, shape);
+}
+
+Statement& TableMap::update_statement(MappedTable& table, const std::string& shape) {
   const auto found = table.updates.find(shape);
   if (found != table.updates.end()) return found->second;
+  const bool with_old = shape.size() > table.columns.size();
 
   Statement statement;
   statement.name = next_name("u");
   std::string assignments;
   for (std::uint16_t i = 0; i < table.columns.size(); ++i) {
-    if (shape[i] == '0') continue;                      // unchanged TOAST keeps the target's value
-    if (table.columns[i].key && !update.old) continue;  // the key did not change; naming it would cost index work
+    if (shape[i] == '0') continue;                    // unchanged TOAST keeps the target's value
+    if (table.columns[i].key && !with_old) continue;  // the key did not change; naming it would cost index work
     statement.new_columns.push_back(i);
     if (!assignments.empty()) assignments += ", ";
     assignments += fmt::format("{} = ${}", quote_name(table.columns[i].name), statement.new_columns.size());
@@ -193,7 +283,39 @@ Statement& TableMap::update_statement(MappedTable& table, const pgoutput::Update
   statement.sql = assignments.empty()
                       ? fmt::format("SELECT 1 FROM {} WHERE {}", table.reference(), condition)
                       : fmt::format("UPDATE {} SET {} WHERE {}", table.reference(), assignments, condition);
-  return table.updates.emplace(std::move(shape), std::move(statement)).first->second;
+  return table.updates.emplace(shape, std::move(statement)).first->second;
+}
+
+Statement* TableMap::set_update_statement(MappedTable& table, const std::string& shape) {
+  const auto found = table.set_updates.find(shape);
+  if (found != table.set_updates.end()) return found->second.sql.empty() ? nullptr : &found->second;
+  Statement& statement = table.set_updates[shape];  // without a text: it cannot travel
+  if (!table.set_key) return nullptr;
+  std::string assignments;
+  for (std::uint16_t i = 0; i < table.columns.size(); ++i) {
+    const MappedColumn& column = table.columns[i];
+    if (shape[i] == '0' || column.key) continue;
+    if (column.type.empty()) return nullptr;
+    statement.new_columns.push_back(i);
+    if (!assignments.empty()) assignments += ", ";
+    assignments += fmt::format("{} = {}", quote_name(column.name), from_set(column, statement.new_columns.size()));
+  }
+  if (assignments.empty()) return nullptr;  // it only proves that the rows are there
+  statement.name = next_name("U");
+  statement.old_columns = identifying_columns(table);
+  statement.sql = fmt::format("UPDATE {} AS t SET {} FROM {} WHERE {}", table.reference(), assignments,
+                              set_of(table, statement), set_condition(table, statement));
+  return &statement;
+}
+
+Statement& TableMap::set_remove_statement(MappedTable& table) {
+  Statement& statement = table.set_remove;
+  if (!statement.sql.empty()) return statement;
+  statement.name = next_name("D");
+  statement.old_columns = identifying_columns(table);
+  statement.sql = fmt::format("DELETE FROM {} AS t USING {} WHERE {}", table.reference(), set_of(table, statement),
+                              set_condition(table, statement));
+  return statement;
 }
 
 }  // namespace walferry::apply

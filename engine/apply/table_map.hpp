@@ -5,25 +5,34 @@
 // changed.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
-#include "engine/catalog.hpp"
+#include "engine/apply/net_changes.hpp"
+#include "engine/apply/target_tables.hpp"
 #include "protocol/pgoutput.hpp"
 
 namespace walferry::apply {
+
+// How a column's values travel in a set: the element type of the array.
+enum class SetElement : std::uint32_t { Int8 = 20, Int2 = 21, Int4 = 23, Text = 25 };
 
 struct MappedColumn {
   std::string name;
   bool key = false;  // identifies the row on the target
   bool comparable = true;
-  Oid type{};  // on the source
-  std::int32_t type_modifier = -1;
+  Oid source_type{};
+  std::int32_t source_modifier = -1;
+  std::string equality = "=";  // the operator that compares it
+  std::string type = {};       // of the target's column, for a cast; empty: a cast from text would not do
+  SetElement element = SetElement::Text;
 };
 
 // A statement to prepare: its text, and which tuple columns are its parameters, in order.
@@ -43,24 +52,39 @@ struct MappedTable {
   std::vector<MappedColumn> columns;  // in the stream's order
   Lsn copy_lsn;                       // transactions that committed before it are already in the copied rows
 
+  // Free: changes may be gathered and folded. InTable: written one by one, in their order among themselves.
+  // Everywhere: others can see them at their place, so what was gathered before goes first.
+  enum class Order : std::uint8_t { Free, InTable, Everywhere };
+  Order order = Order::Free;
+  std::optional<NetChanges> changes;                         // gathered and not yet written
+  std::chrono::steady_clock::time_point distrusted_until{};  // its net changes were refused: nothing is gathered
+  bool set_key = false;                                      // the key can travel in a set
+  std::string copy_sql;                                      // COPY of whole rows
+
   Statement insert;
-  // Keyed by which columns the new tuple carries ('1') or leaves unchanged ('0') and whether an old tuple came with it
-  // ('o').
+  // Keyed by shape, with an 'o' behind it where an old tuple came with it.
   std::map<std::string, Statement, std::less<>> updates;
   Statement remove;
+  std::map<std::string, Statement, std::less<>> set_updates;  // by the columns that came
+  Statement set_remove;                                       // its text is empty until it is needed
 
   [[nodiscard]] std::string reference() const { return (partitioned ? "" : "ONLY ") + name.quoted(); }
 };
 
+// Which columns a row carries ('1') or leaves unchanged ('0').
+[[nodiscard]] std::string shape_of(const RowView& row);
+
 class TableMap {
  public:
+  // Whether this is the description at hand.
+  [[nodiscard]] bool knows(const pgoutput::RelationView& relation, Bytes message) const;
   // Called for every Relation message; false when the table is unknown in the catalog at hand and it should be read
   // again.
   [[nodiscard]] bool describe(const pgoutput::RelationView& relation, Bytes message);
   // The table a change belongs to; describe() has been called before it in every block.
   [[nodiscard]] MappedTable& find(RelationId relation);
 
-  void set_catalog(Catalog catalog) { catalog_ = std::move(catalog); }
+  void set_target(TargetTables target) { target_ = std::move(target); }
   void set_copied(std::map<QualifiedName, Lsn> copied) { copied_ = std::move(copied); }
   // Changes to the table do not count until it has been copied again.
   void ignore(const QualifiedName& name);
@@ -71,6 +95,11 @@ class TableMap {
 
   // The UPDATE for this shape of change; prepared later by the caller.
   [[nodiscard]] Statement& update_statement(MappedTable& table, const pgoutput::UpdateView& update);
+  [[nodiscard]] Statement& update_statement(MappedTable& table, const std::string& shape);
+  // The UPDATE of many rows of one shape; nullptr where they cannot travel in a set.
+  [[nodiscard]] Statement* set_update_statement(MappedTable& table, const std::string& shape);
+  // The DELETE of many rows; only where table.set_key.
+  [[nodiscard]] Statement& set_remove_statement(MappedTable& table);
 
  private:
   struct Known {
@@ -78,10 +107,11 @@ class TableMap {
     std::unique_ptr<MappedTable> table;
   };
 
+  void match_types(MappedTable& table, const Table& target) const;
   void build_statements(MappedTable& table);
   [[nodiscard]] std::string next_name(std::string_view prefix);
 
-  Catalog catalog_;
+  TargetTables target_;
   std::map<QualifiedName, Lsn> copied_;
   std::unordered_map<std::uint32_t, Known> tables_;
   std::vector<std::unique_ptr<MappedTable>> replaced_;  // statements in flight may still point at them

@@ -159,6 +159,7 @@ ORDER BY i.indrelid, i.indnkeyatts, x.relname)");
 }
 
 std::string why_unusable(const Table& table) {
+  if (table.replica_identity == 'f') return "identity FULL with a generated column, which 18 does not allow";
   if (table.replica_identity == 'n') return "replica identity NOTHING";
   if (table.replica_identity == 'i') return "its replica identity index is dropped, invalid or on a generated column";
   if (table.deferrable_primary_key) return "its primary key is deferrable";
@@ -171,6 +172,7 @@ std::string identity_remedy(const Table& table, const std::map<Oid, std::string>
   if (const auto candidate = candidates.find(table.oid); candidate != candidates.end()) {
     return fmt::format("ALTER TABLE {} REPLICA IDENTITY USING INDEX {};", name, candidate->second);
   }
+  if (!table.full_identity_serves) return fmt::format("ALTER TABLE {} ADD PRIMARY KEY (...);", name);
   // A second primary key cannot be added beside one that does not serve.
   if (table.has_primary_key) return fmt::format("ALTER TABLE {} REPLICA IDENTITY FULL;", name);
   return fmt::format("ALTER TABLE {0} ADD PRIMARY KEY (...);   or   ALTER TABLE {0} REPLICA IDENTITY FULL;", name);
@@ -182,12 +184,14 @@ void check_replica_identity(End& source, const CheckOptions& options, Findings& 
   std::vector<std::string> without;
   std::vector<std::string> remedies;
   std::vector<std::string> full;
+  bool full_serves_all = true;
   for (const Table& table : source.catalog.tables) {
     if (!table.holds_rows() || table.persistence != 'p') continue;
     if (table.replica_identity == 'f') full.push_back(table.name.text());
     if (table.has_usable_identity()) continue;
     without.push_back(fmt::format("{} ({})", table.name.text(), why_unusable(table)));
     remedies.push_back(identity_remedy(table, candidates));
+    full_serves_all = full_serves_all && table.full_identity_serves;
   }
   if (!full.empty()) {
     findings.warn("source.identity_full",
@@ -198,7 +202,7 @@ void check_replica_identity(End& source, const CheckOptions& options, Findings& 
   }
   if (without.empty()) return findings.pass(id, "every table's rows can be identified");
   const std::string which = listed(without, 60, "\n");
-  if (options.replica_identity_full) {
+  if (options.replica_identity_full && full_serves_all) {
     return findings.warn(id, {.title = counted(without.size(), "table gets", "tables get") +
                                        " REPLICA IDENTITY FULL for the migration's time",
                               .detail = "asked for by --replica-identity-full: a short ACCESS EXCLUSIVE lock each, "
@@ -213,7 +217,7 @@ void check_replica_identity(End& source, const CheckOptions& options, Findings& 
        .detail = "publishing them would make the application's own UPDATE and DELETE fail (\"does not have a replica "
                  "identity and publishes updates\"); so walferry never puts them silently under FOR ALL TABLES:\n" +
                  which,
-       .remedy = listed(remedies, 60, "\n") + "\nor run with --replica-identity-full"});
+       .remedy = listed(remedies, 60, "\n") + (full_serves_all ? "\nor run with --replica-identity-full" : "")});
 }
 
 void check_deferrable_keys(End& source, Findings& findings) {

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <unistd.h>
+
+#include <chrono>
 
 namespace walferry::copy {
 namespace {
@@ -40,7 +43,17 @@ pg::Result exec_watched(pg::Session& walsender, pg::Session& observer, const std
       walsender.interrupt();
       throw Error{{ErrorKind::Stopped}, "stopped while the slot was being created"};
     }
-    if (request.on_waiting) request.on_waiting(describe_blockers(observer));
+    const bool over_time = std::chrono::steady_clock::now() >= request.deadline;
+    if (!over_time && !request.on_waiting) continue;
+    const std::string blockers = describe_blockers(observer);
+    if (over_time) {
+      walsender.interrupt();
+      throw Error{{ErrorKind::Timeout, Side::Source},
+                  fmt::format("transactions that are open on the source did not end in time, and no view of it can be "
+                              "taken before they do: {}. Remedy: end them, or give more --timeout",
+                              blockers)};
+    }
+    request.on_waiting(blockers);
   }
   pg::Result last;
   while (pg::ResultPtr result{PQgetResult(connection)}) {
@@ -77,6 +90,11 @@ bool Snapshot::alive() {
   } catch (const Error&) {
     return false;  // a lost holder is an answer, not a failure: the caller makes a new snapshot
   }
+}
+
+std::string temporary_slot_name(const std::string& migration) {
+  return fmt::format("{}_{}_{:x}", migration.substr(0, 36), ::getpid(),
+                     std::chrono::steady_clock::now().time_since_epoch().count());
 }
 
 }  // namespace walferry::copy

@@ -6,6 +6,7 @@
 // verification.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -21,11 +22,12 @@ struct SnapshotRequest {
   bool temporary = false;                                   // the slot vanishes again, only its view stays
   std::function<void(const std::string&)> on_waiting = {};  // which transactions slot creation waits for
   std::function<bool()> stopped = {};                       // asked about once a second
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 };
 
 class Snapshot {
  public:
-  // Blocks while transactions that wrote before are still open; never times out by itself, since they decide.
+  // Blocks while transactions that wrote before are still open. Throws Error{Timeout} naming them at the deadline.
   [[nodiscard]] static Snapshot create(const SnapshotRequest& request);
 
   [[nodiscard]] const std::string& id() const { return id_; }
@@ -41,5 +43,8 @@ class Snapshot {
   std::string id_;
   Lsn lsn_;
 };
+
+// A name that no other run uses: a dead predecessor's walsender may still wait for its slot.
+[[nodiscard]] std::string temporary_slot_name(const std::string& migration);
 
 }  // namespace walferry::copy

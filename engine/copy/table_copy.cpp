@@ -9,6 +9,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <set>
 #include <thread>
 
 namespace walferry::copy {
@@ -34,6 +35,11 @@ std::vector<std::string> copied_columns(const Table& table) {
 
 std::string joined(const std::vector<std::string>& parts) {
   return fmt::format("{}", fmt::join(parts, ", "));
+}
+
+// A target that was made beforehand may be partitioned where the source is not.
+std::string truncate_statement(const TableToCopy& table) {
+  return fmt::format("TRUNCATE {}{}", table.target->kind == 'p' ? "" : "ONLY ", table.source.name.quoted());
 }
 
 // The parts that wait, the tables whose parts are out, and the first failure; shared by the copy threads.
@@ -66,12 +72,22 @@ class PartQueue {
     const std::scoped_lock lock{mutex_};
     if (failure_) std::rethrow_exception(failure_);
   }
+  // The snapshot no longer shows the rows of this table: it is not copied, the others are.
+  void leave_out(std::size_t table) {
+    const std::scoped_lock lock{mutex_};
+    left_out_.insert(table);
+  }
+  [[nodiscard]] std::set<std::size_t> left_out() {
+    const std::scoped_lock lock{mutex_};
+    return left_out_;
+  }
 
  private:
   std::mutex mutex_;
   std::deque<Part> parts_;
   std::vector<std::size_t> open_parts_;
   std::exception_ptr failure_;
+  std::set<std::size_t> left_out_;
 };
 
 // One copy thread: its two sessions and what it does with a part.
@@ -84,13 +100,17 @@ class Copier {
     while (const std::optional<Part> part = queue_.take()) {
       const TableToCopy& table = tables_[part->table];
       if (options_.on_started) options_.on_started(table.source);
-      copy_with_retries(*part);
-      if (queue_.finish(*part) && options_.on_copied) options_.on_copied(table.source);
+      if (!copy_with_retries(*part)) {
+        queue_.leave_out(part->table);
+      } else if (queue_.finish(*part) && options_.on_copied) {
+        options_.on_copied(table.source);
+      }
     }
   }
 
  private:
-  void copy_with_retries(const Part& part) {
+  // False when the table was emptied or rewritten since the snapshot.
+  bool copy_with_retries(const Part& part) {
     const TableToCopy& table = tables_[part.table];
     for (int attempt = 1;; ++attempt) {
       std::int64_t bytes = 0;
@@ -98,8 +118,7 @@ class Copier {
       try {
         committing_ = false;
         connect();
-        copy(part, bytes, rows);
-        return;
+        return copy(part, bytes, rows);
       } catch (const Error& error) {
         table.counters->bytes -= bytes;
         table.counters->rows -= rows;
@@ -143,7 +162,7 @@ class Copier {
     }
   }
 
-  void copy(const Part& part, std::int64_t& bytes, std::int64_t& rows) {
+  bool copy(const Part& part, std::int64_t& bytes, std::int64_t& rows) {
     const TableToCopy& table = tables_[part.table];
     const std::vector<std::string> columns = copied_columns(table.source);
     const bool binary = binary_is_safe(table.source, *table.target);
@@ -156,10 +175,14 @@ class Copier {
                                          target_->interrupt();
                                        }};
     target_->exec("BEGIN");
-    // FREEZE needs a table truncated in this transaction, which only a sole writer can do.
-    if (part.whole) target_->exec("TRUNCATE ONLY " + table.source.name.quoted());
+    // FREEZE needs a table truncated in this transaction, which only a sole writer can do, and no partitions.
+    if (part.whole) target_->exec(truncate_statement(table));
+    const bool freeze = part.whole && table.target->kind != 'p';
     target_->start_copy_in(fmt::format("COPY {}{} FROM STDIN WITH ({}{})", table.source.name.quoted(), list, format,
-                                       part.whole ? ", FREEZE" : ""));
+                                       freeze ? ", FREEZE" : ""));
+    // A lock on a table lasts as long as its part, not as long as the transaction that holds the snapshot: the
+    // application can truncate and alter what is copied.
+    source_->exec("SAVEPOINT part");
     if (part.whole) {
       source_->start_copy_out(fmt::format("COPY {}{} TO STDOUT WITH ({})", table.source.name.quoted(), list, format));
     } else {
@@ -174,13 +197,32 @@ class Copier {
       --rows;
       --table.counters->rows;
     }
+    const bool shown = rows_are_shown(table.source);
+    source_->exec("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part");
     const std::int64_t loaded = target_->finish_copy_in();
+    if (!shown) {
+      target_->exec("ROLLBACK");
+      table.counters->bytes -= bytes;
+      table.counters->rows -= rows;
+      return false;
+    }
     if (loaded != rows) {
       throw Error{{ErrorKind::Divergence, Side::Target},
                   fmt::format("{} rows were sent and {} were loaded", rows, loaded)};
     }
     committing_ = true;
     target_->exec("COMMIT");
+    return true;
+  }
+
+  // TRUNCATE is not transactional in every respect: a snapshot from before it finds the table empty. The table's file
+  // tells, as the snapshot knows it and as it is now; the lock of the COPY is still held.
+  bool rows_are_shown(const Table& table) {
+    return source_
+        ->exec(fmt::format("SELECT pg_catalog.pg_relation_filenode(c.oid) IS NOT DISTINCT FROM c.relfilenode "
+                           "FROM pg_catalog.pg_class c WHERE c.oid = {}",
+                           static_cast<std::uint32_t>(table.oid)))
+        .flag(0, 0);
   }
 
   // Many rows to one CopyData: the target's backend does fixed work per message.
@@ -265,7 +307,7 @@ void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables, st
       if (ranges.size() == 1) continue;
       // Several writers: emptied beforehand, once.
       if (!target) target.emplace(pg::Session::open(options.target, {.application_name = "walferry copy"}));
-      target->exec("TRUNCATE ONLY " + tables[i].source.name.quoted());
+      target->exec(truncate_statement(tables[i]));
     }
   }
   PartQueue queue{std::move(parts), std::move(parts_of_table)};
@@ -283,6 +325,14 @@ void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables, st
   }
   queue.rethrow();
   if (stop.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped during the copy"};
+  std::vector<std::string> left_out;
+  for (const std::size_t table : queue.left_out()) left_out.push_back(tables[table].source.name.text());
+  if (!left_out.empty()) {
+    throw Error{
+        {ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}},
+        fmt::format("truncated or rewritten on the source since the snapshot, so copied again under a new one: {}",
+                    fmt::join(left_out, ", "))};
+  }
 }
 
 }  // namespace walferry::copy

@@ -150,7 +150,6 @@ Awaitable<void> Cutover::step(std::string name, Awaitable<void> work) {
 }
 
 Awaitable<CommandOutcome> Cutover::run() {
-  deadline_ = Clock::now() + options_.timeout;
   report_.skips = environment_.status.skips;
   report_.blockers = own_blockers(environment_.status, options_.max_lag);
   if (report_.blockers.empty()) {
@@ -170,8 +169,9 @@ Awaitable<CommandOutcome> Cutover::run() {
   on_step_("guards                       passed");
   if (options_.dry_run) {
     report_.result = "dry-run";
-    for (const char* name : {"prepare sessions", "stop writes (lease)", "drain to marker", "copy sequences", "verify",
-                             "put back target settings", "close source"}) {
+    for (const char* name :
+         {"compare while writers go on", "prepare sessions", "stop writes (lease)", "drain to marker", "copy sequences",
+          "verify", "put back target settings", "close source"}) {
       report_.steps.push_back({.name = name, .milliseconds = 0, .lsn = {}});
       on_step_(std::string{"would: "} + name);
     }
@@ -183,6 +183,8 @@ Awaitable<CommandOutcome> Cutover::run() {
   environment_.status.phase = Phase::Cutover;
   std::optional<Error> failure;
   try {
+    co_await step("compare while writers go on", compare());
+    deadline_ = Clock::now() + options_.timeout;
     co_await step("prepare sessions", prepare());
     co_await step("stop writes (lease)", stop_writes());
     co_await step("drain to marker", drain());
@@ -201,7 +203,8 @@ Awaitable<CommandOutcome> Cutover::run() {
     report_.error = failure->what();
     outcome.exit_code = exit_codes::person_must_act;
   } else if (failure) {
-    if (failure->sqlstate() == "57014" && Clock::now() >= deadline_) {
+    const bool lock_timeout = failure->sqlstate() == "55P03";
+    if (lock_timeout || (failure->sqlstate() == "57014" && Clock::now() >= deadline_)) {
       failure = Error{{ErrorKind::Timeout, failure->side()},
                       fmt::format("the time limit is over: {}. Remedy: end what holds the lock, or give more --timeout",
                                   failure->what())};
@@ -211,6 +214,36 @@ Awaitable<CommandOutcome> Cutover::run() {
   }
   outcome.json = render_json(report_, environment_.ends);
   co_return outcome;
+}
+
+namespace {
+
+// Sequences are proven by copy_sequences(): an application may draw from them without writing a row.
+VerifyOptions what_to_compare(const MigrationOptions& options, const store::Journal& journal, pg::Session& source) {
+  VerifyOptions verify{
+      .jobs = options.jobs, .sequences = false, .allow_extra_on_target = options.allow_nonempty_target};
+  if (journal.get(keys::own_publication)) return verify;
+  // The publications were made by somebody else and say what is migrated.
+  verify.only.emplace();
+  for (const Table& table : published_tables(source, recorded_publications(journal))) verify.only->insert(table.name);
+  return verify;
+}
+
+}  // namespace
+
+Awaitable<void> Cutover::compare() {
+  std::function<VerifyOptions()> ask = [&options = environment_.options, &journal = environment_.journal] {
+    pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
+    return what_to_compare(options, journal, source);
+  };
+  VerifyOptions verify = co_await run_blocking<VerifyOptions>(environment_.pool, std::move(ask));
+  verify.lock_timeout = options_.timeout;
+  Proof::TableBytes table_bytes = [&status = environment_.status](const QualifiedName& name) {
+    const auto found = std::ranges::find(status.tables, name, &TableStatus::name);
+    return found == status.tables.end() ? std::int64_t{1} << 40U : found->bytes_total;
+  };
+  co_await proof_.begin(environment_.pool, environment_.options.source, environment_.options.target, std::move(verify),
+                        environment_.make_moment, std::move(table_bytes), environment_.stop);
 }
 
 Awaitable<void> Cutover::prepare() {
@@ -230,17 +263,10 @@ Awaitable<void> Cutover::prepare() {
     Catalog catalog = read_catalog(source);
     std::vector<QualifiedName> tables;
     for (const Table& table : catalog.tables) tables.push_back(table.name);
-    // Sequences are proven by copy_sequences(): an application may draw from them without writing a row.
-    VerifyOptions verify_options{.jobs = options.jobs,
-                                 .sequences = false,
-                                 .allow_extra_on_target = options.allow_nonempty_target,
-                                 .statement_timeout = time_limit};
+    VerifyOptions verify_options = what_to_compare(options, journal, source);
+    verify_options.statement_timeout = time_limit;
     Catalog target_catalog = read_catalog(target);
-    if (!journal.get(keys::own_publication)) {
-      // The publications were made by somebody else and say what is migrated.
-      verify_options.only.emplace();
-      for (const Table& table : published_tables(source, recorded_publications(journal)))
-        verify_options.only->insert(table.name);
+    if (verify_options.only) {
       std::erase_if(catalog.sequences, [&](const Sequence& sequence) {
         return std::ranges::count(target_catalog.sequences, sequence.name, &Sequence::name) == 0;
       });
@@ -403,8 +429,10 @@ Awaitable<void> Cutover::prove() {
   limit.async_wait([over_time](const boost::system::error_code& cancelled) mutable {
     if (!cancelled) over_time.request_stop();
   });
-  std::function<VerifyReport()> compare = [prepared = prepared_, stop = over_time.get_token()] {
-    return prepared->verification.run(stop);
+  report_.compared_at = proof_.compared_at();
+  report_.touched_rows = proof_.touched_rows();
+  std::function<VerifyReport()> compare = [this, prepared = prepared_, stop = over_time.get_token()] {
+    return proof_.finish(std::move(prepared->verification), stop);
   };
   std::optional<Error> failure;
   try {
@@ -421,19 +449,9 @@ Awaitable<void> Cutover::prove() {
   const bool sequences_equal = std::ranges::all_of(report_.verification->sequences, &SequenceComparison::equal);
   report_.verification->equal = report_.verification->equal && sequences_equal;
   if (report_.verification->equal) co_return;
-  std::string names;
-  for (const TableComparison& table : report_.verification->tables) {
-    if (!table.equal) names += (names.empty() ? "" : ", ") + table.name.text();
-  }
-  for (const SequenceComparison& sequence : report_.verification->sequences) {
-    if (!sequence.equal) names += (names.empty() ? "" : ", ") + sequence.name.text();
-  }
-  for (const QualifiedName& table : report_.verification->missing_on_target)
-    names += (names.empty() ? "" : ", ") + table.text();
-  for (const QualifiedName& table : report_.verification->missing_on_source)
-    names += (names.empty() ? "" : ", ") + table.text();
   throw Error{{ErrorKind::Differences},
-              fmt::format("source and target differ in {}. Remedy: `walferry verify` shows how", names)};
+              fmt::format("source and target differ in {}. Remedy: `walferry verify` shows how",
+                          differing_names(*report_.verification))};
 }
 
 Awaitable<void> Cutover::put_back_target() {

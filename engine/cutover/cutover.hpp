@@ -1,5 +1,5 @@
-// The switch-over: guards -> fence -> drain to a marker -> sequences -> proof -> source closed for good, or everything
-// undone (G6).
+// The switch-over: guards -> comparison of everything -> fence -> drain to a marker -> sequences -> proof -> source
+// closed for good, or everything undone (G6).
 //
 // Until Fence::make_durable() commits, any failure lifts the lease and the source is writable again; that commit is
 // the one point of no return, and everything has been proven before it. The report is in the journal before the commit,
@@ -15,6 +15,7 @@
 #include "engine/apply/applier.hpp"
 #include "engine/async.hpp"
 #include "engine/control.hpp"
+#include "engine/cutover/proof.hpp"
 #include "engine/setup.hpp"
 #include "engine/store/journal.hpp"
 #include "engine/stream/position.hpp"
@@ -34,6 +35,8 @@ struct Environment {
   // Resolves when this text has come through the stream and is committed on the target; false at the deadline.
   std::function<Awaitable<bool>(std::string, Deadline)> await_marker;
   std::function<void()> wake_receiver;
+  Proof::MakeMoment make_moment;
+  std::stop_token stop;  // of the program
 };
 
 struct Step {
@@ -52,6 +55,8 @@ struct Report {
   std::vector<Step> steps;
   std::vector<std::string> blockers;
   std::optional<VerifyReport> verification;
+  Lsn compared_at;               // of everything
+  std::size_t touched_rows = 0;  // since then, compared again in the write stop
   std::vector<std::string> notes;
   std::vector<Skip> skips;  // of the whole migration
 };
@@ -69,6 +74,7 @@ class Cutover {
   [[nodiscard]] bool undecided() const { return undecided_; }
 
  private:
+  Awaitable<void> compare();
   Awaitable<void> prepare();
   Awaitable<void> stop_writes();
   Awaitable<void> drain();
@@ -89,7 +95,8 @@ class Cutover {
   CutoverOptions options_;
   std::function<void(std::string)> on_step_;
   Report report_;
-  Deadline deadline_{};
+  Proof proof_;
+  Deadline deadline_{};  // from the preparation of the write stop on; the comparison before it takes its time
   Deadline writes_stopped_at_{};
   std::shared_ptr<Prepared> prepared_;  // shared with the pool threads that work on it
   std::vector<SequenceComparison> sequences_;

@@ -128,6 +128,7 @@ void Fence::make_durable(const std::vector<QualifiedName>& tables, const std::st
                 "tables were created, dropped or renamed on the source during the cutover. Remedy: stop schema "
                 "changes, then try again"};
   }
+  silence_event_triggers(session_);
   std::string sql = fmt::format(
       "CREATE SCHEMA IF NOT EXISTS walferry; "
       "CREATE OR REPLACE FUNCTION walferry.refuse_writes() RETURNS trigger LANGUAGE plpgsql AS "
@@ -162,6 +163,12 @@ void Fence::lift() noexcept {
 
 bool durable_fence_stands(pg::Session& source) {
   return source.exec("SELECT pg_catalog.to_regproc('walferry.refuse_writes') IS NOT NULL").flag(0, 0);
+}
+
+void silence_event_triggers(pg::Session& source) {
+  source.exec(
+      "DO $quiet$ BEGIN PERFORM pg_catalog.set_config('session_replication_role', 'replica', false); "
+      "EXCEPTION WHEN insufficient_privilege THEN NULL; END $quiet$");
 }
 
 bool settle_durable_fence(const pg::ConnInfo& info) {

@@ -58,4 +58,9 @@ class Fence {
 // Removes it: the triggers, the function and, when it is empty then, schema walferry.
 void remove_durable_fence(pg::Session& source);
 
+// For DDL of walferry's own on a source that may be closed: an event trigger of the application's that notes down DDL
+// would write to a table and be refused. Where the role may not set session_replication_role such a trigger still
+// fires.
+void silence_event_triggers(pg::Session& source);
+
 }  // namespace walferry::cutover

@@ -78,6 +78,8 @@ std::string render_json(const Report& report, const Ends& ends) {
                       {"notes", std::move(notes)},
                       {"skips", json::parse(http::skips_json(report.skips))}};
   if (report.verification) {
+    object["compared_at"] = report.compared_at.to_string();
+    object["touched_rows"] = report.touched_rows;
     object["verified_equal"] = report.verification->equal;
     object["tables"] = tables_json(*report.verification);
     object["sequences"] = sequences_json(*report.verification);

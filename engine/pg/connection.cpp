@@ -1,6 +1,10 @@
 #include "engine/pg/connection.hpp"
 
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
 
@@ -9,10 +13,34 @@ namespace walferry::pg {
 using namespace asio::experimental::awaitable_operators;
 using Descriptor = asio::posix::stream_descriptor;
 
+namespace {
+
+// Of a socket read lazily. A mark above what the window can hold would never be reached.
+constexpr int lazy_window_bytes = 256 << 10;
+constexpr int lazy_mark_bytes = lazy_window_bytes / 2;
+// Farther away a window this small would limit the throughput, and the distance itself makes the sender gather.
+constexpr unsigned near_rtt_microseconds = 1'000;
+
+bool is_tcp(int socket) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) != 0) return false;
+  return address.ss_family == AF_INET || address.ss_family == AF_INET6;
+}
+
+bool is_near(int socket) {
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  return ::getsockopt(socket, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 && info.tcpi_rtt < near_rtt_microseconds;
+}
+
+}  // namespace
+
 Connection::Connection(const asio::any_io_executor& executor, Session session)
     : session_(std::move(session)), side_(session_.side()), descriptor_(executor), timer_(executor) {
   if (PQsetnonblocking(raw(), 1) != 0) fail("switching to non-blocking");
   descriptor_.assign(PQsocket(raw()));
+  tcp_ = is_tcp(PQsocket(raw()));
 }
 
 Connection::~Connection() {
@@ -28,6 +56,28 @@ void Connection::fail(std::string_view doing) const {
 
 void Connection::consume_input() {
   if (PQconsumeInput(raw()) != 1) fail("reading");
+  // A record of TLS or GSS may hold 16 KB and libpq always has room for 8: the rest of it is inside the library, and
+  // the socket would not show it.
+  if ((PQsslInUse(raw()) != 0 || PQgssEncInUse(raw()) != 0) && PQconsumeInput(raw()) != 1) fail("reading");
+}
+
+void Connection::read_lazily(bool lazy) {
+  if (!tcp_ || lazy == lazy_) return;
+  lazy_ = lazy;
+  const int socket = PQsocket(raw());
+  const int mark = lazy ? lazy_mark_bytes : 1;
+  // Both are optimisations: where the system does not know them the socket is read as ever.
+  if (::setsockopt(socket, SOL_SOCKET, SO_RCVLOWAT, &mark, sizeof mark) != 0) return;
+  // After the mark, which moves the window too.
+  if (lazy && is_near(socket)) {
+    const int window = lazy_window_bytes;
+    static_cast<void>(::setsockopt(socket, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof window));
+  }
+}
+
+std::size_t Connection::bytes_waiting() const {
+  int bytes = 0;
+  return ::ioctl(PQsocket(raw()), FIONREAD, &bytes) == 0 && bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
 }
 
 Awaitable<bool> Connection::wait_readable(Deadline deadline) {
@@ -51,6 +101,11 @@ Awaitable<void> Connection::flush() {
 Awaitable<Result> Connection::exec(std::string sql) {
   if (PQsendQuery(raw(), sql.c_str()) != 1) fail("sending a statement");
   co_await flush();
+  co_return co_await last_result();
+}
+
+// Reads to the end of the query, or to where a COPY begins; throws its first error.
+Awaitable<Result> Connection::last_result() {
   ResultPtr last;
   std::optional<Error> failure;
   for (;;) {
@@ -67,7 +122,7 @@ Awaitable<Result> Connection::exec(std::string sql) {
       continue;
     }
     last = std::move(result);
-    if (status == PGRES_COPY_BOTH) break;
+    if (status == PGRES_COPY_BOTH || status == PGRES_COPY_IN) break;
   }
   if (failure) throw *failure;
   co_return Result{std::move(last)};
@@ -115,8 +170,34 @@ Awaitable<void> Connection::send_copy_data(Bytes data) {
   co_await flush();
 }
 
+Awaitable<void> Connection::start_copy_in(std::string sql) {
+  const Result result = co_await exec(std::move(sql));
+  if (PQresultStatus(result.get()) != PGRES_COPY_IN) {
+    throw Error{{ErrorKind::Protocol, side_}, fmt::format("{}: COPY did not start", to_string(side_))};
+  }
+}
+
+Awaitable<std::int64_t> Connection::finish_copy_in() {
+  for (;;) {
+    const int sent = PQputCopyEnd(raw(), nullptr);
+    if (sent < 0) fail("ending a COPY");
+    if (sent == 1) break;
+    co_await descriptor_.async_wait(Descriptor::wait_write, asio::use_awaitable);
+  }
+  co_await flush();
+  const Result result = co_await last_result();
+  co_return result.affected();
+}
+
 void Connection::enter_pipeline() {
   if (PQenterPipelineMode(raw()) != 1) fail("entering pipeline mode");
+}
+
+void Connection::exit_pipeline() {
+  // One null stands behind the last result; libpq wants it taken.
+  while (const ResultPtr result{PQgetResult(raw())}) {
+  }
+  if (PQexitPipelineMode(raw()) != 1) fail("leaving pipeline mode");
 }
 
 void Connection::send_prepare(const std::string& name, const std::string& sql) {
@@ -127,6 +208,20 @@ void Connection::send_prepared(const std::string& name, std::span<const char* co
   if (PQsendQueryPrepared(raw(), name.c_str(), static_cast<int>(values.size()), values.data(), nullptr, nullptr, 0) !=
       1) {
     fail("sending a change");
+  }
+}
+
+void Connection::send_prepared_binary(const std::string& name, std::span<const std::string_view> values) {
+  values_.clear();
+  lengths_.clear();
+  for (const std::string_view value : values) {
+    values_.push_back(value.data());
+    lengths_.push_back(static_cast<int>(value.size()));
+  }
+  formats_.assign(values.size(), 1);
+  if (PQsendQueryPrepared(raw(), name.c_str(), static_cast<int>(values.size()), values_.data(), lengths_.data(),
+                          formats_.data(), 0) != 1) {
+    fail("sending a set of changes");
   }
 }
 

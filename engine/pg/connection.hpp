@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/async.hpp"
 #include "engine/pg/session.hpp"
@@ -38,6 +39,11 @@ class Connection {
   [[nodiscard]] std::optional<Bytes> take_copy_data();
   // Reads what the socket holds, without waiting.
   void consume_input();
+  // While lazy, a TCP socket counts as readable only when half its window is full: the sender gathers meanwhile.
+  // Whoever turns this on must wait with a deadline, and read until nothing is left.
+  void read_lazily(bool lazy);
+  // What the socket holds unread.
+  [[nodiscard]] std::size_t bytes_waiting() const;
   // Waits until the socket is readable or the deadline has passed; false: it has passed.
   Awaitable<bool> wait_readable(Deadline deadline);
   // Sends one CopyData and waits until the kernel has all of it.
@@ -48,7 +54,7 @@ class Connection {
   template <typename T>
   Awaitable<T> lend(asio::thread_pool& pool, std::function<T(Session&)> work) {
     const bool in_pipeline = PQpipelineStatus(raw()) != PQ_PIPELINE_OFF;
-    if (in_pipeline && PQexitPipelineMode(raw()) != 1) fail("leaving the pipeline");
+    if (in_pipeline) exit_pipeline();
     if (PQsetnonblocking(raw(), 0) != 0) fail("switching to blocking");
     std::function<T()> step = [this, work = std::move(work)] { return work(session_); };
     T result = co_await run_blocking<T>(pool, std::move(step));
@@ -57,12 +63,21 @@ class Connection {
     co_return result;
   }
 
+  // --- COPY ... FROM STDIN: start, send_copy_data(), then the number of rows. Throws Error{Sql} when the server
+  // refuses.
+  Awaitable<void> start_copy_in(std::string sql);
+  Awaitable<std::int64_t> finish_copy_in();
+
   // --- pipeline of prepared statements
   // --------------------------------------------------------------------------------
   void enter_pipeline();
+  // Only when every result has been taken.
+  void exit_pipeline();
   void send_prepare(const std::string& name, const std::string& sql);
   // Parameters in text form; null pointers are NULL.
   void send_prepared(const std::string& name, std::span<const char* const> values);
+  // Parameters in binary form.
+  void send_prepared_binary(const std::string& name, std::span<const std::string_view> values);
   // One statement without parameters.
   void send_statement(const std::string& sql);
   // Ends a unit: after an error the server skips to here.
@@ -81,17 +96,25 @@ class Connection {
   [[nodiscard]] PGconn* raw() const { return session_.raw(); }
 
  private:
+  Awaitable<Result> last_result();
   [[noreturn]] void fail(std::string_view doing) const;
 
   Session session_;
   Side side_;
   asio::posix::stream_descriptor descriptor_;  // after the session: released first
   asio::steady_timer timer_;
+  bool tcp_ = false;
+  bool lazy_ = false;
 
   struct FreePq {
     void operator()(char* memory) const { PQfreemem(memory); }
   };
   std::unique_ptr<char, FreePq> copy_data_;
+
+  // Of the statement being sent with binary parameters.
+  std::vector<const char*> values_;
+  std::vector<int> lengths_;
+  std::vector<int> formats_;
 };
 
 }  // namespace walferry::pg

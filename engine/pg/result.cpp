@@ -94,4 +94,18 @@ std::string quote_literal(std::string_view text) {
   return out;
 }
 
+std::string array_literal(const std::vector<std::string>& values) {
+  std::string text = "{";
+  for (const std::string& value : values) {
+    if (text.size() > 1) text += ',';
+    text += '"';
+    for (const char c : value) {
+      if (c == '"' || c == '\\') text += '\\';
+      text += c;
+    }
+    text += '"';
+  }
+  return text + '}';
+}
+
 }  // namespace walferry::pg

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/error.hpp"
 #include "protocol/lsn.hpp"
@@ -57,5 +58,7 @@ class Result {
 [[nodiscard]] std::string quote_name(std::string_view schema, std::string_view name);
 // A standard-conforming literal; backslashes force the E'' form.
 [[nodiscard]] std::string quote_literal(std::string_view text);
+// {"a","b"}: the text form of an array of these values.
+[[nodiscard]] std::string array_literal(const std::vector<std::string>& values);
 
 }  // namespace walferry::pg

@@ -189,7 +189,7 @@ class Splitter {
 
   void close_entry() {
     if (!entry_) return;
-    entry_->sql = trimmed(entry_->sql);
+    entry_->sql = without_server_counters(trimmed(entry_->sql));
     if (!entry_->sql.empty()) script_.entries.push_back(std::move(*entry_));
     entry_.reset();
   }
@@ -309,6 +309,34 @@ std::vector<std::string> split_statements(std::string_view sql) {
   }
   if (!trimmed(current).empty()) statements.emplace_back(trimmed(current));
   return statements;
+}
+
+std::string without_server_counters(std::string_view sql) {
+  constexpr std::string_view counter = "pg_attver";
+  if (sql.find(counter) == std::string_view::npos) return std::string{sql};
+  std::string kept;
+  bool found = false;
+  for (const std::string& statement : split_statements(sql)) {
+    const std::vector<Token> tokens = first_statement(statement);
+    std::size_t at = tokens.size();
+    for (std::size_t i = 2; i + 1 < tokens.size() && tokens.front().is("ALTER"); ++i) {
+      if (tokens[i].is(counter) && tokens[i + 1].is("=") && (tokens[i - 1].is("(") || tokens[i - 1].is(","))) at = i;
+    }
+    std::size_t end = at;
+    while (end < tokens.size() && !tokens[end].is(",") && !tokens[end].is(")")) ++end;
+    if (end == tokens.size()) {
+      kept += statement + "\n";
+      continue;
+    }
+    found = true;
+    if (tokens[at - 1].is("(") && tokens[end].is(")")) continue;  // its only option
+    // With the comma before it, or where it is the first option the one after it.
+    const bool first = tokens[at - 1].is("(");
+    const std::size_t from = first ? tokens[at].begin : tokens[at - 1].begin;
+    const std::size_t to = first ? tokens[end].end : tokens[end].begin;
+    kept += statement.substr(0, from) + statement.substr(to) + "\n";
+  }
+  return found ? kept : std::string{sql};
 }
 
 Script split_script(std::string_view script) {

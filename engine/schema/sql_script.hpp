@@ -51,6 +51,11 @@ struct Token {
 // `sql` cut after every top-level semicolon outside parentheses; comments and psql's backslash lines are left out.
 [[nodiscard]] std::vector<std::string> split_statements(std::string_view sql);
 
+// `sql` without the option pg_attver of ALTER ... SET (...): servers since August 2026 count changes of a column there,
+// a pg_dump that does not know it writes it down, and servers without it refuse it. Nothing of the application's is
+// lost.
+[[nodiscard]] std::string without_server_counters(std::string_view sql);
+
 struct ScriptEntry {
   int dump_id = 0;
   std::uint32_t class_oid = 0;

@@ -80,9 +80,8 @@ void Spool::append(Block block) {
   end_lsn_ = std::max(end_lsn_, block.end_lsn);
   entry.block = std::make_shared<const Block>(std::move(block));
   memory_bytes_ += entry.bytes;
-  const bool follows_disk = !entries_.empty() && entries_.back().on_disk && has_next();
   entries_.push_back(std::move(entry));
-  if (disk_only_ || follows_disk || memory_bytes_ > limits_.memory_bytes_max) write_retained_to_disk();
+  write_retained_to_disk(disk_only_ ? 0 : limits_.memory_bytes_max);
   if (on_append_) on_append_();
 }
 
@@ -100,11 +99,12 @@ void Spool::write_to_disk(Entry& entry) {
   forget_memory(entry);
 }
 
-void Spool::write_retained_to_disk() {
-  // Everything retained in memory goes, oldest first: a gap on disk would make durable_through() a lie.
-  auto first = entries_.end();
-  while (first != entries_.begin() && !std::prev(first)->on_disk) --first;
-  for (; first != entries_.end(); ++first) write_to_disk(*first);
+// Until memory holds no more than `bytes_to_keep`. The oldest go first: a gap on disk would make durable_through() a
+// lie.
+void Spool::write_retained_to_disk(std::size_t bytes_to_keep) {
+  if (memory_bytes_ <= bytes_to_keep) return;
+  auto first = std::ranges::partition_point(entries_, &Entry::on_disk);
+  for (; first != entries_.end() && memory_bytes_ > bytes_to_keep; ++first) write_to_disk(*first);
 }
 
 void Spool::forget_memory(Entry& entry) {
@@ -217,7 +217,7 @@ Lsn Spool::sync() {
 
 void Spool::set_disk_only(bool disk_only) {
   disk_only_ = disk_only;
-  if (disk_only) write_retained_to_disk();
+  if (disk_only) write_retained_to_disk(0);
 }
 
 std::shared_ptr<const Block> Spool::next() {

@@ -4,9 +4,9 @@
 //   ---------|==================|====================|-------->  stream
 //             retained: can be read again after rewind()
 //
-// Small backlogs stay in memory. While nobody reads (the copy), or above memory_bytes_max, blocks go to RocksDB, so
-// that the slot on the source may advance: durable_through() says up to where. The receiver appends, the applier reads
-// and releases; both live on the io thread, and so does the spool.
+// The newest blocks stay in memory, up to memory_bytes_max. Older ones, and all while nobody reads (the copy), go to
+// RocksDB, so that the slot on the source may advance: durable_through() says up to where. The receiver appends, the
+// applier reads and releases; both live on the io thread, and so does the spool.
 //
 // Invariant: blocks on disk are a prefix-closed continuation of what the target holds: once one retained block is
 // written, all earlier retained ones are written too. So [target's position, durable_through()) has no gap.
@@ -92,7 +92,7 @@ class Spool {
 
   void load();
   void write_to_disk(Entry& entry);
-  void write_retained_to_disk();
+  void write_retained_to_disk(std::size_t bytes_to_keep);
   void forget_front();
   void keep_complete(Entry& entry, const Block& block);
   void forget_memory(Entry& entry);

@@ -18,6 +18,8 @@ struct Position {
 
   bool apply_idle = false;  // the apply is attached, has committed all it took, and waits for more
 
+  bool source_behind = false;  // what arrives was committed some time ago, and there is more of it
+
   Lsn source_wal_end;                              // newest position the walsender named
   PgTime source_time;                              // its clock when it last spoke
   std::chrono::steady_clock::time_point heard_at;  // when source_time was read

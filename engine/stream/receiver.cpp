@@ -19,6 +19,8 @@ constexpr auto status_interval = seconds{1};
 constexpr auto ping_after = seconds{15};  // of silence: ask for a keepalive
 constexpr auto dead_after = seconds{60};  // of silence: the connection is gone
 constexpr int frames_at_once = 4096;      // before other coroutines get their turn
+constexpr std::size_t worth_reading_bytes = 16U << 10U;
+constexpr auto lazy_wait = milliseconds{5};  // at most, for the socket to fill
 
 PgTime now_as_pg_time() {
   constexpr std::int64_t unix_to_pg_epoch_us = 946'684'800'000'000;
@@ -74,6 +76,7 @@ Awaitable<void> Receiver::run() {
     }
     connection_.reset();
     status_.source_connected = false;
+    position_.source_behind = false;
     if (Clock::now() - last_heard_ < seconds{5}) retry.reset();  // it did stream: this is a new failure
     status_.last_error = LastError{failure->what(), std::chrono::system_clock::now()};
     co_await retry.after(*failure);
@@ -111,10 +114,12 @@ Awaitable<void> Receiver::connect() {
   const pg::Result clock = co_await connection_->exec(
       "SELECT (extract(epoch FROM pg_catalog.clock_timestamp() - '2000-01-01 00:00:00+00'::pg_catalog.timestamptz) "
       "* 1000000)::pg_catalog.int8");
-  heard(PgTime{clock.i64(0, 0)});
+  position_.source_time = std::max(position_.source_time, PgTime{clock.i64(0, 0)});
+  position_.heard_at = Clock::now();
 
   spool_.discard_incomplete();
   assembler_.reset();
+  backlog_ = {};
   const Lsn from = std::max(spool_.end_lsn(), position_.target_durable);
   if (const auto written = Lsn::parse(system.text(0, 2)); written && from > *written) {
     throw Error{
@@ -136,16 +141,11 @@ Awaitable<void> Receiver::stream() {
   Deadline next_status = Clock::now();
   bool pinged = false;
   for (;;) {
-    int frames = 0;
-    while (frames < frames_at_once) {
-      const std::optional<Bytes> frame = connection_->take_copy_data();
-      if (!frame) break;
-      handle(*frame);
-      ++frames;
-    }
+    const int frames = take_frames();
     const auto now = Clock::now();
     if (frames > 0) {
       last_heard_ = now;
+      position_.heard_at = now;
       pinged = false;
     }
     if (frames < frames_at_once) assembler_.flush();
@@ -158,14 +158,36 @@ Awaitable<void> Receiver::stream() {
       pinged = pinged || ping;
       next_status = now + status_interval;
     }
-    co_await connection_->wait_readable(frames < frames_at_once ? next_status : now);
+    if (frames >= frames_at_once) {
+      co_await asio::post(executor_, asio::use_awaitable);  // there is more: the others' turn first
+      continue;
+    }
+    const bool lazy = backlog_.any();
+    position_.source_behind = backlog_.behind();
+    connection_->read_lazily(lazy);
+    // With the limit no frame waits long for others that do not come, a request for an answer least of all.
+    const bool filled =
+        co_await connection_->wait_readable(lazy ? std::min(next_status, now + lazy_wait) : next_status);
     connection_->consume_input();
+    if (lazy && !filled && frames == 0) backlog_.nothing_left();
   }
 }
 
-void Receiver::heard(PgTime source_time) {
-  position_.source_time = std::max(position_.source_time, source_time);
-  position_.heard_at = Clock::now();
+// Handles what is here. libpq takes 16 KB at a time; while reading lazily, more is taken only where it is worth it: to
+// empty the socket would be to read eagerly again.
+int Receiver::take_frames() {
+  int frames = 0;
+  while (frames < frames_at_once) {
+    if (const std::optional<Bytes> frame = connection_->take_copy_data()) {
+      handle(*frame);
+      ++frames;
+    } else if (backlog_.any() && connection_->bytes_waiting() >= worth_reading_bytes) {
+      connection_->consume_input();
+    } else {
+      break;
+    }
+  }
+  return frames;
 }
 
 void Receiver::handle(Bytes frame) {
@@ -173,16 +195,20 @@ void Receiver::handle(Bytes frame) {
   if (const auto* data = std::get_if<replication::XLogDataView>(&decoded)) {
     status_.apply.received_bytes += data->payload.size();
     position_.source_wal_end = std::max(position_.source_wal_end, data->wal_end);
-    heard(data->send_time);
+    position_.source_time = std::max(position_.source_time, data->send_time);
+    backlog_.saw(data->payload, data->send_time);
     assembler_.accept(data->payload);
     return;
   }
   const auto& keepalive = std::get<replication::Keepalive>(decoded);
   position_.source_wal_end = std::max(position_.source_wal_end, keepalive.wal_end);
-  heard(keepalive.send_time);
+  position_.source_time = std::max(position_.source_time, keepalive.send_time);
   reply_requested_ = reply_requested_ || keepalive.reply_requested;
   assembler_.flush();
-  if (!assembler_.in_transaction()) note_idle(keepalive.wal_end);
+  if (!assembler_.in_transaction()) {
+    backlog_.nothing_left();
+    note_idle(keepalive.wal_end);
+  }
 }
 
 // Every transaction that committed before wal_end was sent before the keepalive, so all of them are in the spool or

@@ -2,8 +2,9 @@
 //
 // Owns the replication connection. run() connects, streams, and after a lost connection does so again from the end of
 // what the spool holds. Invariant (G1): `flush` in a status update never passes what is durable on the target or synced
-// in the spool. Never waits for the apply: reading and answering keepalives go on whatever the target does. Started by
-// Migration as soon as the slot exists.
+// in the spool. Never waits for the apply: reading and answering keepalives go on whatever the target does. While the
+// source is behind, the socket is left to fill before it is read (Backlog). Started by Migration as soon as the slot
+// exists.
 #pragma once
 
 #include <functional>
@@ -16,6 +17,7 @@
 #include "engine/status.hpp"
 #include "engine/store/journal.hpp"
 #include "engine/stream/assembler.hpp"
+#include "engine/stream/backlog.hpp"
 #include "engine/stream/position.hpp"
 
 namespace walferry::stream {
@@ -42,8 +44,8 @@ class Receiver {
   Awaitable<void> stream();
   Awaitable<void> connect();
   Awaitable<void> send_status(bool ask_reply);
+  [[nodiscard]] int take_frames();
   void handle(Bytes frame);
-  void heard(PgTime source_time);
   void note_idle(Lsn wal_end);
   [[nodiscard]] Lsn confirmable();
 
@@ -55,6 +57,7 @@ class Receiver {
   Position& position_;
   Status& status_;
   Assembler assembler_;
+  Backlog backlog_;
   std::unique_ptr<pg::Connection> connection_;
   bool reply_requested_ = false;
   bool confirm_now_ = false;

@@ -26,7 +26,7 @@ from servers import Server
 _SETTINGS = {
     "search_path": "", "datestyle": "ISO, YMD", "intervalstyle": "postgres", "extra_float_digits": "3",
     "timezone": "UTC", "bytea_output": "hex", "row_security": "off", "lc_monetary": "C", "xmlbinary": "base64",
-    "statement_timeout": "0", "lock_timeout": "0", "client_encoding": "UTF8", "quote_all_identifiers": "off",
+    "statement_timeout": "0", "lock_timeout": "0", "quote_all_identifiers": "off",
 }
 _ROWS_SHOWN = 5
 # The announced write fence on the source is the one object of walferry's that a switched source has more.
@@ -57,6 +57,9 @@ class Reader:
         self.connection = psycopg2.connect(server.dsn(database), application_name="walferry-oracle")
         self.connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         self.exclude = list(exclude_schemas)
+        # Told to psycopg2 as well, which decodes names by it. Bytes without an encoding are read as they are.
+        plain = self.connection.get_parameter_status("server_encoding") == "SQL_ASCII"
+        self.connection.set_client_encoding("SQL_ASCII" if plain else "UTF8")
         with self.connection.cursor() as cursor:
             for key, value in _SETTINGS.items():
                 cursor.execute("SELECT set_config(%s, %s, false)", (key, value))
@@ -113,7 +116,9 @@ class Reader:
         for oid, schema, name in self.relations("r"):
             result.tables[f"{quote(schema)}.{quote(name)}"] = self.digest(oid, schema, name)
         for oid, schema, name in self.relations("m") if matviews else []:
-            result.matviews[f"{quote(schema)}.{quote(name)}"] = self.digest(oid, schema, name, only=False)
+            populated = self.fetch("SELECT relispopulated FROM pg_catalog.pg_class WHERE oid = %s", (oid,))[0][0]
+            result.matviews[f"{quote(schema)}.{quote(name)}"] = (
+                self.digest(oid, schema, name, only=False) if populated else (["not populated"], 0, 0))
         for _, schema, name in self.relations("S"):
             result.sequences[f"{quote(schema)}.{quote(name)}"] = self.sequence(schema, name)
         result.large_objects = self.large_objects()

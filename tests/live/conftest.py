@@ -65,8 +65,9 @@ def pytest_runtest_makereport(item, call):
             for migration in getattr(value, "made", []):
                 report.sections.append((f"migration {migration.database}", migration.report()))
     if report.skipped:
+        known = getattr(report, "wasxfail", None)  # a known defect, with what is known of it
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        _uncovered.append(f"{item.nodeid}: {reason}")
+        _uncovered.append(f"{item.nodeid}: {known.removeprefix('reason: ') if known else reason}")
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -68,8 +68,10 @@ class Migration:
             if server.running():
                 server.drop_database(self.database)
         if self.target.running():
-            # Origins belong to the cluster; this one is ours alone and its only user is gone.
-            for (name,) in self.target.query("postgres", "SELECT roname FROM pg_replication_origin"):
+            # Origins belong to the cluster. Those named after other migrations may be in use: scenarios run side by side.
+            for (name,) in self.target.query(
+                    "postgres", "SELECT roname FROM pg_replication_origin WHERE roname !~ '^walferry_' OR roname = %s",
+                    (f"walferry_{self.database}",)):
                 with contextlib.suppress(psycopg2.Error):
                     self.target.query("postgres", "SELECT pg_replication_origin_drop(%s)", (name,))
 

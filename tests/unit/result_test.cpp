@@ -30,6 +30,12 @@ pg::Result row_of(const std::vector<std::optional<std::string>>& values) {
   return pg::Result{std::move(result)};
 }
 
+TEST_CASE("an array's text form keeps every character") {
+  CHECK(pg::array_literal({}) == "{}");
+  CHECK(pg::array_literal({"a", "", "NULL", "b c"}) == R"({"a","","NULL","b c"})");
+  CHECK(pg::array_literal({R"(q"uote)", R"(back\slash)", "com,ma{}"}) == R"({"q\"uote","back\\slash","com,ma{}"})");
+}
+
 }  // namespace
 
 TEST_CASE("names are always quoted and their quotes doubled") {

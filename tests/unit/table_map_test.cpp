@@ -63,7 +63,7 @@ class Mapping {
  public:
   explicit Mapping(std::vector<Table> tables) { holds(std::move(tables)); }
 
-  void holds(std::vector<Table> tables) { map.set_catalog({.tables = std::move(tables), .sequences = {}}); }
+  void holds(std::vector<Table> tables) { map.set_target({.catalog = {.tables = std::move(tables), .sequences = {}}}); }
   bool describe(const pgoutput::RelationView& relation) { return map.describe(relation, test::encode(relation)); }
   MappedTable& table() { return map.find(table_id); }
 

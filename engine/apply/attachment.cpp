@@ -1,0 +1,56 @@
+#include "engine/apply/attachment.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+namespace walferry::apply {
+namespace {
+
+constexpr std::size_t application_name_max = 63;  // what pg_stat_activity keeps
+
+bool become_replica(pg::Session& session) {
+  try {
+    session.exec("SET session_replication_role = replica");
+    return true;
+  } catch (const Error& error) {
+    if (error.sqlstate() != "42501") throw;
+    // Without the right, triggers and foreign keys fire on the target; check has said what that costs.
+    spdlog::warn("the target role may not set session_replication_role: triggers and foreign keys fire during apply");
+    return false;
+  }
+}
+
+}  // namespace
+
+Attachment attach(const AttachmentOptions& options) {
+  const std::string application_name = "walferry apply " + options.migration;
+  // Rows are found by their key whatever statistics say, by plans that are made once. jit would be chosen for the cost
+  // that a disabled sequential scan is given.
+  pg::Session session =
+      pg::Session::open(options.target, {.application_name = application_name,
+                                         .client_encoding = options.client_encoding,
+                                         .settings = {"plan_cache_mode=force_generic_plan", "enable_seqscan=off",
+                                                      "enable_hashjoin=off", "enable_mergejoin=off", "jit=off"}});
+  const DatabaseIdentity identity = read_identity(session);
+  if (identity.system_identifier != options.system_identifier) {
+    throw Error{
+        {ErrorKind::Refused, Side::Target},
+        fmt::format("the target is now another cluster (system identifier {}, pinned {}). Nothing was written to it. "
+                    "Remedy: correct --target, or abort this migration and begin anew",
+                    identity.system_identifier, options.system_identifier)};
+  }
+  // A dead predecessor's backend may still hold the origin; the state directory's lock says that nobody else is alive.
+  session.exec(
+      fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+                  "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
+                  pg::quote_literal(application_name.substr(0, application_name_max))));
+  Progress progress = Progress::of(session, options.migration);
+  TargetTables tables = read_target_tables(session);
+  const bool replica_role = become_replica(session);
+  session.exec(progress.attach_sql());
+  // Read last: from here on nobody else can move it.
+  const Lsn position = progress.read(session);
+  return {std::move(session), std::move(progress), position, std::move(tables), replica_role};
+}
+
+}  // namespace walferry::apply

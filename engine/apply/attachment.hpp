@@ -1,0 +1,33 @@
+// A new apply connection with everything that it needs: asked in blocking calls, on a pool thread.
+//
+// attach() makes sure that the target is the pinned cluster (G4), ends a dead predecessor's backend, takes the position
+// as its own, and reads where it stands, last of all. Called by Applier for every connection.
+#pragma once
+
+#include <string>
+
+#include "engine/apply/progress.hpp"
+#include "engine/apply/target_tables.hpp"
+#include "engine/pg/session.hpp"
+
+namespace walferry::apply {
+
+struct AttachmentOptions {
+  pg::ConnInfo target;
+  std::string migration;
+  std::string client_encoding;
+  std::string system_identifier;
+};
+
+struct Attachment {
+  pg::Session session;
+  Progress progress;
+  Lsn position;
+  TargetTables tables;
+  // Triggers and foreign keys are off, so that the order of changes across tables is free.
+  bool replica_role = false;
+};
+
+[[nodiscard]] Attachment attach(const AttachmentOptions& options);
+
+}  // namespace walferry::apply

@@ -1,0 +1,75 @@
+#include "engine/apply/target_tables.hpp"
+
+#include <fmt/format.h>
+
+namespace walferry::apply {
+namespace {
+
+constexpr int lock_timeout_ms = 2'000;
+
+// The tables of `relations` (a query of one oid column) and all partitioned tables they belong to: changes to a parent
+// reach its partitions.
+std::string with_parents(std::string_view relations) {
+  return fmt::format(
+      "SELECT r.oid FROM ({0}) r(oid) UNION SELECT a.relid::pg_catalog.oid FROM ({0}) r(oid) "
+      "CROSS JOIN LATERAL pg_catalog.pg_partition_ancestors(r.oid::pg_catalog.regclass) a",
+      relations);
+}
+
+}  // namespace
+
+TargetTables read_target_tables(pg::Session& session) {
+  // Even a table's size waits for whoever has locked it, and this wait nobody could end: it fails and is tried again.
+  session.exec(fmt::format("SET lock_timeout = {}", lock_timeout_ms));
+  TargetTables target;
+  target.catalog = read_catalog(session);
+
+  const pg::Result fires = session.exec(
+      with_parents("SELECT tgrelid FROM pg_catalog.pg_trigger WHERE tgenabled IN ('A', 'R') UNION ALL "
+                   "SELECT ev_class FROM pg_catalog.pg_rewrite WHERE ev_enabled IN ('A', 'R') AND rulename <> "
+                   "'_RETURN'"));
+  for (int row = 0; row < fires.rows(); ++row) target.tables[Oid{fires.u32(row, 0)}].fires = true;
+
+  const pg::Result in_order = session.exec(with_parents(
+      "SELECT indrelid FROM pg_catalog.pg_index WHERE indisexclusion OR (indisunique AND NOT indimmediate)"));
+  for (int row = 0; row < in_order.rows(); ++row) target.tables[Oid{in_order.u32(row, 0)}].in_order = true;
+
+  // Strategy 3 of a btree (403) is equality.
+  const pg::Result equality = session.exec(R"(
+SELECT i.indrelid, a.attname, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+FROM pg_catalog.pg_index i
+CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey::pg_catalog.int2[]),
+                              pg_catalog.unnest(i.indclass::pg_catalog.oid[])) AS k(attnum, class)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+JOIN pg_catalog.pg_opclass c ON c.oid = k.class AND c.opcmethod = 403
+JOIN pg_catalog.pg_amop m ON m.amopfamily = c.opcfamily AND m.amopstrategy = 3 AND m.amoplefttype = c.opcintype
+     AND m.amoprighttype = c.opcintype
+JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
+JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+WHERE i.indisunique AND i.indisvalid AND n.nspname <> 'pg_catalog')");
+  for (int row = 0; row < equality.rows(); ++row)
+    target.tables[Oid{equality.u32(row, 0)}].equality[equality.str(row, 1)] = equality.str(row, 2);
+
+  // A domain is cast to through its base. Where text has a cast function to the type, that would be called instead of
+  // the input function; those to xml and name do the same as it.
+  const pg::Result types = session.exec(R"(
+WITH RECURSIVE bases(type, base) AS (
+  SELECT DISTINCT a.atttypid, a.atttypid
+  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+  WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+  UNION
+  SELECT b.type, t.typbasetype FROM bases b JOIN pg_catalog.pg_type t ON t.oid = b.base WHERE t.typtype = 'd')
+SELECT t.oid, pg_catalog.format('%I.%I', n.nspname, t.typname),
+       NOT EXISTS (SELECT FROM bases b JOIN pg_catalog.pg_cast k ON k.casttarget = b.base
+                   WHERE b.type = t.oid AND k.castsource = 'pg_catalog.text'::pg_catalog.regtype AND k.castmethod = 'f'
+                     AND k.casttarget NOT IN ('pg_catalog.xml'::pg_catalog.regtype,
+                                              'pg_catalog.name'::pg_catalog.regtype))
+FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+WHERE t.oid IN (SELECT type FROM bases))");
+  for (int row = 0; row < types.rows(); ++row)
+    target.types[Oid{types.u32(row, 0)}] = {types.str(row, 1), types.flag(row, 2)};
+  session.exec("SET lock_timeout = 0");
+  return target;
+}
+
+}  // namespace walferry::apply

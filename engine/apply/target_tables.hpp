@@ -1,0 +1,37 @@
+// The target's tables as the apply must know them: the catalog, and what decides how changes to a table may be written.
+//
+// Read in one go by a blocking session: when an apply connection is made, and when the stream brings a relation that
+// the catalog at hand does not fit. Used by TableMap.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "engine/catalog.hpp"
+
+namespace walferry::apply {
+
+struct TableTraits {
+  // A trigger or rule of it, or of a partition, fires in replica mode: others may see each change at its place.
+  bool fires = false;
+  // A deferrable or exclusion constraint: what changes stand together decides whether they are accepted.
+  bool in_order = false;
+  // By column of a unique index: the operator that compares it, where that is not pg_catalog's =.
+  std::map<std::string, std::string> equality = {};
+};
+
+struct TypeTraits {
+  std::string name;  // qualified and quoted
+  // A text cast to it is read by its input function; some types have a cast from text of another meaning.
+  bool reads_text = false;
+};
+
+struct TargetTables {
+  Catalog catalog = {};
+  std::map<Oid, TableTraits> tables = {};  // those that differ from the default
+  std::map<Oid, TypeTraits> types = {};    // of all columns
+};
+
+[[nodiscard]] TargetTables read_target_tables(pg::Session& session);
+
+}  // namespace walferry::apply

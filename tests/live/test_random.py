@@ -1,0 +1,127 @@
+"""Random statements over a rich schema while walferry is killed and its connections are cut; the ends stay equal.
+
+The seed is printed; WALFERRY_RANDOM_SEED repeats a run's statements (the moments of the kills stay the machine's own),
+WALFERRY_RANDOM_SECONDS sets how long it goes on, and the statements are kept in the file that a failure names.
+"""
+
+import collections
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from compare import assert_equal, data_differences
+from generator import Generator
+
+HERE = Path(__file__).resolve().parent
+SECONDS = float(os.environ.get("WALFERRY_RANDOM_SECONDS", "60"))
+ROUND_SECONDS = 15
+_CUT = ("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'walferry%%'"
+        " AND application_name NOT LIKE 'walferry-%%' AND datname = %s AND random() < 0.7")
+
+
+class Trouble:
+    """What may happen to walferry at any time: kill -9, an orderly stop, cut connections on either side."""
+
+    def __init__(self, migration, dice: random.Random):
+        self.migration = migration
+        self.dice = dice
+        self.counts = collections.Counter()
+        self.next = time.monotonic() + 1
+
+    def maybe(self) -> None:
+        if time.monotonic() < self.next:
+            return
+        self.next = time.monotonic() + self.dice.uniform(0.5, 4)
+        kind = self.dice.choice(["kill", "kill", "stop", "cut source", "cut target", "cut both"])
+        daemon = self.migration.daemon
+        if not daemon.alive():
+            daemon.start()
+            return
+        if kind == "kill":
+            daemon.kill()  # the next turn starts it again: meanwhile a backlog grows
+        elif kind == "stop":
+            daemon.terminate()
+        for side, server in (("source", self.migration.source), ("target", self.migration.target)):
+            if kind in (f"cut {side}", "cut both"):
+                server.query("postgres", _CUT, (self.migration.database,))
+        self.counts[kind] += 1
+
+
+def run_random(migration, schema: str, seed: int, seconds: float, note) -> None:
+    source, database, target, _ = migration.ends
+    migration.load(HERE / schema)
+    log = migration.folder / "statements.sql"
+    generator = Generator(source, database, seed, log)
+    trouble = Trouble(migration, random.Random(seed + 1))
+    daemon = migration.daemon.start()
+    deadline = time.monotonic() + seconds
+    rounds = 0
+    try:
+        while time.monotonic() < deadline:
+            round_ends = min(deadline, time.monotonic() + ROUND_SECONDS)
+            while time.monotonic() < round_ends:
+                generator.step()
+                trouble.maybe()
+            generator.finish()
+            if not daemon.alive():
+                daemon.start()
+            # The cuts may have hit a moment in which an error is final, such as the very first connection.
+            daemon.await_phase("follow", 180)
+            migration.await_applied(120)
+            rounds += 1
+            found = data_differences(*migration.ends, sequences=False)
+            assert not found, f"seed {seed}, after round {rounds}:\n" + "\n".join(found[:40])
+        migration.switch("--timeout", "60s")
+        assert_equal(*migration.ends)
+    except BaseException:
+        kept = Path("/tmp") / f"walferry-random-{seed}.sql"
+        generator.file.flush()
+        shutil.copy(log, kept)
+        print(f"seed {seed}: the statements are in {kept}")
+        raise
+    finally:
+        generator.close()
+    note(f"random workload on {schema}: seed {seed}, {rounds} rounds, {dict(generator.counts)}, refused"
+         f" {dict(generator.refused)}, troubles {dict(trouble.counts)}")
+    assert generator.counts["commit"] > 20 and generator.counts["update"] > 50, generator.counts
+    assert sum(trouble.counts.values()) >= seconds / 10, trouble.counts
+
+
+def _seed() -> int:
+    seed = int(os.environ.get("WALFERRY_RANDOM_SEED", random.randrange(1 << 30)))
+    print(f"seed {seed}; WALFERRY_RANDOM_SEED={seed} repeats these statements")
+    return seed
+
+
+@pytest.mark.limit(int(SECONDS) + 300)
+def test_random_statements_and_troubles_leave_the_ends_equal(migrations, note):
+    run_random(migrations("random"), "data/rich.sql", _seed(), SECONDS, note)
+
+
+def test_a_seed_gives_the_same_statements_again(pair, tmp_path):
+    """Otherwise a failure could not be looked into."""
+    logs = []
+    for run in range(2):
+        pair.source.create_database("random_again")
+        try:
+            pair.source.psql("random_again", HERE / "data/shop.sql")
+            generator = Generator(pair.source, "random_again", 7, tmp_path / f"{run}.sql")
+            for _ in range(400):
+                generator.step()
+            generator.finish()
+            generator.close()
+            logs.append((tmp_path / f"{run}.sql").read_text())
+        finally:
+            pair.source.drop_database("random_again")
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.long
+@pytest.mark.limit(5400)
+@pytest.mark.parametrize("schema", ["data/rich.sql", "data/shop.sql"])
+def test_soak_of_random_statements(migrations, note, schema):
+    run_random(migrations("random"), schema, _seed(), float(os.environ.get("WALFERRY_RANDOM_SECONDS", "1800")), note)
