@@ -27,6 +27,7 @@
 #include "engine/http/status_json.hpp"
 #include "engine/migration.hpp"
 #include "engine/progress_line.hpp"
+#include "engine/store/skips.hpp"
 #include "engine/verify.hpp"
 
 namespace walferry::cli {
@@ -169,7 +170,7 @@ class Interruptible {
 // What a state directory says when no migration runs on it.
 Status offline_status(const fs::path& state_dir) {
   store::Database database = store::Database::open(state_dir, store::Access::ReadOnly);
-  const store::Journal journal{database};
+  store::Journal journal{database};
   Status status;
   status.phase = journal.phase();
   status.running = false;
@@ -184,6 +185,10 @@ Status offline_status(const fs::path& state_dir) {
     status.tables.push_back(
         {.name = name, .state = status.phase > Phase::PostData ? TableState::Ready : TableState::Copied});
   }
+  const store::Skips skips{journal};
+  status.stop = skips.stop();
+  status.apply_stopped = status.stop.has_value();
+  status.skips = skips.list();
   if (const auto error = journal.get(keys::last_error)) status.last_error = LastError{.text = *error, .at = {}};
   return status;
 }
@@ -240,6 +245,13 @@ Until parse_until(const std::optional<std::string>& text) {
   throw Error{{ErrorKind::Usage}, fmt::format("--until {}: copied, caught-up or cutover is wanted", *text)};
 }
 
+ddl::OnDdl parse_on_ddl(const std::string& text) {
+  if (text == "stop") return ddl::OnDdl::Stop;
+  if (text == "apply") return ddl::OnDdl::Apply;
+  if (text == "warn") return ddl::OnDdl::Warn;
+  throw Error{{ErrorKind::Usage}, fmt::format("--on-ddl {}: stop, apply or warn is wanted", text)};
+}
+
 }  // namespace
 
 int check_command(const Words& words) {
@@ -255,6 +267,7 @@ int check_command(const Words& words) {
   add_switch(options, "allow-nonempty-target", "as of `run`");
   add_switch(options, "no-schema", "as of `run`");
   add_switch(options, "no-owner", "as of `run`");
+  add_switch(options, "no-ddl-trigger", "as of `run`");
   add_switch(options, "json", "print JSON");
   const auto arguments = begin("check", options, words);
   if (!arguments) return exit_codes::ok;
@@ -272,6 +285,7 @@ int check_command(const Words& words) {
   check.pg_bin_dir = optional_path(*arguments, "pg-bin-dir");
   check.replica_identity_full = arguments->flag("replica-identity-full");
   check.allow_nonempty_target = arguments->flag("allow-nonempty-target");
+  check.ddl_trigger = !arguments->flag("no-ddl-trigger");
   check.no_schema = arguments->flag("no-schema");
   check.owners = !arguments->flag("no-owner");
   check.selection = selection(*arguments);
@@ -303,6 +317,8 @@ int run_command(const Words& words) {
   add_switch(options, "allow-nonempty-target", "the target may hold objects of its own");
   add_switch(options, "replica-identity-full",
              "set REPLICA IDENTITY FULL on tables without a key, put back by finish and abort");
+  add_value(options, "on-ddl", "what becomes of schema changes on the source: stop, apply or warn", "stop");
+  add_switch(options, "no-ddl-trigger", "make no event triggers on the source");
   add_switch(options, "no-owner", "everything on the target belongs to the connecting role; grants are left out");
   add_value(options, "pg-bin-dir", "folder of pg_dump and pg_restore");
   const auto arguments = begin("run", options, words);
@@ -321,6 +337,8 @@ int run_command(const Words& words) {
   migration.copy = !arguments->flag("no-copy");
   migration.allow_nonempty_target = arguments->flag("allow-nonempty-target");
   migration.replica_identity_full = arguments->flag("replica-identity-full");
+  migration.on_ddl = parse_on_ddl(arguments->required("on-ddl"));
+  migration.ddl_trigger = !arguments->flag("no-ddl-trigger");
   migration.owners = !arguments->flag("no-owner");
   migration.selection = selection(*arguments);
   if (!migration.selection.empty() && !migration.publications.empty()) {
@@ -430,6 +448,38 @@ int cutover_command(const Words& words) {
   return outcome.exit_code;
 }
 
+int skip_command(const Words& words) {
+  po::options_description options = described(
+      "skip", "leave out the one transaction or schema change at which the apply has stopped, and go on behind it");
+  add_state_dir(options);
+  add_value(options, "lsn", "exactly the LSN that the error names");
+  add_value(options, "reason", "why it may be left out; kept in the report");
+  add_switch(options, "json", "print JSON");
+  const auto arguments = begin("skip", options, words);
+  if (!arguments) return exit_codes::ok;
+  const fs::path state_dir = arguments->required("state-dir");
+  const std::string lsn_text = arguments->required("lsn");
+  const std::string reason = arguments->required("reason");
+  const auto lsn = Lsn::parse(lsn_text);
+  if (!lsn) {
+    throw Error{{ErrorKind::Usage},
+                fmt::format("--lsn {}: an LSN such as 0/1A2B3C4 is wanted, as the error names it", lsn_text)};
+  }
+  std::optional<std::string> json = http::request_skip(state_dir / "control.sock", *lsn, reason);
+  if (!json) {
+    // A directory that was never a migration's must not become one by being looked at.
+    { const store::Database exists = store::Database::open(state_dir, store::Access::ReadOnly); }
+    store::Database database = store::Database::open(state_dir, store::Access::ReadWrite);
+    store::Journal journal{database};
+    json = http::skip_json(store::Skips{journal}.add(*lsn, reason));
+  }
+  print(arguments->flag("json")
+            ? *json
+            : fmt::format("{} will be left out: {}\nIt is recorded, and the cutover's report will say so.",
+                          lsn->to_string(), reason));
+  return exit_codes::ok;
+}
+
 int finish_command(const Words& words) {
   po::options_description options =
       described("finish", "after the cutover: remove slot, publication, origin and walferry's own objects");
@@ -470,6 +520,7 @@ std::span<const Command> commands() {
       Command{"run", "the migration daemon", run_command},
       Command{"status", "where a migration stands", status_command},
       Command{"verify", "compare two databases at rest", verify_command},
+      Command{"skip", "leave out what stopped the apply", skip_command},
       Command{"cutover", "the switch-over", cutover_command},
       Command{"finish", "clean up after the cutover", finish_command},
       Command{"abort", "give a migration up", abort_command},

@@ -16,6 +16,7 @@ int check_command(const Words& words);
 int run_command(const Words& words);
 int status_command(const Words& words);
 int verify_command(const Words& words);
+int skip_command(const Words& words);
 int cutover_command(const Words& words);
 int finish_command(const Words& words);
 int abort_command(const Words& words);

@@ -106,6 +106,13 @@ std::string render_cutover(std::string_view json) {
       if (note.get(text) == simdjson::SUCCESS) out += fmt::format("  note: {}\n", text);
     }
   }
+  dom::array skips;
+  if (report["skips"].get(skips) == simdjson::SUCCESS) {
+    for (const dom::element skip : skips) {
+      out += fmt::format("  skipped: {} at {} ({}), reason: {}\n", text_of(skip, "what"), text_of(skip, "lsn"),
+                         text_of(skip, "at"), text_of(skip, "reason"));
+    }
+  }
   append_differences(report, out);
   return out;
 }

@@ -344,6 +344,24 @@ std::string render_status(std::string_view json, const StatusViewOptions& option
   if (const std::optional<element> error = object_of(status, "last_error")) {
     page.add("error", fmt::format("{}: {}", text_of(*error, "at"), text_of(*error, "text")), Color::Red);
   }
+  simdjson::dom::array findings;
+  if (status["ddl"]["findings"].get(findings) == simdjson::SUCCESS) {
+    for (const element finding : findings) {
+      page.add("schema",
+               fmt::format("{} was {} on the source: {}", text_of(finding, "object"), text_of(finding, "change"),
+                           text_of(finding, "remedy")),
+               Color::Yellow);
+    }
+  }
+  simdjson::dom::array skips;
+  if (status["skips"].get(skips) == simdjson::SUCCESS) {
+    for (const element skip : skips) {
+      page.add("skipped",
+               fmt::format("{} at {} on {}: {}", text_of(skip, "what"), text_of(skip, "lsn"), text_of(skip, "at"),
+                           text_of(skip, "reason")),
+               Color::Yellow);
+    }
+  }
   page.add_blank();
   add_stream(page, status);
   if (const std::optional<element> copy = object_of(status, "copy")) add_copy(page, *copy);

@@ -85,7 +85,8 @@ SELECT a.attrelid, a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.a
        a.attgenerated <> '', a.attidentity,
        NOT EXISTS (SELECT 1 FROM incomparable i WHERE i.whole = a.atttypid)
          AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_collation k WHERE k.oid = a.attcollation
-                           AND NOT k.collisdeterministic)
+                           AND NOT k.collisdeterministic),
+       a.atttypmod
 FROM attributes a
 ORDER BY a.attrelid, a.attnum)",
                                                    user_schema_condition("n"), not_of_an_extension));
@@ -100,6 +101,7 @@ ORDER BY a.attrelid, a.attnum)",
     column.generated = rows.flag(row, 5);
     column.identity = rows.text(row, 6).empty() ? ' ' : rows.text(row, 6).front();
     column.comparable = rows.flag(row, 7);
+    column.type_modifier = static_cast<std::int32_t>(rows.i64(row, 8));
     if (column.generated && session.server_version() >= 180000) table->second->full_identity_serves = false;
     table->second->columns.push_back(std::move(column));
   }

@@ -31,6 +31,7 @@ struct Column {
   std::string name;
   Oid type{};
   std::string type_name;  // format_type(), with the type modifier
+  std::int32_t type_modifier = -1;
   bool not_null = false;
   bool generated = false;  // stored or virtual: computed by the target, never copied
   char identity = ' ';     // 'a' always, 'd' by default, ' ' none

@@ -5,6 +5,7 @@
 #include "engine/apply/progress.hpp"
 #include "engine/catalog.hpp"
 #include "engine/cutover/fence.hpp"
+#include "engine/ddl/trigger.hpp"
 #include "engine/outside/large_objects.hpp"
 #include "engine/schema/drop_objects.hpp"
 #include "engine/target_state.hpp"
@@ -87,6 +88,10 @@ class Cleaner {
     require_pinned(source, journal_, Side::Source);
     if (cutover::durable_fence_stands(source)) cutover::silence_event_triggers(source);
     drop_slot(source);
+    if (journal_.get(keys::ddl_trigger)) {
+      say("source: removing the event triggers that tell of schema changes");
+      ddl::remove_trigger(source, sides_.slot);
+    }
     if (const auto publication = journal_.get(keys::own_publication)) {
       say(fmt::format("source: removing publication {}", *publication));
       source.exec("DROP PUBLICATION IF EXISTS " + pg::quote_name(*publication));

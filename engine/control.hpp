@@ -39,6 +39,8 @@ class ControlHandler {
   // Runs the whole cutover; `on_step` is called with one line of text as each step ends.
   [[nodiscard]] virtual boost::asio::awaitable<CommandOutcome> cutover(CutoverOptions options,
                                                                        std::function<void(std::string)> on_step) = 0;
+  // Lets the apply leave out the one thing at which it stands. Throws Error{Refused} when that is not at `lsn`.
+  virtual Skip skip(Lsn lsn, const std::string& reason) = 0;
   // Asks the migration to stop at a commit boundary; returns at once.
   virtual void stop() = 0;
 };

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/multiple_exceptions.hpp>
@@ -13,6 +14,7 @@
 #include <fstream>
 
 #include "engine/cutover/fence.hpp"
+#include "engine/ddl/recopy.hpp"
 #include "engine/retry.hpp"
 #include "engine/starting_point.hpp"
 #include "engine/target_state.hpp"
@@ -25,6 +27,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
+constexpr auto copy_again_interval = seconds{3};
 constexpr auto stop_patience = seconds{10};  // for the group under way
 
 bool is_cancellation(const std::exception_ptr& failure) {
@@ -47,6 +50,7 @@ Migration::Migration(MigrationOptions options)
       database_(store::Database::open(options_.state_dir, store::Access::ReadWrite)),
       journal_(database_),
       spool_(database_, {}),
+      skips_(journal_),
       pool_(4),
       signals_(io_, SIGINT, SIGTERM),
       changed_(io_.get_executor()),
@@ -75,6 +79,9 @@ Migration::Migration(MigrationOptions options)
                     options_.state_dir.string(), to_string(journal_.phase()))};
   }
   if (const auto error = journal_.get(keys::last_error)) status_.last_error = LastError{*error, status_.started_at};
+  status_.skips = skips_.list();
+  static constexpr std::array<std::string_view, 3> policies{"stop", "apply", "warn"};
+  status_.ddl.policy = policies[static_cast<std::size_t>(options_.on_ddl)];
 }
 
 Migration::~Migration() = default;
@@ -118,6 +125,7 @@ Awaitable<void> Migration::main() {
   co_await stop_applier(Clock::now() + stop_patience);
   cancel_receiver_.emit(asio::cancellation_type::all);
   cancel_monitor_.emit(asio::cancellation_type::all);
+  cancel_watcher_.emit(asio::cancellation_type::all);
   server_->stop();
   if (failure_ && (!failure || is_cancellation(failure))) failure = failure_;
   failure_ = nullptr;
@@ -146,6 +154,7 @@ Awaitable<void> Migration::go_through_phases() {
   if (status_.phase < Phase::Switched) {
     co_await find_position();
     start_receiver();
+    start_watcher();
   }
   if (status_.phase == Phase::Schema) co_await move_schema();
   if (status_.phase == Phase::Copy) co_await copy();
@@ -353,7 +362,30 @@ Awaitable<void> Migration::follow() {
   start_applier();
 }
 
+// The apply rests, and ignores these tables until they are there again.
+Awaitable<void> Migration::copy_again(std::vector<QualifiedName> tables) {
+  co_await stop_applier(Clock::now() + stop_patience);
+  for (const QualifiedName& table : tables) {
+    status_.activity = "copying " + table.text() + " again";
+    std::function<void()> work = [this, table] {
+      const std::optional<Lsn> lsn = ddl::copy_again({.source = options_.source,
+                                                      .target = options_.target,
+                                                      .client_encoding = ends_.client_encoding,
+                                                      .slot = options_.slot,
+                                                      .table = table,
+                                                      .stopped = [this] { return stop_.stop_requested(); }});
+      if (!lsn) return spdlog::info("{} cannot be copied again yet: another schema change is on its way", table.text());
+      journal_.record_copied(table, *lsn);
+      spdlog::info("{} was copied again as of {}", table.text(), lsn->to_string());
+    };
+    co_await insist_blocking("copying a table again", std::move(work));
+  }
+  status_.activity.clear();
+  start_applier();
+}
+
 Awaitable<void> Migration::wait_for_goal() {
+  Deadline next_copy = Clock::now();
   Lsn goal;  // where the source stood when both ends were first attached
   for (;;) {
     if (failure_) std::rethrow_exception(failure_);
@@ -362,12 +394,21 @@ Awaitable<void> Migration::wait_for_goal() {
       if (!goal) goal = status_.source_lsn;
       if (goal && position_.applied >= goal) set_phase(Phase::Follow);
     }
+    if (applier_running_ && !cutover_running_ && Clock::now() >= next_copy) {
+      std::vector<QualifiedName> tables = journal_.tables_to_copy_again();
+      if (!tables.empty()) {
+        co_await copy_again(std::move(tables));
+        next_copy = Clock::now() + copy_again_interval;
+        continue;
+      }
+    }
     if (options_.until == Until::CaughtUp && status_.phase >= Phase::Follow) co_return;
     if (status_.phase == Phase::Switched && !cutover_running_) {
       if (applier_running_) {
         // The target belongs to the applications now.
         co_await stop_applier(Clock::now() + stop_patience);
         cancel_receiver_.emit(asio::cancellation_type::all);
+        cancel_watcher_.emit(asio::cancellation_type::all);
         status_.activity = "switched: the target serves, the source refuses writes";
       }
       if (options_.until == Until::Cutover) co_return;
@@ -465,18 +506,67 @@ void Migration::start_receiver() {
                  }));
 }
 
+apply::ApplierOptions Migration::applier_options(Lsn until) {
+  apply::ApplierOptions options{
+      .target = options_.target,
+      .migration = options_.slot,
+      .client_encoding = ends_.client_encoding,
+      .system_identifier = ends_.target.system_identifier,
+      .copied = journal_.copied_tables(),
+      .until = until,
+      .on_ddl = options_.on_ddl,
+      .ddl_secret = journal_.get(keys::ddl_secret).value_or(""),
+      .owners = options_.owners,
+      .give_up_on_divergence = options_.until != Until::Never || status_.phase < Phase::CatchUp};
+  options.target_has = [this](const ddl::Command& command) {
+    return ddl::SchemaWatch{options_.source, options_.target, journal_}.target_has(command);
+  };
+  options.on_command = [this](const ddl::Command& command, ddl::Outcome outcome) { settle(command, outcome); };
+  for (const QualifiedName& table : journal_.tables_to_copy_again()) options.copied[table] = Lsn{~std::uint64_t{0}};
+  return options;
+}
+
+// A schema change has had its turn in the stream; its transaction is committed with what follows it.
+void Migration::settle(const ddl::Command& command, ddl::Outcome outcome) {
+  ddl::SchemaWatch{options_.source, options_.target, journal_}.passed(command);
+  const auto copied = journal_.copied_tables();
+  std::vector<Table> joined;
+  for (const ddl::Object& object : command.objects) {
+    // Published from its first row on, or under another name before: nothing of it is left to copy.
+    if (!object.table || !object.holds_rows || !object.published || copied.contains(*object.table)) continue;
+    journal_.record_copied(*object.table, command.commit_lsn);
+    Table table;
+    table.name = *object.table;
+    joined.push_back(std::move(table));
+  }
+  if (!joined.empty()) {
+    describe_tables(joined);
+    for (const Table& table : joined) set_table_state(table.name, TableState::Ready);
+  }
+  if (outcome != ddl::Outcome::PassedOver) {
+    for (const QualifiedName& table : command.rewritten) {
+      spdlog::warn("{} made the rows of {} anew on the source: the table will be copied again", command.title(),
+                   table.text());
+      journal_.record_copy_again(table);
+    }
+  }
+  if (watcher_) watcher_->wake();
+}
+
+void Migration::start_watcher() {
+  status_.ddl.trigger = journal_.get(keys::ddl_trigger).has_value();
+  watcher_ = std::make_unique<ddl::Watcher>(io_.get_executor(), pool_,
+                                            ddl::SchemaWatch{options_.source, options_.target, journal_}, status_);
+  asio::co_spawn(io_, watcher_->run(),
+                 asio::bind_cancellation_slot(cancel_watcher_.slot(), [this](std::exception_ptr failure) {
+                   if (failure && !is_cancellation(failure)) fail(failure);
+                 }));
+}
+
 // With `until` it applies the transactions that committed before it, and ends.
 void Migration::start_applier(Lsn until) {
-  applier_ = std::make_unique<apply::Applier>(
-      io_.get_executor(), pool_,
-      apply::ApplierOptions{.target = options_.target,
-                            .migration = options_.slot,
-                            .client_encoding = ends_.client_encoding,
-                            .system_identifier = ends_.target.system_identifier,
-                            .copied = journal_.copied_tables(),
-                            .until = until,
-                            .give_up_on_divergence = options_.until != Until::Never || status_.phase < Phase::CatchUp},
-      spool_, position_, status_);
+  applier_ = std::make_unique<apply::Applier>(io_.get_executor(), pool_, applier_options(until), spool_, skips_,
+                                              position_, status_);
   applier_->on_marker([this](const apply::Marker& marker) {
     last_marker_ = marker.content;
     marker_seen_.notify();
@@ -528,6 +618,14 @@ void Migration::require_running() const {
 void Migration::stop() {
   stop_.request_stop();
   changed_.notify();
+}
+
+Skip Migration::skip(Lsn lsn, const std::string& reason) {
+  Skip skip = skips_.add(lsn, reason);
+  spdlog::warn("{} at {} will be left out: {}", to_string(skip.point.what), lsn.to_string(), reason);
+  status_.skips = skips_.list();
+  if (applier_) applier_->wake();
+  return skip;
 }
 
 const Status& Migration::status() {

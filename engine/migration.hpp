@@ -19,10 +19,12 @@
 #include "engine/apply/applier.hpp"
 #include "engine/control.hpp"
 #include "engine/cutover/cutover.hpp"
+#include "engine/ddl/watcher.hpp"
 #include "engine/http/server.hpp"
 #include "engine/initial_copy.hpp"
 #include "engine/monitor.hpp"
 #include "engine/setup.hpp"
+#include "engine/store/skips.hpp"
 #include "engine/store/spool.hpp"
 #include "engine/stream/receiver.hpp"
 
@@ -42,6 +44,7 @@ class Migration final : public ControlHandler {
   bool ready() override;
   Awaitable<std::string> cutover_readiness() override;
   Awaitable<CommandOutcome> cutover(CutoverOptions options, std::function<void(std::string)> on_step) override;
+  Skip skip(Lsn lsn, const std::string& reason) override;
   void stop() override;
 
  private:
@@ -69,6 +72,10 @@ class Migration final : public ControlHandler {
   void set_table_state(const QualifiedName& table, TableState state);
   void start_monitor();
   void start_receiver();
+  void start_watcher();
+  [[nodiscard]] apply::ApplierOptions applier_options(Lsn until);
+  void settle(const ddl::Command& command, ddl::Outcome outcome);
+  Awaitable<void> copy_again(std::vector<QualifiedName> tables);
   void start_applier(Lsn until = {});
   Awaitable<void> stop_applier(Deadline patience);
   void tick();
@@ -80,6 +87,7 @@ class Migration final : public ControlHandler {
   store::Database database_;
   store::Journal journal_;
   store::Spool spool_;
+  store::Skips skips_;
 
   asio::io_context io_{1};
   asio::thread_pool pool_;
@@ -87,6 +95,7 @@ class Migration final : public ControlHandler {
   asio::cancellation_signal cancel_receiver_;
   asio::cancellation_signal cancel_monitor_;
   asio::cancellation_signal cancel_applier_;
+  asio::cancellation_signal cancel_watcher_;
   std::stop_source stop_;  // for blocking work
   Event changed_;          // phase, failure, stop, applier's end: whatever go_through_phases() may wait for
   Event applier_ended_;    // for whoever stopped it
@@ -105,6 +114,7 @@ class Migration final : public ControlHandler {
   std::unique_ptr<stream::Receiver> receiver_;
   std::unique_ptr<apply::Applier> applier_;
   std::unique_ptr<Monitor> monitor_;
+  std::unique_ptr<ddl::Watcher> watcher_;
   std::unique_ptr<http::Server> server_;
 };
 

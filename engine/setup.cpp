@@ -4,10 +4,13 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <random>
 #include <set>
 
 #include "engine/apply/progress.hpp"
 #include "engine/check/check.hpp"
+#include "engine/ddl/schema_watch.hpp"
+#include "engine/ddl/trigger.hpp"
 #include "engine/schema/roles.hpp"
 
 namespace walferry {
@@ -118,6 +121,27 @@ void create_publication(pg::Session& source, const std::string& name, const Cata
                           pg::quote_name(name), list));
 }
 
+std::string new_secret() {
+  std::random_device dice;
+  std::string secret;
+  for (int i = 0; i < 8; ++i) secret += fmt::format("{:08x}", dice());
+  return secret;
+}
+
+// Before the slot: what changes after its consistent point is in the stream.
+void make_ddl_trigger(pg::Session& source, const MigrationOptions& options, const std::string& publication,
+                      store::Journal& journal) {
+  // Of a selection it would tell too much: the target lacks what was left out.
+  if (!options.ddl_trigger || !options.selection.empty() || !ddl::trigger_permitted(source)) {
+    spdlog::info("no event trigger on the source: schema changes are seen in the catalogs and by what they do to rows");
+    return;
+  }
+  const std::string secret = new_secret();
+  journal.put(keys::ddl_secret, secret);
+  journal.put(keys::ddl_trigger, "1");
+  ddl::install_trigger(source, {.migration = options.slot, .publication = publication, .secret = secret});
+}
+
 std::set<QualifiedName> names_of(const std::vector<Table>& tables) {
   std::set<QualifiedName> names;
   for (const Table& table : tables) names.insert(table.name);
@@ -206,6 +230,7 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
   check_options.jobs = options.jobs;
   check_options.owners = options.owners;
   check_options.selection = options.selection;
+  check_options.ddl_trigger = options.ddl_trigger;
   const std::string failures = failures_of(check_migration(check_options));
   if (!failures.empty()) {
     throw Error{{ErrorKind::Refused}, fmt::format("the migration cannot begin, nothing was changed: {}", failures)};
@@ -247,6 +272,8 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
   if (own_publication && options.replica_identity_full)
     set_full_identities(source, read_selected_catalog(source, options.selection), journal);
 
+  make_ddl_trigger(source, options, own_publication ? publications.front() : std::string{}, journal);
+
   // The slot's snapshot must see the publication with every table in it: a table created in between means another
   // round.
   for (int attempt = 1;; ++attempt) {
@@ -276,6 +303,7 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
         continue;
       }
     }
+    ddl::SchemaWatch::record_baseline(snapshot.holder(), journal);
     pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
     apply::Progress::prepare(target, options.slot, snapshot.lsn());
     journal.put(keys::slot_lsn, snapshot.lsn().to_string());

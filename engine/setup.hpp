@@ -13,6 +13,7 @@
 
 #include "engine/catalog.hpp"
 #include "engine/copy/snapshot.hpp"
+#include "engine/ddl/policy.hpp"
 #include "engine/selection.hpp"
 #include "engine/store/journal.hpp"
 
@@ -34,6 +35,8 @@ struct MigrationOptions {
   bool copy = true;
   bool allow_nonempty_target = false;
   bool replica_identity_full = false;
+  bool ddl_trigger = true;  // event triggers on the source, where the role may
+  ddl::OnDdl on_ddl = ddl::OnDdl::Stop;
   bool owners = true;  // carry owners and grants as they are
   std::optional<std::filesystem::path> pg_bin_dir;
   std::chrono::milliseconds progress_interval{1'000};

@@ -49,4 +49,8 @@ std::string_view to_string(TableState state) {
   return "pending";
 }
 
+std::string_view to_string(StopPoint::What what) {
+  return what == StopPoint::What::Ddl ? "ddl" : "transaction";
+}
+
 }  // namespace walferry

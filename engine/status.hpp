@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/catalog.hpp"
+#include "engine/skip.hpp"
 #include "protocol/lsn.hpp"
 
 namespace walferry {
@@ -69,6 +70,21 @@ struct LastError {
   std::chrono::system_clock::time_point at{};
 };
 
+// A schema change on the source that the target does not have.
+struct DdlFinding {
+  std::string object;  // "column public.t.c"
+  std::string change;  // "added", "dropped", "changed"
+  std::string remedy;
+};
+
+struct DdlStatus {
+  std::string policy;    // stop, apply or warn
+  bool trigger = false;  // the stream tells of schema changes
+  std::uint64_t applied = 0;
+  std::uint64_t passed = 0;  // passed over: on the target already, skipped, or the policy is to warn
+  std::vector<DdlFinding> findings;
+};
+
 struct Status {
   Phase phase = Phase::Init;
   bool running = true;    // false: read from a state directory at rest
@@ -100,8 +116,11 @@ struct Status {
   std::optional<double> eta_seconds;  // of the copy, after 1 % of it
 
   ApplyCounters apply;
+  DdlStatus ddl;
   std::optional<SlotStatus> slot;
   std::optional<LastError> last_error;
+  std::optional<StopPoint> stop;  // where the apply stands still, when that is one transaction or schema change
+  std::vector<Skip> skips;        // what a person told walferry to leave out, oldest first
 };
 
 }  // namespace walferry

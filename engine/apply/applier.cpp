@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "engine/apply/attachment.hpp"
+#include "engine/ddl/trigger.hpp"
 
 namespace walferry::apply {
 namespace {
@@ -28,15 +29,17 @@ constexpr auto distrust_interval = seconds{60};  // a table whose net changes we
 }  // namespace
 
 Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, ApplierOptions options, store::Spool& spool,
-                 stream::Position& position, Status& status)
+                 store::Skips& skips, stream::Position& position, Status& status)
     : executor_(executor),
       pool_(pool),
       options_(std::move(options)),
       spool_(spool),
+      skips_(skips),
       position_(position),
       status_(status),
       wake_(executor) {
   tables_.set_copied(options_.copied);
+  ddl_.set_secret(options_.ddl_secret);
 }
 
 void Applier::stop() {
@@ -46,11 +49,14 @@ void Applier::stop() {
 
 Awaitable<void> Applier::run() {
   Retry retry{executor_, "the apply to the target"};
-  std::string reported;
   while (!stopping_ && !reached_until()) {
     std::optional<Error> failure;
+    std::optional<StopPoint> point;
     try {
       co_await apply();
+    } catch (const Stop& stop) {
+      failure = stop;
+      point = stop.point();
     } catch (const Error& error) {
       failure = error;
     } catch (const ProtocolError& error) {
@@ -62,18 +68,32 @@ Awaitable<void> Applier::run() {
     let_go();
     // Stopped, arrived, the source's connection broke a transaction off, or net changes were refused.
     if (!failure) continue;
-    status_.last_error = LastError{failure->what(), std::chrono::system_clock::now()};
     if (failure->kind() != ErrorKind::Divergence) {
+      status_.last_error = LastError{failure->what(), std::chrono::system_clock::now()};
       co_await retry.after(*failure);
       continue;
     }
+    if (!stand_still(*failure, point)) continue;
     if (options_.give_up_on_divergence) throw *failure;
-    // G3: the stream stands still at this change, the receiver goes on spooling, and a repair on the target is noticed.
-    status_.apply_stopped = true;
-    if (reported != failure->what()) spdlog::error("apply stopped: {}", failure->what());
-    reported = failure->what();
     co_await wake_.wait_until(Clock::now() + repair_interval);
   }
+}
+
+// G3: the stream stands still at this point, the receiver goes on spooling, and a repair on the target is noticed.
+// False: what stands before it in the same group is applied first.
+bool Applier::stand_still(const Error& failure, const std::optional<StopPoint>& point) {
+  const Lsn isolated = point ? point->commit_lsn : Lsn{};
+  if (isolated && isolated_ != isolated) {
+    isolated_ = isolated;
+    return false;
+  }
+  status_.last_error = LastError{failure.what(), std::chrono::system_clock::now()};
+  status_.apply_stopped = true;
+  status_.stop = point;
+  if (point) skips_.record_stop(*point);
+  if (reported_ != failure.what()) spdlog::error("apply stopped: {}", failure.what());
+  reported_ = failure.what();
+  return true;
 }
 
 // What the net changes came from is applied once more, one by one: if that fails too, it says at which change.
@@ -97,6 +117,7 @@ void Applier::let_go() {
   gathered_.clear();
   gathered_from_.clear();
   gathered_bytes_ = 0;
+  deferred_.clear();
   tables_.forget_replaced();
   block_.reset();
   chunk_.reset();
@@ -193,6 +214,7 @@ Awaitable<void> Applier::apply_block() {
     const Bytes payload = store::take_message(rest);
     const pgoutput::Message message = pgoutput::decode(payload, {});
     if (rewound_ && std::get_if<pgoutput::RelationView>(&message) == nullptr) begin_after_rewind(message);
+    if (!deferred_.empty()) co_await describe_deferred(message);
     const Taken taken = take(message, payload);
     if (taken == Taken::Yes) {
       if (gathered_bytes_ >= gathered_bytes_max || pipeline_.full()) co_await relieve();
@@ -208,12 +230,14 @@ Awaitable<void> Applier::apply_block() {
       until_passed_ = true;
       co_return;
     }
-    if (begin != nullptr && group_.open && payload.data() >= last_commit_end) {
-      co_await commit_group();  // a transaction whose end is not here yet must not hold back those before it
+    if (begin != nullptr && group_.open && (payload.data() >= last_commit_end || begin->final_lsn == isolated_)) {
+      // A transaction whose end is not here yet, or that cannot be applied, must not hold back those before it.
+      co_await commit_group();
     }
     co_await apply_control(message, payload);
     if (!at_boundary() || !group_.open) continue;
-    if ((rest.data() >= last_commit_end && !backlog()) || group_is_full()) co_await commit_group();
+    // After a schema change at once: a new enum value can be used only by the transactions that follow.
+    if ((rest.data() >= last_commit_end && !backlog()) || group_is_full() || group_.ddl) co_await commit_group();
   }
 }
 
@@ -236,12 +260,13 @@ Awaitable<void> Applier::apply_streamed() {
   begin_transaction(commit.xid, commit.commit_lsn);
   transaction_->streamed = true;
   transaction_->aborted = &aborted;
-  for (std::uint64_t chunk = 0; chunk < commit.chunks && !transaction_->skipped; ++chunk) {
+  for (std::uint64_t chunk = 0; chunk < commit.chunks && transaction_->counts(); ++chunk) {
     chunk_ = std::make_shared<const std::string>(spool_.stream_chunk(commit.stream, chunk));
     Bytes rest = as_bytes(*chunk_);
     while (!rest.empty()) {
       const Bytes payload = store::take_message(rest);
       const pgoutput::Message message = pgoutput::decode(payload, {.in_stream = true});
+      if (!deferred_.empty()) co_await describe_deferred(message);
       const Taken taken = take(message, payload);
       if (taken == Taken::No) co_await apply_control(message, payload);
       if (taken == Taken::Behind) co_await apply_behind(message, payload);
@@ -256,7 +281,7 @@ Awaitable<void> Applier::apply_streamed() {
 
 bool Applier::counts(const std::optional<Xid>& stream_xid) const {
   if (!transaction_) throw ProtocolError{"a change outside a transaction"};
-  if (transaction_->skipped) return false;
+  if (!transaction_->counts()) return false;
   return !stream_xid || !std::ranges::binary_search(*transaction_->aborted, *stream_xid);
 }
 
@@ -440,9 +465,19 @@ Awaitable<void> Applier::apply_control(const pgoutput::Message& message, Bytes p
     const bool aborted =
         relation->stream_xid && std::ranges::binary_search(*transaction_->aborted, *relation->stream_xid);
     // A rolled-back subtransaction's description is not valid outside it; the source described the relation anew.
-    if (!aborted) co_await describe(*relation, payload);
+    if (aborted) co_return;
+    if (transaction_ && transaction_->counts()) {
+      deferred_.erase(relation->id);
+      co_await describe(*relation, payload);
+    } else {
+      deferred_[relation->id].assign(payload.begin(), payload.end());
+    }
   } else if (const auto* note = std::get_if<pgoutput::LogicalMessageView>(&message)) {
     // Other programs' messages change no rows.
+    const bool aborted = note->stream_xid && transaction_ && transaction_->aborted != nullptr &&
+                         std::ranges::binary_search(*transaction_->aborted, *note->stream_xid);
+    if (!aborted && transaction_ && transaction_->counts() && note->prefix == ddl::message_prefix)
+      co_await pass_ddl(*note);
     if (note->prefix == "walferry" && transaction_ && !transaction_->skipped)
       group_.markers.emplace_back(as_text(note->content));
   }
@@ -458,10 +493,17 @@ void Applier::begin_after_rewind(const pgoutput::Message& message) {
 
 void Applier::begin_transaction(Xid xid, Lsn final_lsn) {
   if (transaction_) throw ProtocolError{"Begin inside a transaction"};
+  ddl_.reset();
+  const bool skipped = final_lsn < committed_;
   transaction_ = SourceTransaction{.xid = xid,
                                    .final_lsn = final_lsn,
-                                   .skipped = final_lsn < committed_,
+                                   .skipped = skipped,
+                                   .left_out = !skipped && skips_.contains(StopPoint::What::Transaction, final_lsn),
                                    .one_by_one = final_lsn < one_by_one_until_};
+  if (transaction_->left_out) {
+    spdlog::warn("transaction {} (commit LSN {}) is left out, as a person said", static_cast<std::uint32_t>(xid),
+                 final_lsn.to_string());
+  }
 }
 
 Awaitable<void> Applier::end_transaction(Lsn end_lsn, PgTime commit_time) {
@@ -505,7 +547,12 @@ Awaitable<void> Applier::commit_group() {
   ++status_.apply.target_transactions;
   if (status_.apply_stopped) {
     status_.apply_stopped = false;
-    spdlog::info("apply goes on: the change that had stopped it is applied");
+    status_.stop.reset();
+    skips_.clear_stop();
+    reported_.clear();
+    spdlog::info("apply goes on: what had stopped it is behind it");
+  } else if (skips_.stop() && skips_.stop()->commit_lsn < committed_) {
+    skips_.clear_stop();  // of an earlier run
   }
   if (!progress_.lazy_commit()) {
     position_.target_durable = committed_;
@@ -526,6 +573,29 @@ Awaitable<void> Applier::check_durable() {
   if (on_durable_) on_durable_();
 }
 
+// A change of a transaction that counts is about to be applied: what it needs of the descriptions put aside.
+Awaitable<void> Applier::describe_deferred(const pgoutput::Message& message) {
+  if (!transaction_ || !transaction_->counts()) co_return;
+  std::vector<RelationId> needed;
+  if (const auto* insert = std::get_if<pgoutput::InsertView>(&message)) {
+    needed = {insert->relation};
+  } else if (const auto* update = std::get_if<pgoutput::UpdateView>(&message)) {
+    needed = {update->relation};
+  } else if (const auto* remove = std::get_if<pgoutput::DeleteView>(&message)) {
+    needed = {remove->relation};
+  } else if (const auto* truncate = std::get_if<pgoutput::TruncateView>(&message)) {
+    needed.assign(truncate->relations.begin(), truncate->relations.end());
+  }
+  for (const RelationId id : needed) {
+    const auto found = deferred_.find(id);
+    if (found == deferred_.end()) continue;
+    const std::vector<std::byte> description = std::move(found->second);
+    deferred_.erase(found);
+    const pgoutput::Message relation = pgoutput::decode(description, {});
+    co_await describe(std::get<pgoutput::RelationView>(relation), description);
+  }
+}
+
 Awaitable<void> Applier::describe(const pgoutput::RelationView& relation, Bytes message) {
   std::vector<std::byte> plain;
   if (relation.stream_xid) {
@@ -536,7 +606,7 @@ Awaitable<void> Applier::describe(const pgoutput::RelationView& relation, Bytes 
   }
   if (tables_.knows(relation, message)) co_return;
   co_await write_gathered();  // by the description that it came with
-  if (tables_.describe(relation, message)) co_return;
+  if (map(relation, message)) co_return;
   // The table or a column is new: another look at the target before anything is said.
   const auto options = std::make_shared<const ApplierOptions>(options_);
   std::function<TargetTables()> read = [options] {
@@ -553,18 +623,36 @@ Awaitable<void> Applier::describe(const pgoutput::RelationView& relation, Bytes 
     missing += column.name;
   }
   if (table == nullptr || !missing.empty()) {
-    throw Error{
-        {ErrorKind::Divergence, Side::Target},
-        fmt::format(
-            "{} was changed on the source: the target has no {}. Nothing of this transaction was applied. Remedy: "
-            "make the same change on the target; walferry then goes on by itself",
-            name.text(), table == nullptr ? "such table" : "column " + missing)};
+    throw Stop{Side::Target,
+               stop_here(fmt::format(
+                   "{} was changed on the source before transaction {} (commit LSN {}): the target has "
+                   "no {}. Nothing of this transaction was applied. Remedy: make the same change on "
+                   "the target; walferry then goes on by itself",
+                   name.text(), static_cast<std::uint32_t>(transaction_->xid), transaction_->final_lsn.to_string(),
+                   table == nullptr ? "such table" : "column " + missing))};
   }
   tables_.set_target(std::move(target));
-  if (!tables_.describe(relation, message)) {
-    throw Error{{ErrorKind::Divergence, Side::Target},
-                fmt::format("{} cannot be matched with a table of the target", name.text())};
+  if (!map(relation, message)) {
+    throw Stop{Side::Target, stop_here(fmt::format("{} cannot be matched with a table of the target", name.text()))};
   }
+}
+
+bool Applier::map(const pgoutput::RelationView& relation, Bytes message) {
+  try {
+    return tables_.describe(relation, message);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::Divergence) throw;
+    throw Stop{error.side(), stop_here(error.what())};
+  }
+}
+
+// The transaction being read cannot be applied.
+StopPoint Applier::stop_here(std::string error) const {
+  return {.what = StopPoint::What::Transaction,
+          .lsn = transaction_->final_lsn,
+          .commit_lsn = transaction_->final_lsn,
+          .xid = transaction_->xid,
+          .error = std::move(error)};
 }
 
 }  // namespace walferry::apply

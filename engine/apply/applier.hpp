@@ -20,11 +20,15 @@
 #include "engine/apply/progress.hpp"
 #include "engine/apply/row_writer.hpp"
 #include "engine/apply/set_writer.hpp"
+#include "engine/apply/stop.hpp"
 #include "engine/apply/table_map.hpp"
 #include "engine/async.hpp"
+#include "engine/ddl/command.hpp"
+#include "engine/ddl/policy.hpp"
 #include "engine/pg/connection.hpp"
 #include "engine/retry.hpp"
 #include "engine/status.hpp"
+#include "engine/store/skips.hpp"
 #include "engine/store/spool.hpp"
 #include "engine/stream/position.hpp"
 #include "engine/touched_rows.hpp"
@@ -39,6 +43,12 @@ struct ApplierOptions {
   std::map<QualifiedName, Lsn> copied;
   // Stop (return from run) once every transaction that committed before this LSN is applied, and no other; zero: never.
   Lsn until;
+  // Schema changes of the source.
+  ddl::OnDdl on_ddl = ddl::OnDdl::Stop;
+  std::string ddl_secret = {};
+  bool owners = true;                                                      // run them as the role that ran them there
+  std::function<bool(const ddl::Command&)> target_has = {};                // blocking: it is on the target already
+  std::function<void(const ddl::Command&, ddl::Outcome)> on_command = {};  // it is settled
   // Throw the first divergence instead of waiting for a person to repair it.
   bool give_up_on_divergence = false;
 };
@@ -53,7 +63,7 @@ struct Marker {
 class Applier {
  public:
   Applier(asio::any_io_executor executor, asio::thread_pool& pool, ApplierOptions options, store::Spool& spool,
-          stream::Position& position, Status& status);
+          store::Skips& skips, stream::Position& position, Status& status);
 
   // Until cancelled, stopped, or `until` is reached.
   Awaitable<void> run();
@@ -75,15 +85,19 @@ class Applier {
   struct SourceTransaction {
     Xid xid{};
     Lsn final_lsn = {};
-    bool skipped = false;  // the target holds it already
+    bool skipped = false;   // the target holds it already
+    bool left_out = false;  // a person said so (`walferry skip`)
     bool streamed = false;
     bool one_by_one = false;                    // its net changes were refused
     bool tail = false;                          // its beginning was released: the target holds it
     const std::vector<Xid>* aborted = nullptr;  // sorted; of a streamed one
+
+    [[nodiscard]] bool counts() const { return !skipped && !left_out; }
   };
 
   struct Group {
     bool open = false;             // BEGIN has been sent
+    bool ddl = false;              // holds a schema change: it ends with this source transaction
     std::size_t transactions = 0;  // whole source transactions in it
     std::size_t bytes = 0;
     Deadline begun_at{};
@@ -99,6 +113,15 @@ class Applier {
   Awaitable<void> apply_control(const pgoutput::Message& message, Bytes payload);
   Awaitable<void> apply_behind(const pgoutput::Message& message, Bytes payload);
   Awaitable<void> describe(const pgoutput::RelationView& relation, Bytes message);
+  Awaitable<void> describe_deferred(const pgoutput::Message& message);
+  // A message of the event trigger on the source (applier_ddl.cpp).
+  Awaitable<void> pass_ddl(const pgoutput::LogicalMessageView& note);
+  Awaitable<ddl::Outcome> settle_ddl(const ddl::Command& command);
+  Awaitable<void> execute_ddl(const ddl::Command& command);
+  [[noreturn]] void stop_at(const ddl::Command& command, const std::string& why) const;
+  [[nodiscard]] bool stand_still(const Error& failure, const std::optional<StopPoint>& point);
+  [[nodiscard]] bool map(const pgoutput::RelationView& relation, Bytes message);
+  [[nodiscard]] StopPoint stop_here(std::string error) const;
   Awaitable<void> end_transaction(Lsn end_lsn, PgTime commit_time);
   Awaitable<void> commit_group();
   Awaitable<void> write_gathered();
@@ -135,11 +158,17 @@ class Applier {
   asio::thread_pool& pool_;
   ApplierOptions options_;
   store::Spool& spool_;
+  store::Skips& skips_;
   stream::Position& position_;
   Status& status_;
   Event wake_;
   TableMap tables_;
+  // Descriptions that came in transactions whose changes do not count, and are wanted only if a later one uses them:
+  // the target may be past the shape that they describe.
+  std::map<RelationId, std::vector<std::byte>> deferred_;
   Progress progress_;
+  ddl::Reader ddl_;
+  Lsn ddl_failed_;  // message LSN of the command that the target refused
   std::unique_ptr<pg::Connection> connection_;
   Pipeline pipeline_;
   RowWriter rows_{pipeline_, tables_};
@@ -156,6 +185,8 @@ class Applier {
 
   Lsn committed_;  // end LSN of the last group that this connection committed, or the target's position
   Deadline next_durable_check_{};
+  Lsn isolated_;          // the transaction that stopped the apply: those before it are committed first
+  std::string reported_;  // the stop that was logged last
   bool stopping_ = false;
   bool until_passed_ = false;  // the next transaction in the spool committed at or behind `until`
   bool rewound_ = false;       // nothing has been read since the spool was rewound

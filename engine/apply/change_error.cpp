@@ -42,24 +42,31 @@ std::string key_text(const Expected& expected) {
 
 }  // namespace
 
-Error change_error(const Expected& expected, const Error& cause) {
+void throw_change_error(const Expected& expected, const Error& cause) {
   static constexpr std::array<std::string_view, 6> names{
       "a statement of walferry's own", "moving the position", "insert into", "update of", "delete from", "truncate of"};
   const std::string_view doing = names[static_cast<std::size_t>(expected.operation)];
-  const ErrorOrigin origin{ErrorKind::Divergence, Side::Target, cause.sqlstate()};
+  const std::string lsn = expected.origin.final_lsn.to_string();
+  std::string text;
   if (expected.operation == Operation::Control || expected.operation == Operation::Advance) {
-    return Error{origin,
-                 fmt::format("{}{} failed: {}", doing,
-                             expected.table == nullptr ? "" : " for " + expected.table->name.text(), cause.what())};
+    text = fmt::format("{}{} failed: {}", doing, expected.table == nullptr ? "" : " for " + expected.table->name.text(),
+                       cause.what());
+  } else {
+    text = fmt::format(
+        "{} {}{} of transaction {} (commit LSN {}) cannot be applied: {}. Nothing of this transaction was applied "
+        "and nothing is lost. Remedy: make the target's row what the source's was before this change; walferry "
+        "then goes on by itself. Only if the whole transaction may be left out: `walferry skip --lsn {} --reason ...`",
+        doing, expected.table->name.text(), key_text(expected), static_cast<std::uint32_t>(expected.origin.xid), lsn,
+        cause.what(), lsn);
   }
-  return Error{
-      origin,
-      fmt::format(
-          "{} {}{} of transaction {} (commit LSN {}) cannot be applied: {}. Nothing of this transaction was applied "
-          "and nothing is lost. Remedy: make the target's row what the source's was before this change; walferry "
-          "then goes on by itself",
-          doing, expected.table->name.text(), key_text(expected), static_cast<std::uint32_t>(expected.origin.xid),
-          expected.origin.final_lsn.to_string(), cause.what())};
+  if (!expected.origin.final_lsn) throw Error{{ErrorKind::Divergence, Side::Target, cause.sqlstate()}, text};
+  throw Stop{Side::Target,
+             {.what = StopPoint::What::Transaction,
+              .lsn = expected.origin.final_lsn,
+              .commit_lsn = expected.origin.final_lsn,
+              .xid = expected.origin.xid,
+              .error = text},
+             cause.sqlstate()};
 }
 
 }  // namespace walferry::apply

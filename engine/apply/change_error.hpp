@@ -4,10 +4,12 @@
 #pragma once
 
 #include "engine/apply/pipeline.hpp"
+#include "engine/apply/stop.hpp"
 #include "engine/error.hpp"
 
 namespace walferry::apply {
 
-[[nodiscard]] Error change_error(const Expected& expected, const Error& cause);
+// A Stop where the transaction is known.
+[[noreturn]] void throw_change_error(const Expected& expected, const Error& cause);
 
 }  // namespace walferry::apply

@@ -60,7 +60,7 @@ void Pipeline::send_sql(const std::string& sql, Expected expected) {
 void Pipeline::send(Statement& statement, std::span<const char* const> values, std::size_t bytes, Expected expected) {
   if (!std::exchange(statement.prepared, true)) {
     connection_->send_prepare(statement.name, statement.sql);
-    expect({.table = expected.table, .net = expected.net});
+    expect({.table = expected.table, .net = expected.net, .origin = expected.origin});
   }
   connection_->send_prepared(statement.name, values);
   expect(std::move(expected));
@@ -70,7 +70,7 @@ void Pipeline::send(Statement& statement, std::span<const char* const> values, s
 void Pipeline::send_binary(Statement& statement, std::span<const std::string_view> values, Expected expected) {
   if (!std::exchange(statement.prepared, true)) {
     connection_->send_prepare(statement.name, statement.sql);
-    expect({.table = expected.table, .net = expected.net});
+    expect({.table = expected.table, .net = expected.net, .origin = expected.origin});
   }
   connection_->send_prepared_binary(statement.name, values);
   expect(std::move(expected));
@@ -166,7 +166,7 @@ void Pipeline::fail(const Expected& expected, const Error& cause) const {
   // What passes by itself is retried as it is; what does not is a divergence at exactly this change.
   if (is_transient(cause)) throw cause;
   if (expected.net) throw NetChangesRefused{expected.table->name, cause.what()};
-  throw change_error(expected, cause);
+  throw_change_error(expected, cause);
 }
 
 }  // namespace walferry::apply

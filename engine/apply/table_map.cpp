@@ -86,6 +86,22 @@ std::vector<std::uint16_t> identifying_columns(const MappedTable& table) {
   return columns;
 }
 
+// A type that changed while the stream runs must be the same on the target: another could take the new values and round
+// or cut them. Only built-in types have the same number on both ends.
+void refuse_changed_type(const MappedTable& before, const pgoutput::ColumnView& column, const Column& target) {
+  constexpr Oid first_user_type{16'384};
+  const auto old = std::ranges::find(before.columns, column.name, &MappedColumn::name);
+  if (old == before.columns.end()) return;
+  if (old->source_type == column.type && old->source_modifier == column.type_modifier) return;
+  if (column.type >= first_user_type && target.type >= first_user_type) return;
+  if (column.type == target.type && column.type_modifier == target.type_modifier) return;
+  throw Error{
+      {ErrorKind::Divergence, Side::Target},
+      fmt::format("column {} of {} has another type on the source since this transaction and is still {} on the "
+                  "target. Remedy: make the same change on the target; walferry then goes on by itself",
+                  column.name, before.name.text(), target.type_name)};
+}
+
 }  // namespace
 
 bool TableMap::knows(const pgoutput::RelationView& relation, Bytes message) const {
@@ -99,6 +115,8 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
                            std::string{relation.name}};
   const Table* target = target_.catalog.find(name);
   if (target == nullptr) return false;
+  const auto described = tables_.find(static_cast<std::uint32_t>(relation.id));
+  const MappedTable* before = described == tables_.end() ? nullptr : described->second.table.get();
   auto table = std::make_unique<MappedTable>();
   table->name = name;
   table->partitioned = target->kind == 'p';
@@ -114,7 +132,12 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
               "target's column ordinary",
               column.name, name.text())};
     }
-    table->columns.push_back({.name = std::string{column.name}, .key = column.key, .comparable = same->comparable});
+    if (before != nullptr) refuse_changed_type(*before, column, *same);
+    table->columns.push_back({.name = std::string{column.name},
+                              .key = column.key,
+                              .comparable = same->comparable,
+                              .source_type = column.type,
+                              .source_modifier = column.type_modifier});
   }
   if (relation.identity == pgoutput::ReplicaIdentity::Full) {
     // The whole old row comes along. Where the target has a key it serves, found by index; else all columns do.
@@ -142,6 +165,14 @@ MappedTable& TableMap::find(RelationId relation) {
         fmt::format("a change names relation {}, which was not described", static_cast<std::uint32_t>(relation))};
   }
   return *found->second.table;
+}
+
+void TableMap::ignore(const QualifiedName& name) {
+  constexpr Lsn never{~std::uint64_t{0}};
+  copied_[name] = never;
+  for (auto& [id, known] : tables_) {
+    if (known.table && known.table->name == name) known.table->copy_lsn = never;
+  }
 }
 
 void TableMap::forget_prepared() {

@@ -28,6 +28,8 @@ struct MappedColumn {
   std::string name;
   bool key = false;  // identifies the row on the target
   bool comparable = true;
+  Oid source_type{};
+  std::int32_t source_modifier = -1;
   std::string equality = "=";  // the operator that compares it
   std::string type = {};       // of the target's column, for a cast; empty: a cast from text would not do
   SetElement element = SetElement::Text;
@@ -84,6 +86,8 @@ class TableMap {
 
   void set_target(TargetTables target) { target_ = std::move(target); }
   void set_copied(std::map<QualifiedName, Lsn> copied) { copied_ = std::move(copied); }
+  // Changes to the table do not count until it has been copied again.
+  void ignore(const QualifiedName& name);
   // A new connection: nothing is prepared there.
   void forget_prepared();
   // No statement is in flight: descriptions that were replaced meanwhile can go.

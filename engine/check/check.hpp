@@ -38,6 +38,7 @@ struct CheckOptions {
   int jobs = 2;                                // copy workers, for the count of connections
   bool replica_identity_full = false;
   bool allow_nonempty_target = false;
+  bool ddl_trigger = true;
   bool no_schema = false;  // the target has the schema already
   SelectionRules selection = {};
   bool owners = true;  // carry owners and grants as they are

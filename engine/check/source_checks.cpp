@@ -73,6 +73,25 @@ void check_room(End& source, const Room& room, Findings& findings) {
                              room.setting, maximum + 4)});
 }
 
+void check_ddl_trigger(End& source, const CheckOptions& options, Findings& findings) {
+  const std::string id = "source.ddl_trigger";
+  if (!options.ddl_trigger) {
+    findings.pass(id, "no event trigger is made on the source (--no-ddl-trigger)");
+  } else if (source.superuser && source.major() >= 14) {
+    findings.pass(id, "schema changes will be in the stream",
+                  "`run` makes event triggers and a function in schema walferry on the source, removed by finish and "
+                  "abort; tables that are created later join the publication. --no-ddl-trigger does without");
+  } else {
+    findings.warn(
+        id, {.title = "schema changes will not be in the stream",
+             .detail = source.major() < 14 ? "PostgreSQL 13 sends no logical messages. They are seen by comparing "
+                                             "catalogs and by what they do to rows, and block the cutover"
+                                           : "event triggers need a superuser on the source. Schema changes are seen "
+                                             "by comparing catalogs and by what they do to rows, and block the cutover",
+             .remedy = "make no schema changes until the cutover, or connect to the source as a superuser"});
+  }
+}
+
 void check_replication_right(End& source, const CheckOptions& options, Findings& findings) {
   const std::string id = "source.replication";
   const bool attribute =
@@ -287,6 +306,7 @@ void check_source(End& source, const CheckOptions& options, Findings& findings) 
   findings.ask(senders.id, [&] { check_room(source, senders, findings); });
   check_free_connections(source, options.jobs + 4, findings);
   findings.ask("source.replication", [&] { check_replication_right(source, options, findings); });
+  check_ddl_trigger(source, options, findings);
   findings.ask("source.slot_name", [&] { check_slot_name(source, options, findings); });
   findings.ask("source.lost_slots", [&] { check_lost_slots(source, findings); });
   findings.ask("source.output_plugin_libraries", [&] { check_output_plugin(source, findings); });

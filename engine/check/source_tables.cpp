@@ -328,7 +328,8 @@ WHERE c.relkind IN ('r', 'p') AND r.ev_type <> '1' AND r.ev_enabled IN ('A', 'R'
   }
   const std::vector<std::string> events = source.texts(
       "SELECT pg_catalog.quote_ident(e.evtname) || ' on ' || e.evtevent FROM pg_catalog.pg_event_trigger e WHERE "
-      "e.evtenabled <> 'D' "
+      "e.evtenabled <> 'D' AND e.evtfoid NOT IN (SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.pronamespace = "
+      "pg_catalog.to_regnamespace('walferry')) "
       "AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = "
       "'pg_catalog.pg_event_trigger'::pg_catalog.regclass "
       "AND d.objid = e.oid AND d.deptype = 'e') ORDER BY 1");

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "engine/cutover/prepared.hpp"
+#include "engine/ddl/schema_watch.hpp"
 #include "engine/outside/database_settings.hpp"
 #include "engine/outside/materialized_views.hpp"
 #include "engine/target_state.hpp"
@@ -49,7 +50,7 @@ std::vector<std::string> own_blockers(const Status& status, milliseconds max_lag
   return blockers;
 }
 
-std::vector<std::string> source_blockers(const MigrationOptions& options, const store::Journal& journal) {
+std::vector<std::string> source_blockers(const MigrationOptions& options, store::Journal& journal) {
   const bool every_table = journal.get(keys::own_publication).has_value();
   std::vector<std::string> blockers;
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
@@ -98,6 +99,13 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, const 
       blockers.push_back(fmt::format("table {} has not been copied", table.name.text()));
     }
   }
+  for (const QualifiedName& table : journal.tables_to_copy_again()) {
+    blockers.push_back(fmt::format("table {} waits to be copied again after a schema change: wait", table.text()));
+  }
+  for (const DdlFinding& finding : ddl::SchemaWatch{options.source, options.target, journal}.compare()) {
+    blockers.push_back(fmt::format("{} was {} on the source and the target does not have the same: {}", finding.object,
+                                   finding.change, finding.remedy));
+  }
   return blockers;
 }
 
@@ -123,6 +131,7 @@ Awaitable<void> Cutover::step(std::string name, Awaitable<void> work) {
 }
 
 Awaitable<CommandOutcome> Cutover::run() {
+  report_.skips = environment_.status.skips;
   report_.blockers = own_blockers(environment_.status, options_.max_lag);
   if (report_.blockers.empty()) {
     std::function<std::vector<std::string>()> ask = [&options = environment_.options, &journal = environment_.journal] {

@@ -58,6 +58,7 @@ struct Report {
   Lsn compared_at;               // of everything
   std::size_t touched_rows = 0;  // since then, compared again in the write stop
   std::vector<std::string> notes;
+  std::vector<Skip> skips;  // of the whole migration
 };
 
 [[nodiscard]] std::string render_json(const Report& report, const Ends& ends);
@@ -107,7 +108,7 @@ class Cutover {
 };
 
 // What stands in the way of a cutover now; empty when nothing does. Asks the source; blocking.
-[[nodiscard]] std::vector<std::string> source_blockers(const MigrationOptions& options, const store::Journal& journal);
+[[nodiscard]] std::vector<std::string> source_blockers(const MigrationOptions& options, store::Journal& journal);
 // The part that needs no server.
 [[nodiscard]] std::vector<std::string> own_blockers(const Status& status, std::chrono::milliseconds max_lag);
 

@@ -1,6 +1,7 @@
 #include <boost/json.hpp>
 
 #include "engine/cutover/cutover.hpp"
+#include "engine/http/status_json.hpp"
 
 namespace walferry::cutover {
 namespace {
@@ -74,7 +75,8 @@ std::string render_json(const Report& report, const Ends& ends) {
                       {"target", end_json(ends.target)},
                       {"blockers", std::move(blockers)},
                       {"steps", std::move(steps)},
-                      {"notes", std::move(notes)}};
+                      {"notes", std::move(notes)},
+                      {"skips", json::parse(http::skips_json(report.skips))}};
   if (report.verification) {
     object["compared_at"] = report.compared_at.to_string();
     object["touched_rows"] = report.touched_rows;

@@ -22,6 +22,7 @@
 
 #include "engine/error.hpp"
 #include "engine/http/socket_path.hpp"
+#include "engine/http/status_json.hpp"
 
 namespace walferry::http {
 namespace {
@@ -145,11 +146,12 @@ bhttp::request<bhttp::string_body> make_request(bhttp::verb verb, std::string_vi
   return request;
 }
 
-std::optional<Response> exchange(const std::filesystem::path& socket, bhttp::verb verb, std::string_view target) {
+std::optional<Response> exchange(const std::filesystem::path& socket, bhttp::verb verb, std::string_view target,
+                                 std::string body = {}) {
   const int descriptor = connect_to(socket);
   if (descriptor < 0) return std::nullopt;
   BlockingStream stream{descriptor, answer_limit};
-  const bhttp::request<bhttp::string_body> request = make_request(verb, target, "");
+  const bhttp::request<bhttp::string_body> request = make_request(verb, target, std::move(body));
   beast::error_code error;
   beast::flat_buffer buffer;
   bhttp::response_parser<bhttp::string_body> parser;
@@ -221,6 +223,15 @@ bool request_stop(const std::filesystem::path& socket) {
                 fmt::format("the running migration does not stop: {}", error_text(response->body))};
   }
   return true;
+}
+
+std::optional<std::string> request_skip(const std::filesystem::path& socket, Lsn lsn, std::string_view reason) {
+  const std::string body =
+      fmt::format("{{\"lsn\":{},\"reason\":{}}}", json_string(lsn.to_string()), json_string(reason));
+  std::optional<Response> response = exchange(socket, bhttp::verb::post, "/skip", body);
+  if (!response) return std::nullopt;
+  if (response->status / 100 == 2) return std::move(response->body);
+  throw Error{{.kind = response->status == 400 ? ErrorKind::Usage : ErrorKind::Refused}, error_text(response->body)};
 }
 
 CommandOutcome request_cutover(const std::filesystem::path& socket, const CutoverOptions& options,

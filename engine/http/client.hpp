@@ -25,6 +25,10 @@ struct Response {
 // POST /stop; whether somebody was there to be stopped.
 [[nodiscard]] bool request_stop(const std::filesystem::path& socket);
 
+// POST /skip; the skip as JSON, or nullopt when nobody listens. Throws Error{Refused} when it is not taken.
+[[nodiscard]] std::optional<std::string> request_skip(const std::filesystem::path& socket, Lsn lsn,
+                                                      std::string_view reason);
+
 // POST /cutover; returns when it has ended. Throws Error{Refused} when nobody listens or the request is not taken, and
 // Error{Connection} when the connection is lost before the outcome is known (the cutover itself goes on).
 [[nodiscard]] CommandOutcome request_cutover(const std::filesystem::path& socket, const CutoverOptions& options,

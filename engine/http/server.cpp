@@ -59,20 +59,21 @@ constexpr std::string_view text_type = "text/plain; charset=utf-8";
 
 enum class Channel { Tcp, Control };
 
-enum class Route { Dashboard, Health, Ready, Status, Metrics, Readiness, Cutover, Stop };
+enum class Route { Dashboard, Health, Ready, Status, Metrics, Readiness, Cutover, Skip, Stop };
 
 struct RouteEntry {
   std::string_view path;
   Route route;
 };
 
-constexpr std::array<RouteEntry, 8> routes{{{"/", Route::Dashboard},
+constexpr std::array<RouteEntry, 9> routes{{{"/", Route::Dashboard},
                                             {"/healthz", Route::Health},
                                             {"/readyz", Route::Ready},
                                             {"/status", Route::Status},
                                             {"/metrics", Route::Metrics},
                                             {"/cutover-readiness", Route::Readiness},
                                             {"/cutover", Route::Cutover},
+                                            {"/skip", Route::Skip},
                                             {"/stop", Route::Stop}}};
 
 std::optional<Route> find_route(std::string_view target) {
@@ -84,7 +85,7 @@ std::optional<Route> find_route(std::string_view target) {
 }
 
 constexpr bool is_command(Route route) {
-  return route == Route::Cutover || route == Route::Stop;
+  return route == Route::Cutover || route == Route::Skip || route == Route::Stop;
 }
 
 using Request = bhttp::request<bhttp::string_body>;
@@ -204,6 +205,23 @@ CutoverOptions parse_cutover_options(const std::string& body) {
     }
   }
   return options;
+}
+
+struct SkipRequest {
+  Lsn lsn;
+  std::string reason;
+};
+
+SkipRequest parse_skip_request(const std::string& body) {
+  simdjson::dom::parser parser;
+  simdjson::dom::element members;
+  std::string_view lsn_text;
+  std::string_view reason;
+  if (parser.parse(body).get(members) == simdjson::SUCCESS && members["lsn"].get(lsn_text) == simdjson::SUCCESS &&
+      members["reason"].get(reason) == simdjson::SUCCESS) {
+    if (const auto lsn = Lsn::parse(lsn_text)) return {.lsn = *lsn, .reason = std::string{reason}};
+  }
+  throw Error{{.kind = ErrorKind::Usage}, "the body must be a JSON object with lsn (X/Y) and reason"};
 }
 
 // The answer to bytes that are not an acceptable request; none when the peer simply went away or said nothing.
@@ -421,6 +439,11 @@ asio::awaitable<Answer> Server::Impl::answer(Self self, Channel channel, Request
         reply.body = std::move(blockers) + "\n";
         break;
       }
+      case Route::Skip: {
+        const SkipRequest skip = parse_skip_request(request.body());
+        reply.body = skip_json(self->handler.skip(skip.lsn, skip.reason)) + "\n";
+        break;
+      }
       case Route::Stop:
         spdlog::info("asked to stop through the control socket");
         self->handler.stop();
@@ -431,6 +454,14 @@ asio::awaitable<Answer> Server::Impl::answer(Self self, Channel channel, Request
         // Only POST comes here, and serve_request has taken that one.
         break;
     }
+  } catch (const Error& failure) {
+    const bool usage = failure.kind() == ErrorKind::Usage;
+    const bool refused = failure.kind() == ErrorKind::Refused;
+    if (!usage && !refused) spdlog::error("cannot answer {}: {}", std::string{view(request.target())}, failure.what());
+    reply = refuse(usage     ? bhttp::status::bad_request
+                   : refused ? bhttp::status::conflict
+                             : bhttp::status::internal_server_error,
+                   failure.what());
   } catch (const std::exception& failure) {
     spdlog::error("cannot answer {}: {}", std::string{view(request.target())}, failure.what());
     reply = refuse(bhttp::status::internal_server_error, failure.what());

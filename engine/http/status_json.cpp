@@ -112,6 +112,47 @@ json::value error_value(const std::optional<LastError>& error) {
   return entry;
 }
 
+json::object ddl_object(const DdlStatus& ddl) {
+  json::array findings;
+  for (const DdlFinding& finding : ddl.findings) {
+    json::object entry;
+    entry["object"] = text_value(finding.object);
+    entry["change"] = finding.change;
+    entry["remedy"] = text_value(finding.remedy);
+    findings.push_back(std::move(entry));
+  }
+  json::object object;
+  object["policy"] = text_value(ddl.policy);
+  object["trigger"] = ddl.trigger;
+  object["applied"] = ddl.applied;
+  object["passed"] = ddl.passed;
+  object["findings"] = std::move(findings);
+  return object;
+}
+
+json::object point_object(const StopPoint& point) {
+  json::object entry;
+  entry["lsn"] = point.lsn.to_string();
+  entry["what"] = to_string(point.what);
+  entry["commit_lsn"] = point.commit_lsn.to_string();
+  entry["xid"] = static_cast<std::uint32_t>(point.xid);
+  entry["error"] = text_value(point.error);
+  return entry;
+}
+
+json::object skip_object(const Skip& skip) {
+  json::object entry = point_object(skip.point);
+  entry["reason"] = text_value(skip.reason);
+  entry["at"] = time_value(skip.at);
+  return entry;
+}
+
+json::array skips_array(const std::vector<Skip>& skips) {
+  json::array list;
+  for (const Skip& skip : skips) list.push_back(skip_object(skip));
+  return list;
+}
+
 // The length of the valid UTF-8 sequence at the start of `text`; 0 if there is none. Overlong forms, surrogates and
 // values beyond U+10FFFF are not valid.
 std::size_t sequence_length(std::string_view text) {
@@ -169,8 +210,20 @@ std::string status_json(const Status& status) {
   root["apply"] = apply_object(status);
   root["slot"] = slot_value(status.slot);
   root["last_error"] = error_value(status.last_error);
+  root["ddl"] = ddl_object(status.ddl);
+  root["stop"] = nullptr;
+  if (status.stop) root["stop"] = point_object(*status.stop);
+  root["skips"] = skips_array(status.skips);
   root["tables"] = tables_array(status);
   return json::serialize(root);
+}
+
+std::string skip_json(const Skip& skip) {
+  return json::serialize(skip_object(skip));
+}
+
+std::string skips_json(const std::vector<Skip>& skips) {
+  return json::serialize(skips_array(skips));
 }
 
 std::string error_json(std::string_view text) {

@@ -9,12 +9,17 @@
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/status.hpp"
 
 namespace walferry::http {
 
 [[nodiscard]] std::string status_json(const Status& status);
+
+// What `walferry skip` answers, and a list of such for the cutover's report.
+[[nodiscard]] std::string skip_json(const Skip& skip);
+[[nodiscard]] std::string skips_json(const std::vector<Skip>& skips);
 
 // {"error": "..."}: what every answer that is not a success carries.
 [[nodiscard]] std::string error_json(std::string_view text);

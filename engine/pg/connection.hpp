@@ -7,6 +7,7 @@
 
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -49,6 +50,20 @@ class Connection {
   Awaitable<bool> wait_readable(Deadline deadline);
   // Sends one CopyData and waits until the kernel has all of it.
   Awaitable<void> send_copy_data(Bytes data);
+
+  // Lends the session to a blocking step on the pool, outside the pipeline. Only when every result has been taken;
+  // after an exception the connection is of no more use.
+  template <typename T>
+  Awaitable<T> lend(asio::thread_pool& pool, std::function<T(Session&)> work) {
+    const bool in_pipeline = PQpipelineStatus(raw()) != PQ_PIPELINE_OFF;
+    if (in_pipeline) exit_pipeline();
+    if (PQsetnonblocking(raw(), 0) != 0) fail("switching to blocking");
+    std::function<T()> step = [this, work = std::move(work)] { return work(session_); };
+    T result = co_await run_blocking<T>(pool, std::move(step));
+    if (PQsetnonblocking(raw(), 1) != 0) fail("switching to non-blocking");
+    if (in_pipeline) enter_pipeline();
+    co_return result;
+  }
 
   // --- COPY ... FROM STDIN: start, send_copy_data(), then the number of rows. Throws Error{Sql} when the server
   // refuses.

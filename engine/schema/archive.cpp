@@ -226,7 +226,12 @@ std::vector<ScriptEntry> read_section(const PgTools& tools, const std::filesyste
                                      section == Section::PreData ? "--section=pre-data" : "--section=post-data"};
   if (!ownership.owners) arguments.emplace_back("--no-owner");
   if (!ownership.privileges) arguments.emplace_back("--no-privileges");
-  return split_script(script_of(tools, path, std::move(arguments), stop)).entries;
+  std::vector<ScriptEntry> entries = split_script(script_of(tools, path, std::move(arguments), stop)).entries;
+  // pg_dump leaves out walferry's schema and keeps the event triggers that call into it.
+  std::erase_if(entries, [](const ScriptEntry& entry) {
+    return entry.type == "EVENT TRIGGER" && mentions(entry.sql, "EXECUTE FUNCTION walferry.");
+  });
+  return entries;
 }
 
 std::size_t restore_pre_data(const PgTools& tools, pg::Session& target, const std::filesystem::path& path,

@@ -105,6 +105,21 @@ std::map<QualifiedName, Lsn> Journal::copied_tables() const {
 
 void Journal::record_copied(const QualifiedName& table, Lsn copy_lsn) {
   put(table_key(copied_prefix, table), copy_lsn.to_string());
+  const std::string again = table_key(journal_keys::recopy, table);
+  if (get(again)) erase(again);
+}
+
+std::vector<QualifiedName> Journal::tables_to_copy_again() const {
+  std::vector<QualifiedName> tables;
+  for (const auto& [name, value] : entries(journal_keys::recopy)) {
+    const std::size_t split = name.find('\0');
+    if (split != std::string::npos) tables.push_back({name.substr(0, split), name.substr(split + 1)});
+  }
+  return tables;
+}
+
+void Journal::record_copy_again(const QualifiedName& table) {
+  put(table_key(journal_keys::recopy, table), "1");
 }
 
 void Journal::forget_copied(const QualifiedName& table) {

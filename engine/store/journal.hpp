@@ -41,6 +41,9 @@ class Journal {
   [[nodiscard]] std::map<QualifiedName, Lsn> copied_tables() const;
   void record_copied(const QualifiedName& table, Lsn copy_lsn);
   void forget_copied(const QualifiedName& table);
+  // Tables whose rows a schema change made anew on the source; record_copied() ends it.
+  [[nodiscard]] std::vector<QualifiedName> tables_to_copy_again() const;
+  void record_copy_again(const QualifiedName& table);
 
  private:
   Database& database_;
@@ -65,7 +68,17 @@ inline constexpr std::string_view deferred_key = "deferred-key/";     // + forei
 inline constexpr std::string_view idle_confirmed = "idle-confirmed";  // "A B": no change between these two LSNs
 inline constexpr std::string_view target_public_grants = "target-public-grants";  // SQL that puts schema public back
 inline constexpr std::string_view last_error = "last-error";
+inline constexpr std::string_view stop = "stop";                  // where the apply stands still (Skips)
+inline constexpr std::string_view skips = "skip/";                // + LSN: what a person left out (Skips)
 inline constexpr std::string_view report = "report";              // the cutover's report, JSON
+inline constexpr std::string_view ddl_secret = "ddl-secret";      // that our trigger's messages carry
+inline constexpr std::string_view ddl_trigger = "ddl-trigger";    // set: walferry made event triggers on the source
+inline constexpr std::string_view ddl_baseline = "ddl-baseline";  // the source's inventory (SchemaWatch)
+inline constexpr std::string_view ddl_passed = "ddl-passed/";     // + identity: settled by its place in the stream
+inline constexpr std::string_view ddl_agreed = "ddl-agreed/";     // + identity: changed, and alike on both ends
+inline constexpr std::string_view ddl_differed =
+    "ddl-differed";                                    // LSN of the command whose objects were seen to differ
+inline constexpr std::string_view recopy = "recopy/";  // + table: its rows must be copied again
 inline constexpr std::string_view cutover_step = "cutover-step";  // set while a cutover may hold the lease
 inline constexpr std::string_view fence_begun = "fence-begun";    // set just before the source is closed for good
 }  // namespace journal_keys

@@ -122,6 +122,9 @@ def dump_schema(server: Server, database: str, exclude_schemas: tuple[str, ...] 
 _NOISE = re.compile(r"^(--|SET |SELECT pg_catalog\.set_config|\\(un)?restrict |$)")
 # The write fence that a cutover leaves on the source is walferry's own, not the application's schema.
 _FENCE = re.compile(r"^(CREATE TRIGGER walferry_fence [^;]*|ALTER TABLE [^;]* ENABLE ALWAYS TRIGGER walferry_fence);$", re.MULTILINE)
+# So are the event triggers that tell of schema changes.
+_DDL_TRIGGER = re.compile(r"^(CREATE EVENT TRIGGER \S+ ON \w+\s+EXECUTE FUNCTION walferry\.[^;]*"
+                          r"|ALTER EVENT TRIGGER \S+_ddl(_drop|_rewrite)? [^;]*);$", re.MULTILINE)
 # The servers of August 2026 keep a counter of their own among a column's options; a pg_dump that does not know it shows it.
 _COUNTER = re.compile(r'^ALTER (?:FOREIGN )?TABLE (?:"(?:[^"]|"")*"|[^";])*? SET \(pg_attver=\d+\);$', re.MULTILINE)
 _VIEW = re.compile(r"^CREATE (MATERIALIZED )?VIEW ")
@@ -134,7 +137,7 @@ def normalise(dump: str) -> list[str]:
     lines = []
     in_body = False  # inside a dollar-quoted function body every line counts
     in_view = False
-    for line in _COUNTER.sub("", _FENCE.sub("", dump)).splitlines():
+    for line in _COUNTER.sub("", _DDL_TRIGGER.sub("", _FENCE.sub("", dump))).splitlines():
         in_view = in_view or bool(_VIEW.match(line))
         if in_body or not _NOISE.match(line):
             # PostgreSQL 16 no longer qualifies columns in views of one table; joins keep their table names below FROM.

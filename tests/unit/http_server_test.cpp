@@ -89,6 +89,10 @@ class FakeHandler : public ControlHandler {
     co_return outcome;
   }
 
+  Skip skip(Lsn lsn, const std::string& reason) override {
+    if (lsn != Lsn{0x10}) throw Error{{ErrorKind::Refused}, "the apply stopped at 0/10 and not there"};
+    return {.point = {.lsn = lsn, .commit_lsn = lsn, .error = {}}, .reason = reason, .at = {}};
+  }
   void stop() override { stops += 1; }
 
   std::atomic<bool> is_ready{true};
@@ -188,6 +192,22 @@ bool eventually(Condition condition) {
     std::this_thread::yield();
   }
   return true;
+}
+
+TEST_CASE("a skip is taken through the control socket alone, and a refusal keeps its kind") {
+  const Fixture fixture;
+  const auto taken = request_skip(fixture.socket, Lsn{0x10}, "said \"so\"");
+  REQUIRE(taken);
+  CHECK(taken->find("\"lsn\":\"0/10\"") != std::string::npos);
+  CHECK(taken->find("said \\\"so\\\"") != std::string::npos);
+  try {
+    const auto other = request_skip(fixture.socket, Lsn{0x20}, "guessed");
+    FAIL("taken");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::Refused);
+    CHECK(std::string{error.what()}.find("0/10") != std::string::npos);
+  }
+  CHECK(!request_skip(fixture.directory.path() / "nobody.sock", Lsn{0x10}, "nobody is there"));
 }
 
 TEST_CASE("every read-only path answers on TCP and on the unix socket") {

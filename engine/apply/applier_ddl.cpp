@@ -1,0 +1,102 @@
+// Applier's part for schema changes: a barrier in the stream, and what the policy makes of it.
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "engine/apply/applier.hpp"
+#include "engine/ddl/execute.hpp"
+
+namespace walferry::apply {
+
+Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
+  const ddl::Place place{.lsn = note.lsn, .commit_lsn = transaction_->final_lsn, .xid = transaction_->xid};
+  const std::optional<ddl::Command> command = ddl_.accept(as_text(note.content), place);
+  if (!command) co_return;
+  const ddl::Outcome outcome = co_await settle_ddl(*command);
+  group_.ddl = true;
+  ++(outcome == ddl::Outcome::Executed ? status_.ddl.applied : status_.ddl.passed);
+  if (outcome != ddl::Outcome::PassedOver) {
+    for (const QualifiedName& table : command->rewritten) tables_.ignore(table);
+  }
+  if (options_.on_command) options_.on_command(*command, outcome);
+}
+
+Awaitable<ddl::Outcome> Applier::settle_ddl(const ddl::Command& command) {
+  if (skips_.contains(StopPoint::What::Ddl, command.lsn)) {
+    spdlog::warn("{} at {} is left out, as a person said", command.title(), command.lsn.to_string());
+    co_return ddl::Outcome::PassedOver;
+  }
+  if (options_.on_ddl == ddl::OnDdl::Warn) {
+    spdlog::warn("schema change on the source at {}: {}. Passed over (--on-ddl=warn). On the target: {}",
+                 command.lsn.to_string(), command.title(), command.to_run());
+    co_return ddl::Outcome::PassedOver;
+  }
+  const bool execute = options_.on_ddl == ddl::OnDdl::Apply && command.not_executable.empty();
+  if (execute && ddl_failed_ != command.lsn) {
+    co_await execute_ddl(command);
+    co_return ddl::Outcome::Executed;
+  }
+  std::function<bool()> look = [has = options_.target_has, command] { return has && has(command); };
+  std::optional<Error> failure;
+  bool there = false;
+  try {
+    there = co_await run_blocking<bool>(pool_, std::move(look));
+  } catch (const Error& error) {
+    failure = error;
+  }
+  if (there) {
+    spdlog::info("schema change {} at {}: the target has it", command.title(), command.lsn.to_string());
+    co_return ddl::Outcome::Present;
+  }
+  if (execute) {
+    co_await execute_ddl(command);
+    co_return ddl::Outcome::Executed;
+  }
+  std::string why = options_.on_ddl == ddl::OnDdl::Apply ? command.not_executable : "";
+  if (failure)
+    why += fmt::format("{}whether the target has it cannot be asked: {}", why.empty() ? "" : "; ", failure->what());
+  stop_at(command, why);
+}
+
+Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
+  open_group();
+  co_await write_gathered();
+  co_await pipeline_.settle();
+  const ddl::ExecuteOptions execute_options{.as_role = options_.owners};
+  std::function<TargetTables(pg::Session&)> work = [command, execute_options](pg::Session& target) {
+    ddl::execute(target, command, execute_options);
+    return read_target_tables(target);
+  };
+  std::optional<Error> failure;
+  TargetTables tables;
+  try {
+    tables = co_await connection_->lend<TargetTables>(pool_, std::move(work));
+  } catch (const Error& error) {
+    failure = error;
+  }
+  if (failure) {
+    if (is_transient(*failure)) throw *failure;
+    ddl_failed_ = command.lsn;
+    stop_at(command, fmt::format("the target refuses it: {}", failure->what()));
+  }
+  tables_.set_target(std::move(tables));
+  spdlog::info("schema change of the source applied at {}: {}", command.lsn.to_string(), command.title());
+}
+
+void Applier::stop_at(const ddl::Command& command, const std::string& why) const {
+  const std::string lsn = command.lsn.to_string();
+  throw Stop{
+      Side::Target,
+      {.what = StopPoint::What::Ddl,
+       .lsn = command.lsn,
+       .commit_lsn = command.commit_lsn,
+       .xid = command.xid,
+       .error = fmt::format(
+           "schema change on the source at {}, in transaction {} (commit LSN {}) of role {}: {}{}{}. Nothing of "
+           "this transaction was applied and nothing is lost. Remedy: run on the target, as its owner: {} -- then "
+           "`walferry skip --lsn {} --reason ...`; where the two ends can be compared it goes on by itself",
+           lsn, static_cast<std::uint32_t>(command.xid), command.commit_lsn.to_string(), command.role, command.title(),
+           why.empty() ? "" : ", and ", why, command.to_run(), lsn)}};
+}
+
+}  // namespace walferry::apply

@@ -1,0 +1,175 @@
+#include "engine/ddl/command.hpp"
+
+#include <fmt/format.h>
+#include <simdjson.h>
+
+#include <algorithm>
+
+#include "engine/ddl/statement.hpp"
+#include "engine/error.hpp"
+#include "engine/schema/sql_script.hpp"
+
+namespace walferry::ddl {
+namespace {
+
+using simdjson::dom::element;
+
+std::string text_of(const element& object, const char* key) {
+  std::string_view value;
+  return object[key].get(value) == simdjson::SUCCESS ? std::string{value} : std::string{};
+}
+
+bool flag_of(const element& object, const char* key) {
+  bool value = false;
+  return object[key].get(value) == simdjson::SUCCESS && value;
+}
+
+Object read_object(const element& from) {
+  Object object;
+  object.type = text_of(from, "type");
+  object.identity = text_of(from, "identity");
+  const std::string kind = text_of(from, "kind");
+  if (kind.empty()) return object;
+  object.table = QualifiedName{text_of(from, "schema"), text_of(from, "name")};
+  object.holds_rows = kind == "r" && text_of(from, "persistence") == "p";
+  object.published = flag_of(from, "published");
+  simdjson::dom::object missing;
+  if (from["missing"].get(missing) == simdjson::SUCCESS) {
+    for (const auto [column, value] : missing) {
+      std::string_view text;
+      std::optional<std::string>& entry = object.missing[std::string{column}];
+      if (value.get(text) == simdjson::SUCCESS) entry = std::string{text};
+    }
+  }
+  return object;
+}
+
+// "schema.\"Name\"", as pg_identify_object writes it.
+std::optional<QualifiedName> parse_identity(const std::string& identity) {
+  const std::vector<schema::Token> tokens = schema::first_statement(identity);
+  if (tokens.size() != 3 || !tokens[0].is_name() || !tokens[1].is(".") || !tokens[2].is_name()) return std::nullopt;
+  return QualifiedName{tokens[0].text, tokens[2].text};
+}
+
+bool is_ddl_of_rows(const std::string& tag) {
+  return tag == "CREATE TABLE AS" || tag == "SELECT INTO";
+}
+
+}  // namespace
+
+std::string Command::title() const {
+  std::string names;
+  for (const Object& object : objects) {
+    if (object.identity.empty()) continue;
+    if (!names.empty()) names += ", ";
+    names += object.identity;
+    if (names.size() > 200) {
+      names += " ...";
+      break;
+    }
+  }
+  return names.empty() ? tag : tag + " " + names;
+}
+
+std::string Command::to_run() const {
+  std::string path;
+  for (const auto& [name, value] : settings) {
+    if (name == "search_path") path = value;
+  }
+  return fmt::format("SET search_path = {}; {}", path.empty() ? "''" : path, statement ? *statement : query);
+}
+
+void Reader::reset() {
+  dropped_.clear();
+  rewritten_.clear();
+  query_key_.clear();
+  next_statement_ = 0;
+}
+
+std::optional<Command> Reader::accept(std::string_view content, const Place& place) {
+  simdjson::dom::parser parser;
+  element message;
+  // Any role may write messages: what does not carry the secret, or is no JSON, is not ours.
+  if (parser.parse(simdjson::padded_string{content}).get(message) != simdjson::SUCCESS) return std::nullopt;
+  if (secret_.empty() || text_of(message, "secret") != secret_) return std::nullopt;
+
+  simdjson::dom::array objects;
+  const std::string event = text_of(message, "event");
+  if (message["objects"].get(objects) != simdjson::SUCCESS) {
+    throw Error{{ErrorKind::Protocol, Side::Source},
+                fmt::format("the schema change at {} cannot be read. Remedy: use the version of walferry that began "
+                            "this migration",
+                            place.lsn.to_string())};
+  }
+  if (event == "table_rewrite") {
+    for (const element object : objects) {
+      std::int64_t reason = 0;
+      if (object["reason"].get(reason) != simdjson::SUCCESS) reason = ~std::int64_t{0};
+      rewritten_.emplace_back(text_of(object, "identity"), static_cast<int>(reason & 0xFF));
+    }
+    return std::nullopt;
+  }
+  if (event == "sql_drop") {
+    for (const element object : objects) {
+      dropped_.push_back(read_object(object));
+      dropped_.back().dropped = true;
+    }
+    return std::nullopt;
+  }
+
+  Command command;
+  command.lsn = place.lsn;
+  command.commit_lsn = place.commit_lsn;
+  command.xid = place.xid;
+  command.tag = text_of(message, "tag");
+  command.role = text_of(message, "role");
+  command.query = text_of(message, "query");
+  command.objects = std::exchange(dropped_, {});
+  const auto rewritten = std::exchange(rewritten_, {});
+  for (const element object : objects) command.objects.push_back(read_object(object));
+  simdjson::dom::object settings;
+  if (message["settings"].get(settings) == simdjson::SUCCESS) {
+    for (const auto [name, value] : settings) {
+      std::string_view text;
+      if (value.get(text) == simdjson::SUCCESS) command.settings.emplace_back(name, text);
+    }
+  }
+
+  double at = 0;
+  if (message["at"].get(at) != simdjson::SUCCESS) at = 0;
+  const std::string context = text_of(message, "context");
+  const std::optional<std::string> text = command_text(command.query, context);
+  // With standard_conforming_strings off a backslash moves where strings end, which is not followed here.
+  const bool plain_strings =
+      std::ranges::find(command.settings, std::pair<std::string, std::string>{"standard_conforming_strings", "off"}) ==
+      command.settings.end();
+  if (text && (plain_strings || text->find('\\') == std::string::npos)) {
+    const std::string key = fmt::format("{} {} {}", at, context.substr(context.find('\n') + 1), *text);
+    if (key != query_key_) next_statement_ = 0;
+    query_key_ = key;
+    if (const auto found = find_statement(*text, command.tag, next_statement_)) {
+      command.statement = for_transaction(found->statement);
+      next_statement_ = found->next;
+    }
+  }
+  if (command.objects.empty()) return std::nullopt;  // of temporary objects, or it changed nothing
+
+  if (!command.statement) {
+    command.not_executable = "it ran among other statements or inside a function and cannot be told apart from them";
+  } else if (is_ddl_of_rows(command.tag)) {
+    command.not_executable = "it fills the table from a query, whose rows are not in the stream";
+  }
+  for (const auto& [table, reason] : rewritten) {
+    if (!command.statement) break;
+    const std::string doubt = rewrite_doubt(*command.statement, reason);
+    if (doubt.empty()) continue;
+    if (const auto name = parse_identity(table)) {
+      command.rewritten.push_back(*name);
+    } else {
+      command.not_executable = fmt::format("it rewrites {}: {}", table, doubt);
+    }
+  }
+  return command;
+}
+
+}  // namespace walferry::ddl

@@ -1,0 +1,80 @@
+// One schema change of the source as the stream tells it, put together from the trigger's messages.
+//
+// A command comes as one message at its end, after those that say what it dropped and which tables it rewrote. Reader
+// keeps what belongs together inside one transaction. Nothing here talks to a server. Used by Applier; messages are
+// made by trigger.cpp.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "engine/catalog.hpp"
+#include "protocol/lsn.hpp"
+
+namespace walferry::ddl {
+
+struct Object {
+  std::string type;      // "table", "index", "table column" ...
+  std::string identity;  // as pg_identify_object writes it; empty for grants
+  bool dropped = false;
+
+  // Of a table that is there after the command:
+  std::optional<QualifiedName> table = {};
+  bool holds_rows = false;  // ordinary and permanent
+  bool published = false;   // in walferry's own publication
+  // What rows written before the column was added hold in it: decided once, by the source.
+  std::map<std::string, std::optional<std::string>> missing = {};
+};
+
+struct Command {
+  Lsn lsn;  // of its message: names it for `walferry skip`
+  Lsn commit_lsn;
+  Xid xid{};
+  std::string tag;    // "ALTER TABLE"
+  std::string role;   // that ran it
+  std::string query;  // as the client sent it, perhaps with other statements
+  std::vector<Object> objects;
+  std::vector<std::pair<std::string, std::string>> settings;  // search_path and what decides how values are read
+
+  std::optional<std::string> statement;  // exactly this command, fit for a transaction block
+  // Tables whose rows it filled with values that the target would make otherwise: they must be copied again.
+  std::vector<QualifiedName> rewritten;
+  std::string not_executable;  // why it cannot be run on the target as it stands; empty: it can
+
+  // "ALTER TABLE public.t"
+  [[nodiscard]] std::string title() const;
+  // What a person runs on the target.
+  [[nodiscard]] std::string to_run() const;
+};
+
+// Where a message stands.
+struct Place {
+  Lsn lsn;
+  Lsn commit_lsn;
+  Xid xid{};
+};
+
+class Reader {
+ public:
+  // Messages that do not carry it were not written by our trigger and are passed over.
+  void set_secret(std::string secret) { secret_ = std::move(secret); }
+  // nullopt: nothing to do, or more of this command follows.
+  [[nodiscard]] std::optional<Command> accept(std::string_view content, const Place& place);
+  // A transaction began, or reading begins anew.
+  void reset();
+
+ private:
+  std::string secret_;
+  std::vector<Object> dropped_;
+  std::vector<std::pair<std::string, int>> rewritten_;  // table and reason
+  // Of the query string being worked off: which of its statements come next.
+  std::string query_key_;
+  std::size_t next_statement_ = 0;
+};
+
+}  // namespace walferry::ddl

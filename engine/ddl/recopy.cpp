@@ -1,0 +1,94 @@
+#include "engine/ddl/recopy.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <map>
+
+#include "engine/copy/snapshot.hpp"
+
+namespace walferry::ddl {
+namespace {
+
+// Name and type of each column that the copy carries, in an order of its own.
+std::string shape_of(const Table* table) {
+  if (table == nullptr) return {};
+  std::map<std::string, std::string> columns;
+  for (const Column& column : table->columns) {
+    if (!column.generated) columns.emplace(column.name, column.type_name);
+  }
+  std::string shape = "(";
+  for (const auto& [name, type] : columns) shape += pg::quote_name(name) + " " + type + ", ";
+  return shape;
+}
+
+std::string column_list(const Table& table) {
+  std::string list;
+  for (const Column& column : table.columns) {
+    if (column.generated) continue;
+    list += (list.empty() ? "" : ", ") + pg::quote_name(column.name);
+  }
+  return list;
+}
+
+// A table that was rewritten or truncated after the snapshot looks empty to it. The lock, held to the end of the
+// transaction, keeps that from happening from here on.
+bool is_whole(pg::Session& source, const QualifiedName& table) {
+  try {
+    source.exec(fmt::format("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", table.quoted()));
+  } catch (const Error& error) {
+    if (error.sqlstate() != "42P01") throw;
+    return false;  // renamed or dropped meanwhile
+  }
+  // The catalog is read as of the snapshot, the function tells what is now.
+  const pg::Result row = source.exec(fmt::format(
+      "SELECT c.relfilenode = pg_catalog.pg_relation_filenode(c.oid) FROM pg_catalog.pg_class c WHERE c.oid = "
+      "pg_catalog.to_regclass({})",
+      pg::quote_literal(table.quoted())));
+  return row.rows() == 1 && row.flag(0, 0);
+}
+
+}  // namespace
+
+std::optional<Lsn> copy_again(const RecopyRequest& request) {
+  const pg::SessionOptions session_options{.application_name = "walferry copy",
+                                           .client_encoding = request.client_encoding};
+  pg::Session target = pg::Session::open(request.target, session_options);
+  copy::Snapshot snapshot =
+      copy::Snapshot::create({.source = request.source,
+                              .client_encoding = request.client_encoding,
+                              .slot = fmt::format("{}_{}_{:x}", request.slot.substr(0, 36), ::getpid(),
+                                                  std::chrono::steady_clock::now().time_since_epoch().count()),
+                              .temporary = true,
+                              .stopped = request.stopped});
+  pg::Session source = pg::Session::open(request.source, session_options);
+  pg::use_snapshot(source, snapshot.id());
+  const Catalog on_source = read_catalog(source);
+  const Catalog on_target = read_catalog(target);
+  const Table* table = on_source.find(request.table);
+  if (table == nullptr || shape_of(table) != shape_of(on_target.find(request.table))) return std::nullopt;
+
+  if (!is_whole(source, request.table)) return std::nullopt;
+
+  try {
+    target.exec("SET session_replication_role = replica");
+  } catch (const Error& error) {
+    if (error.sqlstate() != "42501") throw;  // then triggers and foreign keys fire, as in the apply
+  }
+  // TRUNCATE would be refused where foreign keys lead to the table.
+  target.exec(fmt::format("BEGIN; DELETE FROM ONLY {}", request.table.quoted()));
+  const std::string columns = column_list(*table);
+  const std::string named = columns.empty() ? "" : fmt::format(" ({})", columns);
+  source.start_copy_out(fmt::format("COPY (SELECT {} FROM ONLY {}) TO STDOUT", columns, request.table.quoted()));
+  target.start_copy_in(fmt::format("COPY {}{} FROM STDIN", request.table.quoted(), named));
+  for (std::string_view row = source.next_copy_row(); !row.empty(); row = source.next_copy_row()) {
+    if (request.stopped && request.stopped()) throw Error{{ErrorKind::Stopped}, "stopped"};
+    target.put_copy_data(row);
+  }
+  target.finish_copy_in();
+  target.exec("COMMIT");
+  return snapshot.lsn();
+}
+
+}  // namespace walferry::ddl

@@ -1,0 +1,30 @@
+// Copies one table again while the stream runs: what a schema change gave to its rows on the source cannot be computed
+// on the target.
+//
+// Under a fresh snapshot (of a temporary slot) of LSN X; from then on the table ignores what committed before X, as
+// after the first copy. The apply must be at rest and must have ignored the table since the change. Blocking; called by
+// Migration.
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "engine/catalog.hpp"
+#include "engine/pg/conninfo.hpp"
+
+namespace walferry::ddl {
+
+struct RecopyRequest {
+  pg::ConnInfo source;
+  pg::ConnInfo target;
+  std::string client_encoding;
+  std::string slot;  // of the migration
+  QualifiedName table;
+  std::function<bool()> stopped;
+};
+
+// The copy LSN; nullopt when another change is on its way: the two ends do not have the same columns yet, or the table
+// was rewritten again after the snapshot, to which it then looks empty.
+[[nodiscard]] std::optional<Lsn> copy_again(const RecopyRequest& request);
+
+}  // namespace walferry::ddl

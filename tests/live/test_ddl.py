@@ -1,0 +1,411 @@
+"""Schema changes on the source while the stream runs: never silently wrong, whatever the policy and the rights."""
+
+import psycopg2
+import pytest
+
+import walferry
+from compare import assert_equal, data_differences
+from migration import changed, fingerprint
+from servers import wait_until
+
+pytestmark = pytest.mark.limit(300)
+
+TABLES = """
+CREATE SCHEMA app;
+CREATE TYPE app.mood AS ENUM ('good', 'bad');
+CREATE TABLE app.t (id int PRIMARY KEY, v text, n int);
+INSERT INTO app.t SELECT g, 'value ' || g, g FROM generate_series(1, 200) g;
+CREATE TABLE app.feelings (id int PRIMARY KEY, mood app.mood);
+CREATE TABLE app.measured (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+CREATE TABLE app.measured_2024 PARTITION OF app.measured FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+"""
+
+
+def following(migration, *options: str):
+    migration.load(sql=TABLES)
+    migration.daemon.start(*options)
+    migration.daemon.await_phase("follow", 120)
+    migration.await_applied()
+    return migration
+
+
+def await_stop(migration) -> dict:
+    return migration.daemon.await_status(lambda status: status["apply_stopped"] and status["stop"], 60, "a stop")
+
+
+def await_going(migration) -> None:
+    migration.daemon.await_status(lambda status: not status["apply_stopped"], 60, "the apply to go on")
+    migration.await_applied()
+
+
+def await_findings(migration, wanted) -> list[dict]:
+    status = migration.daemon.await_status(lambda status: wanted(status["ddl"]["findings"]), 60, "the findings")
+    return status["ddl"]["findings"]
+
+
+def skip(migration, lsn: str, reason: str = "done by hand") -> walferry.Answer:
+    return walferry.command("skip", "--state-dir", migration.daemon.state_dir, "--lsn", lsn, "--reason", reason)
+
+
+def columns(server, database: str, table: str) -> list[tuple]:
+    return server.query(database, "SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute"
+                                  " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum", (table,))
+
+
+# -- stop --------------------------------------------------------------------------------------------------------------
+
+
+def test_stop_stands_exactly_before_the_change_and_goes_on_when_the_target_has_the_same(migrations):
+    migration = following(migrations("ddl_stop"))
+    source, database, target, _ = migration.ends
+    assert migration.daemon.status()["ddl"] == {"policy": "stop", "trigger": True, "applied": 0, "passed": 0,
+                                                "findings": []}
+    source.execute(database, "UPDATE app.t SET v = 'before' WHERE id = 1")
+    with source.connect(database, autocommit=False) as connection, connection.cursor() as cursor:
+        cursor.execute("SET search_path = app")
+        cursor.execute("INSERT INTO t VALUES (301, 'same transaction, before', 1)")
+        cursor.execute("ALTER TABLE t ADD COLUMN extra text DEFAULT 'none'")
+        cursor.execute("INSERT INTO t VALUES (302, 'same transaction, after', 1, 'more')")
+        connection.commit()
+    source.execute(database, "UPDATE app.t SET extra = 'later' WHERE id = 2")
+    status = await_stop(migration)
+    text = status["last_error"]["text"]
+    for part in ("ALTER TABLE app.t", "SET search_path = app; ALTER TABLE t ADD COLUMN extra text DEFAULT 'none'",
+                 f"--lsn {status['stop']['lsn']}", status["stop"]["commit_lsn"], "transaction"):
+        assert part in text, text
+    assert status["stop"]["what"] == "ddl"
+    assert target.query(database, "SELECT v FROM app.t WHERE id IN (1, 301, 302)") == [("before",)]
+    found = await_findings(migration, lambda findings: findings)
+    assert [(each["object"], each["change"]) for each in found] == [("column app.t.extra", "added")]
+    assert "ALTER TABLE app.t ADD COLUMN extra text DEFAULT 'none'::text" in found[0]["remedy"]
+    refused = migration.daemon.cutover("--json")
+    assert refused.code == walferry.REFUSED and "app.t" in str(refused.json()["blockers"]), refused
+    target.execute(database, "ALTER TABLE app.t ADD COLUMN extra text DEFAULT 'none'")
+    await_going(migration)
+    await_findings(migration, lambda findings: not findings)
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_a_change_that_cannot_be_compared_waits_for_skip(migrations):
+    migration = following(migrations("ddl_skip"))
+    source, database, target, _ = migration.ends
+    source.execute(database, "GRANT SELECT ON app.t TO pg_monitor")
+    source.execute(database, "UPDATE app.t SET v = 'after' WHERE id = 1")
+    stop = await_stop(migration)["stop"]
+    assert "GRANT SELECT ON app.t TO pg_monitor" in stop["error"]
+    assert skip(migration, "0/1").code == walferry.REFUSED and stop["lsn"] != stop["commit_lsn"]
+    target.execute(database, "GRANT SELECT ON app.t TO pg_monitor")
+    assert skip(migration, stop["lsn"], "granted by hand").code == walferry.OK
+    await_going(migration)
+    assert target.scalar(database, "SELECT v FROM app.t WHERE id = 1") == "after"
+    report = migration.switch()
+    assert [(each["what"], each["lsn"], each["reason"]) for each in report["skips"]] \
+        == [("ddl", stop["lsn"], "granted by hand")]
+    assert_equal(*migration.ends)
+
+
+def test_a_change_made_on_the_target_first_does_not_stop(migrations):
+    migration = following(migrations("ddl_before"))
+    source, database, target, _ = migration.ends
+    target.execute(database, "CREATE INDEX t_n ON app.t (n)", "ALTER TABLE app.t ADD CHECK (n > 0)")
+    source.execute(database, "CREATE INDEX t_n ON app.t (n)", "ALTER TABLE app.t ADD CHECK (n > 0)")
+    migration.await_applied()
+    status = migration.daemon.status()
+    assert not status["apply_stopped"] and status["ddl"]["passed"] == 2, status["last_error"]
+
+
+@pytest.mark.parametrize("policy", ["stop", "apply"])
+def test_a_new_table_joins_with_its_first_row(migrations, policy):
+    migration = following(migrations("ddl_join"), "--on-ddl", policy)
+    source, database, target, _ = migration.ends
+    create = "CREATE TABLE app.fresh (id int PRIMARY KEY, v text)"
+    with source.connect(database, autocommit=False) as connection, connection.cursor() as cursor:
+        cursor.execute(create)
+        cursor.execute("INSERT INTO app.fresh SELECT g, 'at birth' FROM generate_series(1, 50) g")
+        connection.commit()
+    source.execute(database, "INSERT INTO app.fresh VALUES (51, 'later')", "DELETE FROM app.fresh WHERE id = 1")
+    if policy == "stop":
+        assert create in await_stop(migration)["last_error"]["text"]
+        target.execute(database, create)
+    await_going(migration)
+    assert target.scalar(database, "SELECT count(*) FROM app.fresh") == 50
+    await_findings(migration, lambda findings: not findings)
+    assert {"schema": "app", "name": "fresh"}.items() <= next(
+        each for each in migration.daemon.status()["tables"] if each["name"] == "fresh").items()
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_a_new_table_without_a_key_blocks_the_cutover_and_hurts_nobody(migrations):
+    migration = following(migrations("ddl_keyless"), "--on-ddl", "apply")
+    source, database, target, _ = migration.ends
+    source.execute(database, "CREATE TABLE app.keyless (v int)", "INSERT INTO app.keyless VALUES (1)",
+                   "UPDATE app.keyless SET v = 2")
+    migration.await_applied()
+    refused = migration.daemon.cutover("--json")
+    assert refused.code == walferry.REFUSED and "app.keyless" in str(refused.json()["blockers"]), refused
+
+
+# -- apply -------------------------------------------------------------------------------------------------------------
+
+APPLIED = [
+    "ALTER TABLE app.t ADD COLUMN created timestamptz DEFAULT now()",
+    "ALTER TABLE app.t ADD COLUMN doubled int GENERATED ALWAYS AS (id * 2) STORED",
+    "UPDATE app.t SET v = 'x' WHERE id = 5",
+    "CREATE INDEX CONCURRENTLY t_v ON app.t (v)",
+    "CREATE INDEX t_n ON app.t (n)",
+    "DROP INDEX CONCURRENTLY app.t_n",
+    "ALTER TYPE app.mood ADD VALUE 'unknown'",
+    "INSERT INTO app.feelings VALUES (1, 'unknown')",
+    "CREATE TABLE app.measured_2025 PARTITION OF app.measured FOR VALUES FROM ('2025-01-01') TO ('2026-01-01')",
+    "INSERT INTO app.measured VALUES (1, '2024-05-05'), (2, '2025-05-05')",
+    "ALTER TABLE app.t RENAME COLUMN v TO label",
+    "UPDATE app.t SET label = 'renamed' WHERE id = 6",
+    "ALTER TABLE app.feelings RENAME TO moods",
+    "INSERT INTO app.moods VALUES (2, 'good')",
+    "ALTER TABLE app.t ALTER COLUMN n TYPE bigint",
+    "UPDATE app.t SET n = 5000000000 WHERE id = 7",
+    "CREATE FUNCTION app.two() RETURNS int LANGUAGE sql AS 'SELECT 1; SELECT 2'",
+    "CREATE VIEW app.seen AS SELECT id FROM app.t",
+    "CREATE SEQUENCE app.numbers",
+    "COMMENT ON TABLE app.t IS 'with a; semicolon'",
+    # One string, several statements: each at its own place, and only once.
+    "CREATE TABLE app.many (id int PRIMARY KEY); INSERT INTO app.many VALUES (1), (2); ALTER TABLE app.many ADD COLUMN v"
+    " text DEFAULT 'd'; CREATE TEMP TABLE gone (id int); INSERT INTO app.many VALUES (3, 'three')",
+    "CREATE TABLE IF NOT EXISTS app.many (id int PRIMARY KEY); CREATE TABLE IF NOT EXISTS app.other (id int PRIMARY KEY)",
+    "DO $$ BEGIN FOR i IN 1..3 LOOP EXECUTE format('CREATE TABLE app.part_%s (id int PRIMARY KEY)', i);"
+    " EXECUTE format('INSERT INTO app.part_%s VALUES (%s)', i, i); END LOOP; END $$",
+    "DROP TABLE app.part_2",
+    "ALTER TABLE app.many DROP COLUMN v",
+    "CREATE EXTENSION IF NOT EXISTS plpgsql",
+    "CREATE SCHEMA made CREATE TABLE inside (id int PRIMARY KEY) CREATE VIEW outside AS SELECT 1 AS one",
+    "INSERT INTO made.inside VALUES (1)",
+]
+
+
+def test_apply_runs_each_change_at_its_place(migrations):
+    migration = following(migrations("ddl_apply"), "--on-ddl", "apply")
+    source, database, target, _ = migration.ends
+    with source.connect(database) as connection, connection.cursor() as cursor:
+        for statement in APPLIED:
+            cursor.execute(statement)
+        # A subtransaction that is rolled back leaves nothing, temporary objects are nobody's business.
+        cursor.execute("BEGIN")
+        cursor.execute("INSERT INTO app.moods VALUES (10, 'bad')")
+        cursor.execute("SAVEPOINT s")
+        cursor.execute("CREATE TABLE app.never (id int PRIMARY KEY)")
+        cursor.execute("ROLLBACK TO s")
+        cursor.execute("CREATE TEMP TABLE aside (id int)")
+        cursor.execute("COMMIT")
+        cursor.execute("SET search_path = made; CREATE TABLE by_path (id int PRIMARY KEY)")
+        cursor.execute("INSERT INTO by_path VALUES (1)")
+    migration.await_applied(120)
+    status = migration.daemon.status()
+    assert not status["apply_stopped"], status["last_error"]
+    assert data_differences(*migration.ends) == []
+    assert target.scalar(database, "SELECT count(DISTINCT created) FROM app.t") == 1
+    await_findings(migration, lambda findings: not findings)
+    report = migration.switch()
+    assert report["skips"] == []
+    assert_equal(*migration.ends)
+
+
+def test_apply_happens_once_through_kills(migrations):
+    migration = following(migrations("ddl_once"), "--on-ddl", "apply")
+    source, database, target, _ = migration.ends
+    for number in range(4):
+        source.execute(database, f"ALTER TABLE app.t ADD COLUMN c{number} int DEFAULT {number}",
+                       f"UPDATE app.t SET c{number} = 100 WHERE id = {number + 1}",
+                       f"CREATE TABLE app.made_{number} (id int PRIMARY KEY)",
+                       f"INSERT INTO app.made_{number} VALUES (1)")
+        if number % 2:
+            made = f"app.made_{number}"
+            wait_until(lambda made=made: target.scalar(database, "SELECT to_regclass(%s) IS NOT NULL", (made,)), 60,
+                       "the table to come")
+        migration.daemon.kill()
+        migration.daemon.start("--on-ddl", "apply")
+    migration.daemon.await_phase("follow", 120)
+    migration.await_applied()
+    status = migration.daemon.status()
+    assert not status["apply_stopped"], status["last_error"]
+    assert data_differences(*migration.ends) == []
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+@pytest.mark.parametrize("statement, reason", [
+    ("CREATE TABLE app.counted AS SELECT count(*) FROM app.t", "from a query"),
+    ("CREATE FUNCTION pg_temp.f() RETURNS void LANGUAGE sql AS 'CREATE TABLE app.hidden (id int PRIMARY KEY)';"
+     " SELECT pg_temp.f()", "cannot be told apart"),
+], ids=["table as", "in a function"])
+def test_apply_stops_where_the_target_could_get_other_values(migrations, statement, reason):
+    migration = following(migrations("ddl_volatile"), "--on-ddl", "apply")
+    source, database, target, _ = migration.ends
+    before = columns(target, database, "app.t")
+    source.execute(database, statement)
+    source.execute(database, "INSERT INTO app.t (id, v) VALUES (900, 'after')")
+    assert reason in await_stop(migration)["last_error"]["text"], migration.daemon.status()["last_error"]
+    assert columns(target, database, "app.t") == before
+    assert target.scalar(database, "SELECT count(*) FROM app.t WHERE id = 900") == 0
+
+
+@pytest.mark.parametrize("policy", ["apply", "stop"])
+def test_a_table_whose_rows_were_made_anew_is_copied_again(migrations, policy):
+    migration = migrations("ddl_recopy")
+    migration.load(sql="CREATE SCHEMA app; CREATE TABLE app.parent (id int PRIMARY KEY, v text);"
+                       "INSERT INTO app.parent SELECT g, 'p' FROM generate_series(1, 500) g;"
+                       "CREATE TABLE app.child (id int PRIMARY KEY, parent int REFERENCES app.parent);"
+                       "INSERT INTO app.child SELECT g, g FROM generate_series(1, 500) g;")
+    migration.daemon.start("--on-ddl", policy)
+    migration.daemon.await_phase("follow", 120)
+    source, database, target, _ = migration.ends
+    for statement in ("ALTER TABLE app.parent ADD COLUMN r double precision DEFAULT random()",
+                      "ALTER TABLE app.parent ADD COLUMN s serial",
+                      "ALTER TABLE app.child ALTER COLUMN parent TYPE bigint USING (parent + random() * 0)::bigint"):
+        source.execute(database, statement, "UPDATE app.parent SET v = 'after' WHERE id % 7 = 0",
+                       "INSERT INTO app.parent (id, v) SELECT max(id) + 1, 'new' FROM app.parent",
+                       "DELETE FROM app.child WHERE id = (SELECT max(id) FROM app.child)")
+        if policy == "stop":
+            await_stop(migration)
+            target.execute(database, statement)
+        migration.await_applied()
+    wait_until(lambda: data_differences(*migration.ends, sequences=False) == [], 60,
+               "the tables to be copied again")
+    assert "was copied again" in migration.daemon.log.read_text()
+    source.execute(database, "UPDATE app.parent SET v = 'last'")
+    migration.await_applied()
+    wait_until(lambda: migration.daemon.cutover("--dry-run").code == walferry.OK, 60, "nothing in the way")
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_apply_that_the_target_refuses_stops_and_goes_on_when_the_cause_is_mended(migrations):
+    migration = following(migrations("ddl_refused"), "--on-ddl", "apply")
+    source, database, target, _ = migration.ends
+    target.execute(database, "CREATE TABLE app.in_the_way (other text)")
+    source.execute(database, "CREATE TABLE app.in_the_way (id int PRIMARY KEY)", "INSERT INTO app.in_the_way VALUES (1)")
+    text = await_stop(migration)["last_error"]["text"]
+    assert "the target refuses it" in text and "in_the_way" in text, text
+    target.execute(database, "DROP TABLE app.in_the_way")
+    await_going(migration)
+    assert target.query(database, "SELECT id FROM app.in_the_way") == [(1,)]
+
+
+def test_the_owner_of_a_new_table_is_who_made_it(migrations):
+    migration = migrations("ddl_owner")
+    migration.source.execute("postgres", "DROP ROLE IF EXISTS ddl_maker", "CREATE ROLE ddl_maker")
+    try:
+        migration.load(sql="GRANT CREATE ON DATABASE ddl_owner TO ddl_maker; CREATE SCHEMA hers AUTHORIZATION ddl_maker;")
+        following(migration, "--on-ddl", "apply")
+        source, database, target, _ = migration.ends
+        source.execute(database, "SET ROLE ddl_maker; CREATE TABLE hers.own (id int PRIMARY KEY)")
+        with source.connect(database) as connection, connection.cursor() as cursor:
+            cursor.execute("SET ROLE ddl_maker")
+            cursor.execute("CREATE TABLE hers.own_too (id int PRIMARY KEY)")
+        migration.await_applied()
+        assert target.query(database, "SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'hers' ORDER BY 1") \
+            == [("own", "ddl_maker"), ("own_too", "ddl_maker")]
+    finally:
+        migration.daemon.remove()
+        for server in (migration.source, migration.target):
+            server.drop_database("ddl_owner")
+            server.execute("postgres", "DROP ROLE IF EXISTS ddl_maker")
+            server.create_database("ddl_owner")
+
+
+# -- warn, without a trigger, and what the trigger may never do -------------------------------------------------------
+
+
+def test_warn_goes_on_and_the_cutover_still_wants_the_same_schema(migrations):
+    migration = following(migrations("ddl_warn"), "--on-ddl", "warn")
+    source, database, target, _ = migration.ends
+    source.execute(database, "CREATE INDEX t_n ON app.t (n)", "UPDATE app.t SET v = 'after' WHERE id = 1")
+    migration.await_applied()
+    status = migration.daemon.status()
+    assert not status["apply_stopped"] and status["ddl"]["passed"] == 1
+    assert "CREATE INDEX t_n ON app.t (n)" in migration.daemon.log.read_text()
+
+
+def test_without_a_trigger_the_catalogs_tell_and_the_cutover_waits(migrations):
+    migration = following(migrations("ddl_digest"), "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    assert source.query(database, "SELECT evtname FROM pg_event_trigger") == []
+    assert migration.daemon.status()["ddl"]["trigger"] is False
+    statements = ["CREATE INDEX t_n ON app.t (n)", "ALTER TYPE app.mood ADD VALUE 'new'",
+                  "CREATE FUNCTION app.one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+                  "ALTER TABLE app.t ADD CONSTRAINT positive CHECK (n > 0)", "ALTER TABLE app.feelings DROP COLUMN mood"]
+    source.execute(database, *statements)
+    found = await_findings(migration, lambda findings: len(findings) >= 5)
+    assert {(each["object"], each["change"]) for each in found} == {
+        ("index app.t_n", "added"), ("type app.mood", "changed"), ("function app.one()", "added"),
+        ("constraint positive on app.t", "added"), ("column app.feelings.mood", "dropped")}
+    shown = walferry.command("status", "--state-dir", migration.daemon.state_dir)
+    assert "index app.t_n was added on the source" in " ".join(shown.out.split()), shown
+    refused = migration.daemon.cutover("--json")
+    assert refused.code == walferry.REFUSED
+    for each in found:
+        assert any(each["object"] in blocker for blocker in refused.json()["blockers"]), refused.json()["blockers"]
+    target.execute(database, *statements)
+    await_findings(migration, lambda findings: not findings)
+    source.execute(database, "CREATE TABLE app.unseen (id int PRIMARY KEY)")
+    await_findings(migration, lambda findings: [each["object"] for each in findings] == ["table app.unseen"])
+    refused = migration.daemon.cutover("--json")
+    assert refused.code == walferry.REFUSED and "app.unseen" in str(refused.json()["blockers"])
+    source.execute(database, "DROP TABLE app.unseen")
+    await_findings(migration, lambda findings: not findings)
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_a_type_that_changed_stops_before_a_value_is_rounded(migrations):
+    migration = migrations("ddl_type")
+    migration.load(sql="CREATE TABLE public.money (id int PRIMARY KEY, amount numeric(10, 2));")
+    following(migration, "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    source.execute(database, "INSERT INTO public.money VALUES (1, 1.25)")
+    migration.await_applied()
+    source.execute(database, "ALTER TABLE public.money ALTER COLUMN amount TYPE numeric(10, 4)",
+                   "INSERT INTO public.money VALUES (2, 1.2345)")
+    text = await_stop(migration)["last_error"]["text"]
+    assert "column amount of public.money" in text and "numeric(10,2)" in text, text
+    target.execute(database, "ALTER TABLE public.money ALTER COLUMN amount TYPE numeric(10, 4)")
+    await_going(migration)
+    assert data_differences(*migration.ends) == []
+
+
+def test_a_broken_trigger_never_fails_the_application_and_the_catalogs_still_tell(migrations):
+    migration = following(migrations("ddl_broken"))
+    source, database, _, _ = migration.ends
+    source.execute(database, "SET application_name = 'walferry by hand'; DROP TABLE walferry.ddl_notes")
+    source.execute(database, "CREATE INDEX t_n ON app.t (n)", "CREATE TABLE app.fine (id int PRIMARY KEY)",
+                   "DROP TABLE app.fine", "ALTER TABLE app.t ADD COLUMN r float8 DEFAULT random()")
+    found = await_findings(migration, lambda findings: len(findings) == 2)
+    assert {each["object"] for each in found} == {"index app.t_n", "column app.t.r"}
+
+
+def test_messages_that_somebody_else_wrote_do_nothing(migrations):
+    migration = following(migrations("ddl_forged"), "--on-ddl", "apply")
+    source, database, target, _ = migration.ends
+    forged = ('{"secret": "guessed", "event": "ddl_command_end", "tag": "DROP TABLE", "role": "postgres", "query":'
+              ' "DROP TABLE app.t", "context": "", "settings": {}, "objects": [{"type": "table", "identity": "app.t"}]}')
+    for text in (forged, "no JSON", ""):
+        source.query(database, "SELECT pg_logical_emit_message(true, 'walferry.ddl', %s)", (text,))
+    source.execute(database, "UPDATE app.t SET v = 'after' WHERE id = 1")
+    migration.await_applied()
+    assert target.scalar(database, "SELECT v FROM app.t WHERE id = 1") == "after"
+    with pytest.raises(psycopg2.Error):
+        source.query(database, "SET ROLE pg_monitor; SELECT secret FROM walferry.ddl_notes")
+
+
+def test_abort_leaves_nothing_of_the_trigger(migrations):
+    migration = migrations("ddl_gone")
+    migration.load(sql=TABLES)
+    before = fingerprint(migration.source, "ddl_gone")
+    check = migration.daemon.check("--json")
+    assert "source.ddl_trigger" in check.out and "event triggers" in check.out
+    migration.daemon.start()
+    migration.daemon.await_phase("follow", 120)
+    assert len(migration.source.query("ddl_gone", "SELECT 1 FROM pg_event_trigger")) == 3
+    assert migration.daemon.abort().code == walferry.OK
+    assert changed(before, fingerprint(migration.source, "ddl_gone")) == []
