@@ -71,6 +71,7 @@ class Ends:
                                      settings={"logical_decoding_work_mem": "64kB"}).start()
         self.target = servers.Server(_FOUND[target], "target", fsync=False).start()
         self.majors = source, target
+        self.reason: str | None = None  # why nothing can be moved between them
         self.outcomes: dict[str, dict[str, list[str]]] = {}
 
     def remove(self) -> None:
@@ -89,15 +90,23 @@ class Ends:
 
 
 @pytest.fixture(scope="module")
-def ends(request):
-    made = Ends(*request.param)
-    try:
-        reason = made.without_pg_dump()
-        if reason:
-            pytest.skip(f"PostgreSQL {request.param[0]} -> {request.param[1]}: {reason}")
-        yield made
-    finally:
-        made.remove()
+def made():
+    """The pairs of servers that the file's tests share, made when first asked for."""
+    pairs: dict[tuple[int, int], Ends] = {}
+    yield pairs
+    for pair in pairs.values():
+        pair.remove()
+
+
+@pytest.fixture
+def ends(request, made):
+    pair = request.param
+    if pair not in made:
+        made[pair] = Ends(*pair)
+        made[pair].reason = made[pair].without_pg_dump()
+    if made[pair].reason:
+        pytest.skip(f"PostgreSQL {pair[0]} -> {pair[1]}: {made[pair].reason}")
+    return made[pair]
 
 
 def _selected(request, scenarios: list[Scenario], ends: Ends) -> list[Scenario]:
