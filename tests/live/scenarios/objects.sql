@@ -165,7 +165,6 @@ SELECT (SELECT string_agg(id || v, ' ' ORDER BY id) FROM u), (SELECT string_agg(
 
 -- scenario: large_objects (point 62)
 -- alone:
--- defect: large objects are not moved; `check` says so (source.large_objects)
 -- before
 CREATE TABLE t (id int PRIMARY KEY, picture oid);
 INSERT INTO t SELECT g, lo_from_bytea(0, repeat('bytes', 1000 * g)::bytea) FROM generate_series(1, 3) g;
@@ -213,13 +212,16 @@ DELETE FROM t WHERE id = 1;
 
 -- scenario: database_settings (point 64)
 -- alone:
--- check: source.database_settings work_mem
--- differs: settings of ALTER DATABASE are not moved; the check lists them
+-- They come along, for the database and for a role in it.
 -- before
 ALTER DATABASE :database SET work_mem = '5MB';
+ALTER ROLE postgres IN DATABASE :database SET temp_buffers = '9MB';
 CREATE TABLE t (id int PRIMARY KEY);
 -- meanwhile
 INSERT INTO t VALUES (1);
+-- expect
+SELECT current_setting('work_mem'), current_setting('temp_buffers');
+--> 5MB | 9MB
 
 -- scenario: extension_members (points 26, 64; extension tcn)
 -- Objects of an extension come with the extension, and are used by tables of ours.

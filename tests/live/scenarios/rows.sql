@@ -368,7 +368,6 @@ INSERT INTO t VALUES (2, 'abcde');
 ALTER TABLE t ALTER s TYPE varchar(5);
 
 -- scenario: row_missing_for_update (point 7)
--- defect: with no backlog the commit is on its way before the count of rows is read, so this is noticed too late: the change is lost
 -- stops: update of :schema\.t \(id\)=\(1\) of transaction \d+ \(commit LSN [0-9A-F]+/[0-9A-F]+\).*no such row
 -- before
 CREATE TABLE t (id int PRIMARY KEY, v text);
@@ -381,7 +380,6 @@ UPDATE t SET v = 'uno' WHERE id = 1;
 INSERT INTO t VALUES (1, 'one');
 
 -- scenario: row_missing_for_delete (point 7)
--- defect: with no backlog the commit is on its way before the count of rows is read, so this is noticed too late: the change is lost
 -- stops: delete from :schema\.t \(id\)=\(1\).*no such row
 -- before
 CREATE TABLE t (id int PRIMARY KEY, v text);
@@ -394,7 +392,6 @@ DELETE FROM t WHERE id = 1;
 INSERT INTO t VALUES (1, 'one');
 
 -- scenario: row_missing_full (points 4, 7)
--- defect: with no backlog the commit is on its way before the count of rows is read, so this is noticed too late: the change is lost
 -- stops: delete from :schema\.t.*no such row
 -- before
 CREATE TABLE t (id int, v text);

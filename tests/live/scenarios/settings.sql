@@ -2,7 +2,6 @@
 
 -- scenario: odd_settings_of_the_database (points 27-31, 37, 97, 98)
 -- alone:
--- check: source.database_settings DateStyle
 -- Everything that changes how values are written or how long a session may live, set on the source's database.
 -- before
 ALTER DATABASE :database SET datestyle = 'SQL, DMY';
@@ -44,8 +43,8 @@ UPDATE t SET iv = '1 day -00:00:01', tz = tz + interval '1 microsecond', f = f /
 DELETE FROM f WHERE ctid = '(0,1)';
 UPDATE f SET m = 5;
 -- expect
-SELECT f::text, (f * 3)::text, iv::text, m::numeric FROM t WHERE id = 1;
---> 0.10000000000000002 | 0.30000000000000004 | 1 day -00:00:01 | 1234.50
+SELECT f = 0.10000000000000002, f * 3 = 0.30000000000000004, iv = '1 day -00:00:01', m::numeric FROM t WHERE id = 1;
+--> True | True | True | 1234.50
 
 -- scenario: settings_of_the_role (points 28, 97, 98)
 -- alone:
