@@ -21,10 +21,12 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relispartitio
        CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0)
               / pg_catalog.current_setting('block_size')::int ELSE 0 END,
        CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END,
-       c.reltuples
+       c.reltuples, m.nspname, r.relname
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_index pk ON pk.indrelid = c.oid AND pk.indisprimary
+LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
+LEFT JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {} AND {})",
                                                    user_schema_condition("n"), not_of_an_extension));
   std::vector<Table> tables;
@@ -43,6 +45,7 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {} AND {})",
     table.pages = rows.i64(row, 10);
     table.bytes = rows.i64(row, 11);
     table.rows_estimate = rows.number(row, 12);
+    if (table.partition) table.root = {rows.str(row, 13), rows.str(row, 14)};
     tables.push_back(std::move(table));
   }
   return tables;
@@ -163,6 +166,23 @@ const Table* Catalog::find(const QualifiedName& name) const {
       std::lower_bound(tables.begin(), tables.end(), name,
                        [](const Table& table, const QualifiedName& wanted) { return table.name < wanted; });
   return found != tables.end() && found->name == name ? &*found : nullptr;
+}
+
+std::set<QualifiedName> partitioned_differently(const Catalog& source, const Catalog& target) {
+  const auto leaves = [](const Catalog& catalog) {
+    std::map<QualifiedName, std::set<QualifiedName>> by_root;
+    for (const Table& table : catalog.tables) {
+      if (table.kind == 'p' && !table.partition) by_root[table.name];
+      if (table.partition && table.holds_rows()) by_root[table.root].insert(table.name);
+    }
+    return by_root;
+  };
+  std::map<QualifiedName, std::set<QualifiedName>> there = leaves(target);
+  std::set<QualifiedName> roots;
+  for (const auto& [root, partitions] : leaves(source)) {
+    if (target.find(root) != nullptr && partitions != there[root]) roots.insert(root);
+  }
+  return roots;
 }
 
 std::string user_schema_condition(std::string_view namespace_alias) {

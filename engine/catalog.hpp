@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,7 @@ struct Table {
   char kind = 'r';         // 'r' ordinary, 'p' partitioned parent (holds no rows)
   char persistence = 'p';  // 'p' permanent, 'u' unlogged
   bool partition = false;
+  QualifiedName root;                         // of a partition: the partitioned table at the top
   bool inherits = false;                      // has rows of its own besides those of its children
   char replica_identity = 'd';                // as in pg_class.relreplident
   std::vector<std::string> identity_columns;  // those that identify a row in the stream; empty: none usable
@@ -97,6 +99,10 @@ struct Catalog {
 
   [[nodiscard]] const Table* find(const QualifiedName& name) const;
 };
+
+// Partitioned tables of the source that the target has too, but with other partitions or none: their rows can only be
+// carried by way of the table at the top.
+[[nodiscard]] std::set<QualifiedName> partitioned_differently(const Catalog& source, const Catalog& target);
 
 [[nodiscard]] DatabaseIdentity read_identity(pg::Session& session);
 [[nodiscard]] Catalog read_catalog(pg::Session& session);

@@ -56,12 +56,16 @@ void refuse_rows_on_target(const MigrationOptions& options) {
   pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
   const Catalog target_catalog = read_catalog(target);
   std::string names;
-  for (const Table& table : read_selected_catalog(source, options.selection).tables) {
+  const Catalog source_catalog = read_selected_catalog(source, options.selection);
+  for (const Table& table : source_catalog.tables) {
     const Table* counterpart = target_catalog.find(table.name);
     // A table without pages is empty, whether our role may look into it or not.
     if (!table.holds_rows() || counterpart == nullptr || counterpart->pages == 0) continue;
     if (exists(target, "SELECT 1 FROM ONLY " + counterpart->name.quoted()))
       names += (names.empty() ? "" : ", ") + table.name.text();
+  }
+  for (const QualifiedName& root : partitioned_differently(source_catalog, target_catalog)) {
+    if (exists(target, "SELECT 1 FROM " + root.quoted())) names += (names.empty() ? "" : ", ") + root.text();
   }
   if (names.empty()) return;
   throw Error{
@@ -100,25 +104,46 @@ void set_full_identities(pg::Session& source, const Catalog& catalog, store::Jou
   }
 }
 
-// The pointers live as long as the catalog.
-std::vector<const Table*> tables_to_publish(const Catalog& catalog) {
+// The pointers live as long as the catalog. `via_root`: partitioned tables in place of their partitions.
+std::vector<const Table*> tables_to_publish(const Catalog& catalog, bool via_root) {
   std::vector<const Table*> tables;
   for (const Table& table : catalog.tables) {
-    if (table.holds_rows() && table.persistence == 'p' && table.has_usable_identity()) tables.push_back(&table);
+    const bool published = via_root ? !table.partition : table.holds_rows();
+    if (published && table.persistence == 'p' && table.has_usable_identity()) tables.push_back(&table);
   }
   return tables;
 }
 
-void create_publication(pg::Session& source, const std::string& name, const Catalog& catalog, store::Journal& journal) {
-  std::string list;
-  for (const Table* table : tables_to_publish(catalog)) {
-    list += list.empty() ? " FOR TABLE ONLY " : ", ONLY ";
-    list += table->name.quoted();
+// With publish_via_partition_root a change bears the key of the table at the top.
+void require_identity_of_roots(const Catalog& catalog) {
+  for (const Table& table : catalog.tables) {
+    if (table.kind != 'p' || table.partition || table.has_usable_identity()) continue;
+    throw Error{
+        {ErrorKind::Refused, Side::Source},
+        fmt::format("the target partitions its tables differently, so changes must be published by way of the "
+                    "partitioned table, and {} has no primary key. Nothing was changed. Remedy: ALTER TABLE {} ADD "
+                    "PRIMARY KEY (...), or partition the target like the source",
+                    table.name.text(), table.name.quoted())};
   }
-  journal.put(keys::own_publication, name);
-  source.exec(fmt::format("DROP PUBLICATION IF EXISTS {}", pg::quote_name(name)));
-  source.exec(fmt::format("CREATE PUBLICATION {}{} WITH (publish = 'insert, update, delete, truncate')",
-                          pg::quote_name(name), list));
+}
+
+struct OwnPublication {
+  std::string name;
+  bool via_root = false;
+};
+
+void create_publication(pg::Session& source, const OwnPublication& publication, const Catalog& catalog,
+                        store::Journal& journal) {
+  std::string list;
+  for (const Table* table : tables_to_publish(catalog, publication.via_root)) {
+    list += list.empty() ? " FOR TABLE " : ", ";
+    list += (table->kind == 'p' ? "" : "ONLY ") + table->name.quoted();
+  }
+  journal.put(keys::own_publication, publication.name);
+  source.exec(fmt::format("DROP PUBLICATION IF EXISTS {}", pg::quote_name(publication.name)));
+  source.exec(fmt::format("CREATE PUBLICATION {}{} WITH (publish = 'insert, update, delete, truncate'{})",
+                          pg::quote_name(publication.name), list,
+                          publication.via_root ? ", publish_via_partition_root = true" : ""));
 }
 
 std::string new_secret() {
@@ -259,7 +284,7 @@ std::vector<Table> published_tables(pg::Session& session, const std::vector<std:
   std::set<QualifiedName> published;
   for (int row = 0; row < rows.rows(); ++row) published.insert({rows.str(row, 0), rows.str(row, 1)});
   std::vector<Table> tables = read_catalog(session).tables;
-  std::erase_if(tables, [&](const Table& table) { return !published.contains(table.name) || !table.holds_rows(); });
+  std::erase_if(tables, [&](const Table& table) { return !published.contains(table.name); });
   return tables;
 }
 
@@ -274,11 +299,23 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
 
   make_ddl_trigger(source, options, own_publication ? publications.front() : std::string{}, journal);
 
+  bool via_root = false;
+  if (own_publication) {
+    pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
+    const Catalog catalog = read_selected_catalog(source, options.selection);
+    via_root = !partitioned_differently(catalog, read_catalog(target)).empty();
+    if (via_root) {
+      require_identity_of_roots(catalog);
+      journal.put(keys::via_root, "1");
+      spdlog::info("the target partitions its tables differently: partitioned tables are carried as a whole");
+    }
+  }
   // The slot's snapshot must see the publication with every table in it: a table created in between means another
   // round.
   for (int attempt = 1;; ++attempt) {
     if (own_publication)
-      create_publication(source, publications.front(), read_selected_catalog(source, options.selection), journal);
+      create_publication(source, {.name = publications.front(), .via_root = via_root},
+                         read_selected_catalog(source, options.selection), journal);
     // A slot left by a run that died here has no snapshot any more and is of no use.
     if (journal.get(keys::slot_begun) && slot_exists(source, options.slot)) {
       source.exec("SELECT pg_catalog.pg_drop_replication_slot(" + pg::quote_literal(options.slot) + ")");
@@ -292,7 +329,7 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
     if (own_publication) {
       std::set<QualifiedName> wanted;
       const Catalog seen = read_selected_catalog(snapshot.holder(), options.selection);
-      for (const Table* table : tables_to_publish(seen)) wanted.insert(table->name);
+      for (const Table* table : tables_to_publish(seen, via_root)) wanted.insert(table->name);
       if (wanted != names_of(published_tables(snapshot.holder(), publications))) {
         if (attempt == publication_attempts) {
           throw Error{

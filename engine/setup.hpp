@@ -63,7 +63,8 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
                                                      std::function<void(const std::string&)> on_waiting,
                                                      std::function<bool()> stopped);
 
-// The tables of the publications, as `session` sees them: permanent ones that hold rows.
+// The tables of the publications, as `session` sees them: those that hold rows, or the partitioned tables that are
+// published in place of their partitions.
 [[nodiscard]] std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications);
 
 [[nodiscard]] std::vector<std::string> recorded_publications(const store::Journal& journal);

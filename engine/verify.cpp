@@ -170,13 +170,20 @@ std::vector<Item> plan_outside(SessionPair& pair, const VerifyOptions& options, 
 // first.
 std::vector<Batch> plan(const Catalog& source, const Catalog& target, const VerifyOptions& options,
                         std::vector<Item> items, const TouchedRows* touched, VerifyReport& report) {
+  const std::set<QualifiedName> as_one = partitioned_differently(source, target);
+  const auto wanted = [&options](const Table& table) {
+    return !options.only || options.only->contains(table.name) ||
+           (table.partition && options.only->contains(table.root));
+  };
   for (const Table& table : source.tables) {
-    if (!table.holds_rows() || (options.only && !options.only->contains(table.name))) continue;
-    if (table.persistence == 'u' && !options.outside_the_stream) continue;
+    // Where the sides are partitioned differently the table at the top stands for its partitions.
+    const bool whole = as_one.contains(table.name);
+    if (!whole && (!table.holds_rows() || as_one.contains(table.root))) continue;
+    if (!wanted(table) || (table.persistence == 'u' && !options.outside_the_stream)) continue;
     const TouchedTable* rows = touched == nullptr ? nullptr : touched->find(table.name);
     if (touched != nullptr && rows == nullptr && table.persistence != 'u') continue;
     const Table* counterpart = target.find(table.name);
-    if (counterpart == nullptr || !counterpart->holds_rows()) {
+    if (counterpart == nullptr || !(whole || counterpart->holds_rows())) {
       report.missing_on_target.push_back(table.name);
       continue;
     }
@@ -187,6 +194,7 @@ std::vector<Batch> plan(const Catalog& source, const Catalog& target, const Veri
     if (keys) comparison.keys = static_cast<std::int64_t>(rows->rows());
     items.push_back({.request = {.name = table.name,
                                  .columns = comparable ? digest_columns(table) : std::vector<std::string>{},
+                                 .rows = whole ? table.name.quoted() : std::string{},
                                  .keys = std::move(keys)},
                      .bytes = table.bytes,
                      .comparison = report.tables.size(),
@@ -195,7 +203,7 @@ std::vector<Batch> plan(const Catalog& source, const Catalog& target, const Veri
   }
   if (!options.allow_extra_on_target && !options.only) {
     for (const Table& table : target.tables) {
-      if (!table.holds_rows()) continue;
+      if (!table.holds_rows() || as_one.contains(table.partition ? table.root : table.name)) continue;
       const Table* counterpart = source.find(table.name);
       if (counterpart == nullptr || !counterpart->holds_rows()) report.missing_on_source.push_back(table.name);
     }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "engine/check/sections.hpp"
 #include "engine/outside/large_objects.hpp"
@@ -272,7 +273,19 @@ void check_schema_made_beforehand(const End& source, const End& target, Findings
   std::vector<std::string> missing;
   std::vector<std::string> columns;
   std::vector<std::string> types;
+  const std::set<QualifiedName> as_one = partitioned_differently(source.catalog, target.catalog);
+  if (!as_one.empty()) {
+    std::vector<std::string> names;
+    for (const QualifiedName& root : as_one) names.push_back(root.text());
+    findings.warn("pair.partitions",
+                  {.title = counted(as_one.size(), "table is", "tables are") + " partitioned differently on the target",
+                   .detail = "all partitioned tables are then published and copied as a whole "
+                             "(publish_via_partition_root), by one connection each: " +
+                             listed(names, 40),
+                   .remedy = "nothing; each partitioned table of the source needs a primary key of its own"});
+  }
   for (const Table& table : source.catalog.tables) {
+    if (table.partition && as_one.contains(table.root)) continue;
     const Table* counterpart = target.catalog.find(table.name);
     if (counterpart == nullptr) {
       missing.push_back(table.name.text());

@@ -183,7 +183,10 @@ class Copier {
     // A lock on a table lasts as long as its part, not as long as the transaction that holds the snapshot: the
     // application can truncate and alter what is copied.
     source_->exec("SAVEPOINT part");
-    if (part.whole) {
+    if (table.source.kind == 'p') {
+      source_->start_copy_out(fmt::format("COPY (SELECT {} FROM {}) TO STDOUT WITH ({})", joined(columns),
+                                          table.source.name.quoted(), format));
+    } else if (part.whole) {
       source_->start_copy_out(fmt::format("COPY {}{} TO STDOUT WITH ({})", table.source.name.quoted(), list, format));
     } else {
       std::string condition = fmt::format("ctid >= '({},0)'::pg_catalog.tid", part.range.begin);
@@ -218,6 +221,14 @@ class Copier {
   // TRUNCATE is not transactional in every respect: a snapshot from before it finds the table empty. The table's file
   // tells, as the snapshot knows it and as it is now; the lock of the COPY is still held.
   bool rows_are_shown(const Table& table) {
+    if (table.kind == 'p') {
+      return source_
+          ->exec(fmt::format("SELECT coalesce(bool_and(pg_catalog.pg_relation_filenode(c.oid) IS NOT DISTINCT FROM "
+                             "c.relfilenode), true) FROM pg_catalog.pg_partition_tree({}) p JOIN pg_catalog.pg_class c "
+                             "ON c.oid = p.relid AND p.isleaf",
+                             static_cast<std::uint32_t>(table.oid)))
+          .flag(0, 0);
+    }
     return source_
         ->exec(fmt::format("SELECT pg_catalog.pg_relation_filenode(c.oid) IS NOT DISTINCT FROM c.relfilenode "
                            "FROM pg_catalog.pg_class c WHERE c.oid = {}",

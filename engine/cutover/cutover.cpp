@@ -52,6 +52,7 @@ std::vector<std::string> own_blockers(const Status& status, milliseconds max_lag
 
 std::vector<std::string> source_blockers(const MigrationOptions& options, store::Journal& journal) {
   const bool every_table = journal.get(keys::own_publication).has_value();
+  const bool via_root = journal.get(keys::via_root).has_value();
   std::vector<std::string> blockers;
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
   const pg::Result prepared = source.exec(
@@ -91,7 +92,7 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, store:
   std::set<QualifiedName> published;
   for (const Table& table : published_tables(source, recorded_publications(journal))) published.insert(table.name);
   for (const Table& table : selected) {
-    if (!table.holds_rows() || table.persistence != 'p') continue;
+    if (!(via_root ? !table.partition : table.holds_rows()) || table.persistence != 'p') continue;
     if (every_table && !published.contains(table.name)) {
       blockers.push_back(
           fmt::format("table {} was created after the migration began and is not part of it", table.name.text()));

@@ -75,12 +75,11 @@ void look_outside_the_stream(Prepared& prepared, const MigrationOptions& options
 VerifyOptions what_to_compare(const MigrationOptions& options, const store::Journal& journal, pg::Session& source) {
   VerifyOptions verify{
       .jobs = options.jobs, .sequences = false, .allow_extra_on_target = options.allow_nonempty_target};
-  if (carries_everything(options, journal)) return verify;
-  // Patterns, or publications that were made by somebody else, say what is migrated.
+  verify.selection = options.selection;
+  if (!options.selection.empty() || carries_everything(options, journal)) return verify;
+  // The publications were made by somebody else and say what is migrated.
   verify.only.emplace();
   for (const Table& table : published_tables(source, recorded_publications(journal))) verify.only->insert(table.name);
-  if (options.selection.empty()) return verify;
-  for (const Table& table : read_selected_catalog(source, options.selection).tables) verify.only->insert(table.name);
   return verify;
 }
 

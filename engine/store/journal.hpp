@@ -55,6 +55,7 @@ inline constexpr std::string_view source = "source";        // connection string
 inline constexpr std::string_view target = "target";
 inline constexpr std::string_view publications = "publications";        // names, newline between
 inline constexpr std::string_view own_publication = "own-publication";  // set: walferry created it and finish drops it
+inline constexpr std::string_view via_root = "via-root";  // set: it publishes partitioned tables, not their partitions
 inline constexpr std::string_view slot_begun = "slot-begun";
 inline constexpr std::string_view slot_lsn = "slot-lsn";                // consistent point of the slot
 inline constexpr std::string_view selection = "option/selection";       // rules as text; absent: all tables

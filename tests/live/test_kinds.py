@@ -154,3 +154,54 @@ def test_abort_takes_away_only_the_large_objects_it_made(migrations):
 
     assert migration.daemon.abort("--drop-target-objects").code == walferry.OK
     assert migration.target.query("objects", "SELECT oid FROM pg_largeobject_metadata") == [(5,)]
+
+
+def test_a_target_that_is_partitioned_differently_is_fed_by_way_of_the_table_at_the_top(migrations):
+    migration = migrations("parts", "--no-schema")
+    source, target, daemon = migration.source, migration.target, migration.daemon
+    tables = """
+        CREATE TABLE event (id integer, day date, kind text, v text, PRIMARY KEY (id, day, kind)) PARTITION BY RANGE (day);
+        CREATE TABLE same (id integer PRIMARY KEY, v text) PARTITION BY HASH (id);
+        CREATE TABLE same_0 PARTITION OF same FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE same_1 PARTITION OF same FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        CREATE TABLE plain (id integer PRIMARY KEY, v text);"""
+    migration.load(sql=tables + """
+        CREATE TABLE event_old PARTITION OF event FOR VALUES FROM (MINVALUE) TO ('2024-01-01');
+        CREATE TABLE event_new PARTITION OF event FOR VALUES FROM ('2024-01-01') TO (MAXVALUE) PARTITION BY LIST (kind);
+        CREATE TABLE event_new_a PARTITION OF event_new FOR VALUES IN ('a');
+        CREATE TABLE event_new_rest PARTITION OF event_new DEFAULT;
+        CREATE TABLE flat (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id);
+        CREATE TABLE flat_1 PARTITION OF flat FOR VALUES FROM (0) TO (100);
+        CREATE TABLE flat_2 PARTITION OF flat DEFAULT;
+        INSERT INTO event SELECT g, '2023-06-01'::date + g, chr(97 + g % 3), 'v' FROM generate_series(1, 600) g;
+        INSERT INTO same SELECT g, 'v' FROM generate_series(1, 50) g;
+        INSERT INTO flat SELECT g, 'v' FROM generate_series(1, 200) g;
+        INSERT INTO plain VALUES (1, 'v');""")
+    target.psql("parts", sql=tables + """
+        CREATE TABLE event_h1 PARTITION OF event FOR VALUES FROM (MINVALUE) TO ('2024-07-01');
+        CREATE TABLE event_h2 PARTITION OF event FOR VALUES FROM ('2024-07-01') TO (MAXVALUE);
+        CREATE TABLE flat (id integer PRIMARY KEY, v text);""")
+
+    findings = {each["id"]: each for each in daemon.check("--no-schema", "--json").json()["findings"]}
+    assert findings["pair.tables"]["severity"] == "PASS"
+    assert "public.event, public.flat" in findings["pair.partitions"]["detail"]
+    daemon.start()
+    daemon.await_phase("follow")
+    migration.load(sql="""
+        UPDATE event SET v = 'changed' WHERE id % 2 = 0;
+        UPDATE event SET day = '2024-12-24' WHERE id = 3;
+        UPDATE event SET kind = 'a' WHERE day > '2024-01-01' AND kind = 'b';
+        DELETE FROM event WHERE id BETWEEN 100 AND 120;
+        INSERT INTO event VALUES (9999, '1999-01-01', 'z', NULL);
+        UPDATE flat SET id = id + 1000 WHERE id < 20;
+        TRUNCATE same;
+        INSERT INTO same VALUES (1, 'anew'), (2, 'anew');
+        DELETE FROM plain;""")
+    report = migration.switch()
+    assert sorted(table["name"] for table in report["tables"]) == \
+        ["public.event", "public.flat", "public.plain", "public.same_0", "public.same_1"]
+    for table in ("event", "flat", "same", "plain"):
+        rows = f"SELECT t::text FROM {table} t ORDER BY 1"
+        assert target.query("parts", rows) == source.query("parts", rows)
+    assert target.scalar("parts", "SELECT count(*) FROM event_h2") > 100
+    assert daemon.finish().code == walferry.OK
