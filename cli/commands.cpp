@@ -190,6 +190,7 @@ Status offline_status(const fs::path& state_dir) {
   status.apply_stopped = status.stop.has_value();
   status.skips = skips.list();
   if (const auto error = journal.get(keys::last_error)) status.last_error = LastError{.text = *error, .at = {}};
+  if (status.stop) status.last_error = LastError{.text = status.stop->error, .at = {}};
   return status;
 }
 

@@ -437,7 +437,7 @@ void Migration::set_phase(Phase phase) {
   journal_.set_phase(phase);
   status_.phase = phase;
   status_.activity.clear();
-  if (phase == Phase::Follow) {
+  if (phase == Phase::Follow && !status_.apply_stopped) {
     // What went wrong on the way has been overcome.
     status_.last_error.reset();
     journal_.erase(keys::last_error);

@@ -174,7 +174,7 @@ def _check_findings(migration: Migration, place: Place, found: list[dict]) -> li
 
 def _move_all(ends: Ends, scenarios: list[Scenario]) -> dict[str, list[str]]:
     """The shared migration: follow, backlog, cutover, with everything compared after each."""
-    migration = Migration(ends.source, ends.target, "scenarios")
+    migration = Migration(ends.source, ends.target, "scenarios", "--on-ddl", "apply")
     live = [Place(each, f"{each.name}_live", "scenarios") for each in scenarios]
     backlog = [Place(each, f"{each.name}_backlog", "scenarios") for each in scenarios]
     found = Findings(live + backlog)
@@ -234,7 +234,8 @@ def _await_applied(migration: Migration) -> None:
     """Like Migration.await_applied, but a stopped apply ends the wait at once."""
     goal = _goal(migration)
     status = migration.daemon.await_status(
-        lambda status: status["apply_stopped"] or walferry.parse_lsn(status["applied_lsn"] or "0/0") >= goal, 90,
+        lambda status: status["running"] and
+        (status["apply_stopped"] or walferry.parse_lsn(status["applied_lsn"] or "0/0") >= goal), 90,
         "all changes on the target")
     assert not status["apply_stopped"], f"the apply stopped: {status['last_error']['text']}"
 

@@ -71,7 +71,6 @@ SELECT tableoid::regclass::text, id, v FROM t ORDER BY id;
 
 -- scenario: partitions_by_their_root (point 56)
 -- alone: --publication root_publication
--- defect: a publication with publish_via_partition_root is taken for one that leaves the partitions out, and rows copied leaf by leaf
 -- before
 CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
 CREATE TABLE p_low PARTITION OF p FOR VALUES FROM (MINVALUE) TO (100);
@@ -312,7 +311,6 @@ INSERT INTO renamed VALUES (2, 'two');
 ALTER TABLE t RENAME TO renamed;
 
 -- scenario: partition_added_on_source (points 52, 54, 58)
--- defect: a table made while following is not in the publication; only the cutover's guard notices
 -- stops: :schema\.p(_high)?
 -- before
 CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
