@@ -310,6 +310,9 @@ Awaitable<std::shared_ptr<cutover::Moment>> Migration::make_moment(Deadline dead
   if (!stop_.stop_requested()) {
     start_applier();
     if (moment) applier_->record(moment->touched_since);
+    const Deadline patience = Clock::now() + stop_patience;
+    while (applier_running_ && !status_.target_connected && Clock::now() < patience)
+      co_await applier_ended_.wait_until(Clock::now() + milliseconds{10});
   }
   if (failure) std::rethrow_exception(failure);
   require_running();

@@ -277,7 +277,11 @@ class Comparison {
   // Empty when it failed: then failure_ holds the first reason and everything is being interrupted.
   std::vector<TableDigest> digest(pg::Session& session, const Batch& batch) noexcept {
     try {
-      return digest_tables(session, requests_of(batch, session.side()), method_);
+      // The snapshot stays, the locks go: applications may truncate and alter what has been read.
+      session.exec("SAVEPOINT walferry_digest");
+      std::vector<TableDigest> digests = digest_tables(session, requests_of(batch, session.side()), method_);
+      session.exec("ROLLBACK TO SAVEPOINT walferry_digest");
+      return digests;
     } catch (const std::exception&) {
       if (!failed_.test_and_set()) failure_ = std::current_exception();
       halt_.request_stop();
