@@ -42,6 +42,9 @@ class TouchedRows {
              std::span<const std::string_view> values);
   // TRUNCATE, or a row that has no key.
   void touch_whole(const QualifiedName& table);
+  // A schema change: which rows look different now is not known.
+  void touch_everything() { everything_ = true; }
+  [[nodiscard]] bool everything() const { return everything_; }
 
   [[nodiscard]] const TouchedTable* find(const QualifiedName& table) const;
   [[nodiscard]] const std::map<QualifiedName, TouchedTable>& tables() const { return tables_; }
@@ -53,6 +56,7 @@ class TouchedRows {
 
   std::map<QualifiedName, TouchedTable> tables_;
   std::size_t key_bytes_ = 0;
+  bool everything_ = false;
   std::string encoded_;
 };
 

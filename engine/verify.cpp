@@ -522,7 +522,7 @@ VerifyReport Verification::run(const std::stop_token& stop, const TouchedRows* t
     const Table* table = prepared.source_catalog.find(entry.first);
     return table != nullptr && table->holds_rows();
   };
-  if (touched != nullptr && std::ranges::all_of(touched->tables(), holds_rows)) {
+  if (touched != nullptr && !touched->everything() && std::ranges::all_of(touched->tables(), holds_rows)) {
     report.tables.resize(prepared.outside.size());  // they come first
     report.missing_on_target.clear();
     report.missing_on_source.clear();

@@ -12,6 +12,7 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   const ddl::Place place{.lsn = note.lsn, .commit_lsn = transaction_->final_lsn, .xid = transaction_->xid};
   const std::optional<ddl::Command> command = ddl_.accept(as_text(note.content), place);
   if (!command) co_return;
+  if (touched_) touched_->touch_everything();
   const ddl::Outcome outcome = co_await settle_ddl(*command);
   group_.ddl = true;
   ++(outcome == ddl::Outcome::Executed ? status_.ddl.applied : status_.ddl.passed);

@@ -41,7 +41,7 @@ bool all_equal(const VerifyReport& report) {
 // complete record of what came after the comparison.
 bool is_excused(const TableComparison& table, const TouchedRows& touched) {
   const TouchedTable* found = touched.find(table.name);
-  return table.equal || (found != nullptr && found->whole());
+  return table.equal || touched.everything() || (found != nullptr && found->whole());
 }
 
 }  // namespace
@@ -103,7 +103,7 @@ bool Proof::little_is_left(const TableBytes& table_bytes) const {
   for (const auto& [name, table] : touched_->tables()) {
     if (table.whole()) bytes += table_bytes(name);
   }
-  return touched_->rows() <= touched_rows_max && bytes <= touched_bytes_max;
+  return !touched_->everything() && touched_->rows() <= touched_rows_max && bytes <= touched_bytes_max;
 }
 
 VerifyReport Proof::finish(Verification verification, const std::stop_token& stop) {
