@@ -308,8 +308,9 @@ Awaitable<std::shared_ptr<cutover::Moment>> Migration::make_moment(Deadline dead
     failure = std::current_exception();  // rethrown below
   }
   if (!stop_.stop_requested()) {
+    // Up to the moment changes went into the record before it: none is in between.
+    if (moment) touched_ = moment->touched_since;
     start_applier();
-    if (moment) applier_->record(moment->touched_since);
     const Deadline patience = Clock::now() + stop_patience;
     while (applier_running_ && !status_.target_connected && Clock::now() < patience)
       co_await applier_ended_.wait_until(Clock::now() + milliseconds{10});
@@ -570,6 +571,7 @@ void Migration::start_watcher() {
 void Migration::start_applier(Lsn until) {
   applier_ = std::make_unique<apply::Applier>(io_.get_executor(), pool_, applier_options(until), spool_, skips_,
                                               position_, status_);
+  applier_->record(touched_);
   applier_->on_marker([this](const apply::Marker& marker) {
     last_marker_ = marker.content;
     marker_seen_.notify();
@@ -720,6 +722,7 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
   } else if (real && following) {
     set_phase(Phase::Follow);
   }
+  touched_.reset();
   if (applier_running_) applier_->record(nullptr);
   cutover_running_ = false;
   changed_.notify();

@@ -107,6 +107,7 @@ class Migration final : public ControlHandler {
   Ends ends_;
   std::map<QualifiedName, std::size_t> table_index_;  // into status_.tables
   std::string last_marker_;
+  std::shared_ptr<TouchedRows> touched_;  // of the cutover under way: whichever applier runs writes to it
   bool applier_running_ = false;
   bool cutover_running_ = false;
 

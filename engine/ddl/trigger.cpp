@@ -60,6 +60,8 @@ BEGIN
     FOR command IN SELECT * FROM pg_catalog.pg_event_trigger_ddl_commands() LOOP
       IF command.in_extension THEN RETURN; END IF;
       CONTINUE WHEN command.schema_name OPERATOR(pg_catalog.~) '^(pg_temp|walferry$)';
+      -- The cutover carries them with their owners, grants and comments.
+      CONTINUE WHEN pg_catalog.lower(command.object_type) OPERATOR(pg_catalog.=) 'large object';
       object := pg_catalog.jsonb_build_object('type', pg_catalog.lower(command.object_type),
                                               'identity', command.object_identity, 'tag', command.command_tag);
       IF command.classid OPERATOR(pg_catalog.=) '1259'::pg_catalog.oid

@@ -67,7 +67,7 @@ TEST_CASE("the view shows phase, cause, lag, positions, rates, progress and slot
   const std::string text = render(copying(), {.width = 160});
   CHECK(holds(text, "phase     copy\n"));
   CHECK(holds(text, "now       copying 2 tables; the target's disk is what it waits for"));
-  CHECK(holds(text, "lag       3.0 GiB, 2 min 5 s"));
+  CHECK(holds(text, "lag       3.0 GiB, applied once the copy is complete"));
   CHECK(holds(text, "source 16/B374D848, received 16/B374D800"));
   CHECK(holds(text, "85 MiB/s (10 s), 80 MiB/s (2 min), ETA 18 s"));
   CHECK(holds(text, "8/30 tables"));
@@ -108,11 +108,14 @@ TEST_CASE("no view is higher or wider than asked") {
 
 TEST_CASE("a stopped apply and a lost side are named") {
   Status status = copying();
-  status.apply_stopped = true;
   status.target_connected = false;
+  CHECK_FALSE(holds(render(status, {.width = 120}), "(not connected)"));  // nothing is applied yet
+  status.phase = Phase::Follow;
+  status.apply_stopped = true;
   status.last_error = LastError{.text = "row (id)=(7) of public.site is not there", .at = {}};
   const std::string text = render(status, {.width = 120});
-  CHECK(holds(text, "copy, apply stopped"));
+  CHECK(holds(text, "follow, apply stopped"));
+  CHECK(holds(text, "lag       3.0 GiB, 2 min 5 s"));
   CHECK(holds(text, "host=new dbname=netbox (not connected)"));
   CHECK(holds(text, "row (id)=(7) of public.site is not there"));
 }
