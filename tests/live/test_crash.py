@@ -211,6 +211,8 @@ def test_kills_in_a_copy_of_many_parts_with_the_position_in_a_row(migrations, no
                          (BLOCK_BYTES + step * 24 - 9,))
         migration.await_applied()
         assert target.scalar(database, "SELECT count(*) FROM walferry.progress") == 1, "the position is not in a row"
+        daemon.await_status(lambda status: status["phase"] == "follow" and status["lag_seconds"] < 0.9, 120,
+                            "a lag below 0.9 s")
         migration.switch("--timeout", "30s")
         workload.await_refused()
         assert_equal(*migration.ends)
