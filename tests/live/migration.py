@@ -36,6 +36,14 @@ class Migration:
         """The arguments of the oracle."""
         return self.source, self.database, self.target, self.database
 
+    def follow(self, sql: str, *options: str) -> Migration:
+        """Loads the schema, starts the daemon and waits until it follows with everything applied."""
+        self.load(sql=sql)
+        self.daemon.start(*options)
+        self.daemon.await_phase("follow", 120)
+        self.await_applied()
+        return self
+
     def source_lsn(self) -> str:
         return self.source.scalar(self.database, "SELECT pg_current_wal_flush_lsn()::text")
 

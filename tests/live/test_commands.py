@@ -27,11 +27,7 @@ SELECT nextval('public.counter');
 
 def following(migration, *options: str, sql: str = TABLE):
     """A migration with the small schema, in phase follow with everything applied."""
-    migration.load(sql=sql)
-    migration.daemon.start(*options)
-    migration.daemon.await_phase("follow", 120)
-    migration.await_applied()
-    return migration
+    return migration.follow(sql, *options)
 
 
 def switched(migration, *options: str):

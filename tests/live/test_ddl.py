@@ -22,11 +22,7 @@ CREATE TABLE app.measured_2024 PARTITION OF app.measured FOR VALUES FROM ('2024-
 
 
 def following(migration, *options: str):
-    migration.load(sql=TABLES)
-    migration.daemon.start(*options)
-    migration.daemon.await_phase("follow", 120)
-    migration.await_applied()
-    return migration
+    return migration.follow(TABLES, *options)
 
 
 def await_stop(migration) -> dict:

@@ -19,11 +19,7 @@ COMMIT_LSN = re.compile(r"commit LSN ([0-9A-F]+/[0-9A-F]+)")
 
 
 def following(migration, *options: str):
-    migration.load(sql=TABLES)
-    migration.daemon.start(*options)
-    migration.daemon.await_phase("follow", 120)
-    migration.await_applied()
-    return migration
+    return migration.follow(TABLES, *options)
 
 
 def await_stop(migration) -> dict:
