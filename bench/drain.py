@@ -81,7 +81,7 @@ class Bench:
         dump = subprocess.run(["pg_dump", "-s", "-d", self.source.dsn(DATABASE)], capture_output=True, text=True,
                               check=True).stdout
         self.target.psql("native", sql=dump)
-        self.source.execute(DATABASE, "CREATE PUBLICATION native FOR ALL TABLES")
+        self.source.execute(DATABASE, "CREATE PUBLICATION native FOR TABLES IN SCHEMA public")
         self.daemon = walferry.Daemon(self.dsn(self.source, DATABASE), self.dsn(self.target, "walferry"), self.folder)
         self.daemon.start()
         self.daemon.await_phase("follow", 300)
@@ -139,10 +139,11 @@ class Bench:
             servers.wait_until(lambda: ask(target, f"SELECT 1 FROM public.done WHERE id = {self.done}"), 600,
                                f"{side} to drain {work}", 0.01)
             seconds = time.monotonic() - started
-            worker = ask(target, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND "
-                         + ("backend_type LIKE 'logical replication%%'" if side == "native"
-                            else "application_name LIKE 'walferry apply%%'"))
-            run = Run(work, side, changes, seconds, cpu_seconds(walsender), cpu_seconds(worker),
+            target.execute("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND "
+                           + ("backend_type LIKE 'logical replication%%'" if side == "native"
+                              else "application_name ~ '^walferry (apply|early) '"))
+            workers = [pid for (pid,) in target.fetchall()]
+            run = Run(work, side, changes, seconds, cpu_seconds(walsender), sum(map(cpu_seconds, workers)),
                       cpu_seconds(self.daemon.process.pid) - own if side != "native" else 0.0,
                       int(ask(target, "SELECT pg_current_wal_insert_lsn() - '0/0'") - wal_before))
         # Confirmed up to here, so that the next drain does not decode this one's WAL again.

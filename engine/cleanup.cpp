@@ -112,8 +112,9 @@ class Cleaner {
     require_pinned(target, journal_, Side::Target);
     target.exec(
         fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-                    "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
-                    pg::quote_literal(("walferry apply " + sides_.slot).substr(0, 63))));
+                    "WHERE application_name IN ({}, {}) AND pid <> pg_catalog.pg_backend_pid()",
+                    pg::quote_literal(("walferry apply " + sides_.slot).substr(0, 63)),
+                    pg::quote_literal(("walferry early " + sides_.slot).substr(0, 63))));
     if (drop_objects) {
       outside::drop_large_objects(target);
       drop_migrated(target);

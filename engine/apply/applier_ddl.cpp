@@ -12,12 +12,16 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   const ddl::Place place{.lsn = note.lsn, .commit_lsn = transaction_->final_lsn, .xid = transaction_->xid};
   const std::optional<ddl::Command> command = ddl_.accept(as_text(note.content), place);
   if (!command) co_return;
-  if (touched_) touched_->touch_everything();
+  early_.abandon("a schema change comes first");
+  writer_.touch_everything();
   const ddl::Outcome outcome = co_await settle_ddl(*command);
   group_.ddl = true;
   ++(outcome == ddl::Outcome::Executed ? status_.ddl.applied : status_.ddl.passed);
   if (outcome != ddl::Outcome::PassedOver) {
-    for (const QualifiedName& table : command->rewritten) tables_.ignore(table);
+    for (const QualifiedName& table : command->rewritten) {
+      writer_.tables().ignore(table);
+      early_.ignore(table);
+    }
   }
   if (options_.on_command) options_.on_command(*command, outcome);
 }
@@ -60,9 +64,9 @@ Awaitable<ddl::Outcome> Applier::settle_ddl(const ddl::Command& command) {
 }
 
 Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
-  open_group();
-  co_await write_gathered();
-  co_await pipeline_.settle();
+  writer_.begin();
+  co_await writer_.write_gathered();
+  co_await writer_.pipeline().settle();
   const ddl::ExecuteOptions execute_options{.as_role = options_.owners};
   std::function<TargetTables(pg::Session&)> work = [command, execute_options](pg::Session& target) {
     ddl::execute(target, command, execute_options);
@@ -71,7 +75,7 @@ Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
   std::optional<Error> failure;
   TargetTables tables;
   try {
-    tables = co_await connection_->lend<TargetTables>(pool_, std::move(work));
+    tables = co_await writer_.connection().lend<TargetTables>(pool_, std::move(work));
   } catch (const Error& error) {
     failure = error;
   }
@@ -80,7 +84,7 @@ Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
     ddl_failed_ = command.lsn;
     stop_at(command, fmt::format("the target refuses it: {}", failure->what()));
   }
-  tables_.set_target(std::move(tables));
+  writer_.tables().set_target(std::move(tables));
   spdlog::info("schema change of the source applied at {}: {}", command.lsn.to_string(), command.title());
 }
 

@@ -20,14 +20,16 @@ bool become_replica(pg::Session& session) {
   }
 }
 
-}  // namespace
+// What the server shows of such a session, and by what a dead run's are found.
+std::string application_name(const AttachmentOptions& options, std::string_view what) {
+  return fmt::format("walferry {} {}", what, options.migration).substr(0, application_name_max);
+}
 
-Attachment attach(const AttachmentOptions& options) {
-  const std::string application_name = "walferry apply " + options.migration;
+pg::Session open_session(const AttachmentOptions& options, std::string_view what) {
   // Rows are found by their key whatever statistics say, by plans that are made once. jit would be chosen for the cost
   // that a disabled sequential scan is given.
   pg::Session session =
-      pg::Session::open(options.target, {.application_name = application_name,
+      pg::Session::open(options.target, {.application_name = application_name(options, what),
                                          .client_encoding = options.client_encoding,
                                          .settings = {"plan_cache_mode=force_generic_plan", "enable_seqscan=off",
                                                       "enable_hashjoin=off", "enable_mergejoin=off", "jit=off"}});
@@ -39,18 +41,36 @@ Attachment attach(const AttachmentOptions& options) {
                     "Remedy: correct --target, or abort this migration and begin anew",
                     identity.system_identifier, options.system_identifier)};
   }
-  // A dead predecessor's backend may still hold the origin; the state directory's lock says that nobody else is alive.
-  session.exec(
-      fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-                  "WHERE application_name = {} AND pid <> pg_catalog.pg_backend_pid()",
-                  pg::quote_literal(application_name.substr(0, application_name_max))));
+  return session;
+}
+
+}  // namespace
+
+Attachment attach(const AttachmentOptions& options) {
+  pg::Session session = open_session(options, "apply");
+  // A dead predecessor's backend may still hold the origin, or rows; the state directory's lock says that nobody else
+  // is alive.
+  session.exec(fmt::format(
+      "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
+      "WHERE application_name IN ({}, {}) AND pid <> pg_catalog.pg_backend_pid()",
+      pg::quote_literal(application_name(options, "apply")), pg::quote_literal(application_name(options, "early"))));
   Progress progress = Progress::of(session, options.migration);
   TargetTables tables = read_target_tables(session);
   const bool replica_role = become_replica(session);
-  session.exec(progress.attach_sql());
+  session.exec(progress.settings_sql());
+  session.exec(progress.take_sql());
   // Read last: from here on nobody else can move it.
   const Lsn position = progress.read(session);
   return {std::move(session), std::move(progress), position, std::move(tables), replica_role};
+}
+
+Attachment attach_beside(const AttachmentOptions& options) {
+  pg::Session session = open_session(options, "early");
+  Progress progress = Progress::of(session, options.migration);
+  TargetTables tables = read_target_tables(session);
+  const bool replica_role = become_replica(session);
+  session.exec(progress.settings_sql());
+  return {std::move(session), std::move(progress), Lsn{}, std::move(tables), replica_role};
 }
 
 }  // namespace walferry::apply

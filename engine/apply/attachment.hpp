@@ -1,7 +1,8 @@
-// A new apply connection with everything that it needs: asked in blocking calls, on a pool thread.
+// A new connection for changes with everything that it needs: asked in blocking calls, on a pool thread.
 //
 // attach() makes sure that the target is the pinned cluster (G4), ends a dead predecessor's backend, takes the position
-// as its own, and reads where it stands, last of all. Called by Applier for every connection.
+// as its own, and reads where it stands, last of all: the apply connection, of which there is one. attach_beside()
+// makes one more that does not own the position. Called by Applier and EarlyTransaction.
 #pragma once
 
 #include <string>
@@ -29,5 +30,6 @@ struct Attachment {
 };
 
 [[nodiscard]] Attachment attach(const AttachmentOptions& options);
+[[nodiscard]] Attachment attach_beside(const AttachmentOptions& options);
 
 }  // namespace walferry::apply

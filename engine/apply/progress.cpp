@@ -109,15 +109,22 @@ Lsn Progress::read(pg::Session& target) const {
   return result.lsn(0, 0);
 }
 
-std::string Progress::attach_sql() const {
-  if (kind == ProgressKind::Row) {
-    // The lock does what an origin does by itself: a dead predecessor's backend, perhaps still committing, is waited
-    // for.
-    return fmt::format("SET synchronous_commit = on; SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext({}))",
-                       quote_literal("walferry " + name));
-  }
-  return fmt::format("SET synchronous_commit = off; SELECT pg_catalog.pg_replication_origin_session_setup({})",
-                     quote_literal(name));
+std::string Progress::settings_sql() const {
+  return fmt::format("SET synchronous_commit = {}", lazy_commit() ? "off" : "on");
+}
+
+std::string Progress::take_sql() const {
+  // The lock does what an origin does by itself: a dead predecessor's backend, perhaps still committing, is waited for.
+  return kind == ProgressKind::Row
+             ? fmt::format("SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtext({}))",
+                           quote_literal("walferry " + name))
+             : fmt::format("SELECT pg_catalog.pg_replication_origin_session_setup({})", quote_literal(name));
+}
+
+std::string Progress::release_sql() const {
+  return kind == ProgressKind::Row ? fmt::format("SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtext({}))",
+                                                 quote_literal("walferry " + name))
+                                   : "SELECT pg_catalog.pg_replication_origin_session_reset()";
 }
 
 std::string Progress::advance_sql() const {

@@ -32,9 +32,12 @@ struct Progress {
   // The position, flushed: everything before it survives a crash of the target.
   [[nodiscard]] Lsn read(pg::Session& target) const;
 
-  // Statements of the apply connection: once after connecting, and inside each target transaction ($1 LSN, $2 commit
-  // time in microseconds since 2000-01-01 UTC).
-  [[nodiscard]] std::string attach_sql() const;
+  // Statements of an apply connection: once after connecting; to own the position, which one session does at a time,
+  // and to give it away; and inside each target transaction ($1 LSN, $2 commit time in microseconds since 2000-01-01
+  // UTC).
+  [[nodiscard]] std::string settings_sql() const;
+  [[nodiscard]] std::string take_sql() const;
+  [[nodiscard]] std::string release_sql() const;
   [[nodiscard]] std::string advance_sql() const;
   // Returns the flushed position of the attached session.
   [[nodiscard]] std::string durable_sql() const;

@@ -184,6 +184,9 @@ void add_apply(Families& families, const ApplyCounters& apply) {
                    real(apply.source_transactions));
   families.counter("walferry_apply_target_transactions_total", "Groups committed on the target.",
                    real(apply.target_transactions));
+  families.counter("walferry_apply_early_transactions_total",
+                   "Source transactions that were written while they were in progress.",
+                   real(apply.early_transactions));
 }
 
 }  // namespace

@@ -86,9 +86,12 @@ void Spool::append(Block block) {
 }
 
 void Spool::write_to_disk(Entry& entry) {
-  if (entry.stream && unflushed_streams_) {
+  if (entry.stream) {
     // A commit on disk must not be durable before its changes.
-    database_.flush(Family::Streams);
+    const auto found = streams_.find(*entry.stream);
+    const std::size_t chunks = found == streams_.end() ? 0 : found->second.chunks.size();
+    for (std::size_t chunk = 0; chunk < chunks; ++chunk) write_chunk(*entry.stream, found->second, chunk);
+    if (unflushed_streams_) database_.flush(Family::Streams);
     unflushed_streams_ = false;
   }
   const std::string value = encode(*entry.block);
@@ -113,52 +116,92 @@ void Spool::forget_memory(Entry& entry) {
   entry.block.reset();
 }
 
-StreamId Spool::open_stream() {
-  OpenStream stream;
-  stream.id = StreamId{next_stream_++};
-  open_streams_.push_back(std::move(stream));
-  return open_streams_.back().id;
+StreamId Spool::open_stream(Xid xid) {
+  const StreamId id{next_stream_++};
+  streams_[id].xid = xid;
+  return id;
 }
 
-Spool::OpenStream& Spool::find_open(StreamId stream) {
-  const auto found = std::find_if(open_streams_.begin(), open_streams_.end(),
-                                  [&](const OpenStream& open) { return open.id == stream; });
-  if (found == open_streams_.end())
+Spool::Stream& Spool::find_open(StreamId stream) {
+  const auto found = streams_.find(stream);
+  if (found == streams_.end() || !found->second.open)
     throw Error{{ErrorKind::Protocol}, "a streamed transaction is unknown to the spool"};
-  return *found;
+  return found->second;
 }
 
 void Spool::append_stream(StreamId stream, Bytes payload) {
-  OpenStream& open = find_open(stream);
+  Stream& open = find_open(stream);
   append_message(open.buffer, payload);
-  if (open.buffer.size() >= chunk_bytes) write_chunk(open);
+  if (open.buffer.size() < chunk_bytes) return;
+  end_chunk(stream, open);
+  if (on_append_) on_append_();
 }
 
-void Spool::write_chunk(OpenStream& stream) {
-  database_.put(Family::Streams, chunk_key(stream.id, stream.chunks), as_text(stream.buffer), Durability::Unlogged);
+// The oldest chunks in memory make room for the new one.
+void Spool::end_chunk(StreamId id, Stream& stream) {
+  stream_bytes_ += stream.buffer.size();
+  chunks_in_memory_.emplace_back(id, stream.chunks.size());
+  stream.chunks.push_back(std::make_shared<const std::vector<std::byte>>(std::exchange(stream.buffer, {})));
+  while (stream_bytes_ > limits_.stream_bytes_max && !chunks_in_memory_.empty()) {
+    const auto [oldest, chunk] = chunks_in_memory_.front();
+    chunks_in_memory_.pop_front();
+    const auto found = streams_.find(oldest);
+    if (found != streams_.end()) write_chunk(oldest, found->second, chunk);
+  }
+}
+
+void Spool::write_chunk(StreamId id, Stream& stream, std::size_t chunk) {
+  const Chunk held = std::exchange(stream.chunks[chunk], nullptr);
+  if (!held) return;
+  database_.put(Family::Streams, chunk_key(id, chunk), as_text(*held), Durability::Unlogged);
+  stream_bytes_ -= held->size();
+  stream.on_disk = true;
   unflushed_streams_ = true;
-  ++stream.chunks;
-  stream.buffer.clear();
 }
 
 std::uint64_t Spool::close_stream(StreamId stream) {
-  OpenStream& open = find_open(stream);
-  if (!open.buffer.empty()) write_chunk(open);
-  const std::uint64_t chunks = open.chunks;
-  std::erase_if(open_streams_, [&](const OpenStream& candidate) { return candidate.id == stream; });
-  return chunks;
+  Stream& open = find_open(stream);
+  if (!open.buffer.empty()) end_chunk(stream, open);
+  open.open = false;
+  return open.chunks.size();
 }
 
 void Spool::drop_stream(StreamId stream) {
-  if (find_open(stream).chunks > 0) {
-    const auto number = static_cast<std::uint64_t>(stream);
+  static_cast<void>(find_open(stream));
+  erase_stream(stream);
+}
+
+void Spool::erase_stream(StreamId id) {
+  const auto found = streams_.find(id);
+  if (found == streams_.end() || found->second.on_disk) {
+    const auto number = static_cast<std::uint64_t>(id);
     database_.erase_range(Family::Streams, key_of(number), key_of(number + 1));
   }
-  std::erase_if(open_streams_, [&](const OpenStream& open) { return open.id == stream; });
+  if (found == streams_.end()) return;
+  for (const Chunk& chunk : found->second.chunks) stream_bytes_ -= chunk ? chunk->size() : 0;
+  std::erase_if(chunks_in_memory_, [id](const auto& chunk) { return chunk.first == id; });
+  streams_.erase(found);
+}
+
+void Spool::roll_back_part(StreamId stream) {
+  find_open(stream).partly_rolled_back = true;
+}
+
+std::vector<Arriving> Spool::arriving() const {
+  std::vector<Arriving> list;
+  for (const auto& [id, stream] : streams_) {
+    if (stream.open) list.push_back({id, stream.xid, stream.chunks.size(), stream.partly_rolled_back});
+  }
+  return list;
+}
+
+bool Spool::is_committed(StreamId stream) const {
+  const auto found = streams_.find(stream);
+  return found != streams_.end() && !found->second.open;
 }
 
 void Spool::discard_incomplete() {
-  while (!open_streams_.empty()) drop_stream(open_streams_.back().id);
+  for (const Arriving& each : arriving()) drop_stream(each.stream);
   while (!entries_.empty()) {
     Entry& last = entries_.back();
     const std::shared_ptr<const Block> block =
@@ -229,10 +272,14 @@ std::shared_ptr<const Block> Spool::next() {
   return std::make_shared<const Block>(decode_block(*value));
 }
 
-std::string Spool::stream_chunk(StreamId stream, std::uint64_t chunk) const {
-  auto value = database_.get(Family::Streams, chunk_key(stream, chunk));
+Chunk Spool::stream_chunk(StreamId stream, std::uint64_t chunk) const {
+  const auto found = streams_.find(stream);
+  if (found != streams_.end() && chunk < found->second.chunks.size() && found->second.chunks[chunk])
+    return found->second.chunks[chunk];
+  const auto value = database_.get(Family::Streams, chunk_key(stream, chunk));
   if (!value) throw Error{{ErrorKind::State}, "a chunk of a streamed transaction is missing from the state directory"};
-  return *std::move(value);
+  const Bytes bytes = as_bytes(*value);
+  return std::make_shared<const std::vector<std::byte>>(bytes.begin(), bytes.end());
 }
 
 void Spool::rewind() {
@@ -246,10 +293,7 @@ void Spool::forget_front() {
     database_.erase(Family::Blocks, key_of(front.sequence), Durability::Logged);
     disk_bytes_ -= front.bytes;
   }
-  if (front.stream) {
-    const auto number = static_cast<std::uint64_t>(*front.stream);
-    database_.erase_range(Family::Streams, key_of(number), key_of(number + 1));
-  }
+  if (front.stream) erase_stream(*front.stream);
   forget_memory(front);
   entries_.pop_front();
 }
@@ -268,7 +312,7 @@ bool Spool::take_broken_off() {
 }
 
 void Spool::clear() {
-  while (!open_streams_.empty()) drop_stream(open_streams_.back().id);
+  for (const Arriving& each : arriving()) drop_stream(each.stream);
   while (!entries_.empty()) forget_front();
   cursor_ = 0;
   end_lsn_ = Lsn{};

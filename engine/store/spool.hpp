@@ -5,8 +5,9 @@
 //             retained: can be read again after rewind()
 //
 // The newest blocks stay in memory, up to memory_bytes_max. Older ones, and all while nobody reads (the copy), go to
-// RocksDB, so that the slot on the source may advance: durable_through() says up to where. The receiver appends, the
-// applier reads and releases; both live on the io thread, and so does the spool.
+// RocksDB, so that the slot on the source may advance: durable_through() says up to where. Streamed transactions stand
+// beside it as chunks, the newest in memory as well, and at the place of their commit as one block. The receiver
+// appends, the applier reads and releases; both live on the io thread, and so does the spool.
 //
 // Invariant: blocks on disk are a prefix-closed continuation of what the target holds: once one retained block is
 // written, all earlier retained ones are written too. So [target's position, durable_through()) has no gap.
@@ -14,6 +15,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -23,7 +25,19 @@
 namespace walferry::store {
 
 struct SpoolLimits {
-  std::size_t memory_bytes_max = std::size_t{64} << 20U;
+  std::size_t memory_bytes_max = std::size_t{64} << 20U;  // of blocks
+  std::size_t stream_bytes_max = std::size_t{48} << 20U;  // of streamed transactions
+};
+
+// A piece of a streamed transaction: messages as in Block.
+using Chunk = std::shared_ptr<const std::vector<std::byte>>;
+
+// A streamed transaction whose commit has not been received.
+struct Arriving {
+  StreamId stream{};
+  Xid xid{};
+  std::uint64_t chunks = 0;         // that can be read
+  bool partly_rolled_back = false;  // changes of a subtransaction in it do not count
 };
 
 class Spool {
@@ -34,11 +48,13 @@ class Spool {
   // --- receiver
   // -------------------------------------------------------------------------------------------------------
   void append(Block block);
-  [[nodiscard]] StreamId open_stream();
+  [[nodiscard]] StreamId open_stream(Xid xid);
   void append_stream(StreamId stream, Bytes payload);
   // How many chunks the stream has; the rest of its buffer becomes the last one.
   [[nodiscard]] std::uint64_t close_stream(StreamId stream);
   void drop_stream(StreamId stream);
+  // A subtransaction of it was rolled back.
+  void roll_back_part(StreamId stream);
   // After a lost source connection: forgets the unfinished transaction at the end and all unfinished streams, which the
   // source will send again from their beginning.
   void discard_incomplete();
@@ -54,8 +70,11 @@ class Spool {
   // at the cursor, or nullptr when the cursor is at the end.
   [[nodiscard]] std::shared_ptr<const Block> next();
   [[nodiscard]] bool has_next() const { return cursor_ < entries_.size(); }
-  // One chunk of a streamed transaction: messages as in Block.
-  [[nodiscard]] std::string stream_chunk(StreamId stream, std::uint64_t chunk) const;
+  [[nodiscard]] Chunk stream_chunk(StreamId stream, std::uint64_t chunk) const;
+  // In the order in which they began to arrive.
+  [[nodiscard]] std::vector<Arriving> arriving() const;
+  // Its commit has been received, and is still to be released.
+  [[nodiscard]] bool is_committed(StreamId stream) const;
   void rewind();
   // Forgets every block that the target, durable through `lsn`, needs no more.
   void release(Lsn lsn);
@@ -69,8 +88,7 @@ class Spool {
   // --- both
   // -----------------------------------------------------------------------------------------------------------
   [[nodiscard]] bool empty() const { return entries_.empty(); }
-  // Where the oldest retained block is needed until; nullopt when the spool is empty.
-  [[nodiscard]] std::size_t memory_bytes() const { return memory_bytes_; }
+  [[nodiscard]] std::size_t memory_bytes() const { return memory_bytes_ + stream_bytes_; }
   [[nodiscard]] std::size_t disk_bytes() const { return disk_bytes_; }
   void on_append(std::function<void()> callback) { on_append_ = std::move(callback); }
 
@@ -84,10 +102,14 @@ class Spool {
     Lsn needed_until;
     std::optional<StreamId> stream;
   };
-  struct OpenStream {
-    StreamId id{};
-    std::vector<std::byte> buffer;
-    std::uint64_t chunks = 0;
+  // Of this run; those of an earlier one are known by their commit alone.
+  struct Stream {
+    Xid xid{};
+    bool open = true;
+    bool partly_rolled_back = false;
+    bool on_disk = false;           // some of it
+    std::vector<std::byte> buffer;  // the chunk being filled
+    std::vector<Chunk> chunks;      // null: on disk only
   };
 
   void load();
@@ -96,8 +118,10 @@ class Spool {
   void forget_front();
   void keep_complete(Entry& entry, const Block& block);
   void forget_memory(Entry& entry);
-  void write_chunk(OpenStream& stream);
-  OpenStream& find_open(StreamId stream);
+  void end_chunk(StreamId id, Stream& stream);
+  void write_chunk(StreamId id, Stream& stream, std::size_t chunk);
+  void erase_stream(StreamId id);
+  Stream& find_open(StreamId stream);
 
   Database& database_;
   SpoolLimits limits_;
@@ -105,7 +129,9 @@ class Spool {
   std::size_t cursor_ = 0;
   std::uint64_t next_sequence_ = 1;
   std::uint64_t next_stream_ = 1;
-  std::vector<OpenStream> open_streams_;
+  std::map<StreamId, Stream> streams_;
+  std::deque<std::pair<StreamId, std::size_t>> chunks_in_memory_;  // oldest first
+  std::size_t stream_bytes_ = 0;                                   // in memory
   Lsn end_lsn_;
   bool disk_only_ = true;
   bool unsynced_ = false;

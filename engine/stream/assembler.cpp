@@ -74,7 +74,8 @@ void Assembler::accept_control(Bytes payload) {
     auto [found, opened] = streams_.try_emplace(start->xid);
     if (opened != start->first_segment)
       throw ProtocolError{"Stream Start: the segment does not fit what was received before"};
-    if (opened) found->second.id = spool_.open_stream();
+    if (opened) found->second.id = spool_.open_stream(start->xid);
+    flush();  // what committed before this piece can be applied before it
     current_stream_ = &found->second;
   } else if (std::get_if<pgoutput::StreamStop>(&message) != nullptr) {
     if (current_stream_ == nullptr) throw ProtocolError{"Stream Stop: no stream is open"};
@@ -137,6 +138,7 @@ void Assembler::abort_stream(const pgoutput::StreamAbort& abort) {
   if (found == streams_.end()) return;
   if (abort.subxid != abort.xid) {
     found->second.aborted.push_back(abort.subxid);
+    spool_.roll_back_part(found->second.id);
     return;
   }
   spool_.drop_stream(found->second.id);

@@ -178,8 +178,8 @@ class Source {
   Script streamed(const Block& block) {
     Script script;
     for (std::uint64_t chunk = 0; chunk < block.streamed.chunks; ++chunk) {
-      const std::string value = spool.stream_chunk(block.streamed.stream, chunk);
-      for (std::string& line : script_of(as_bytes(value), true)) script.push_back(std::move(line));
+      const store::Chunk value = spool.stream_chunk(block.streamed.stream, chunk);
+      for (std::string& line : script_of(*value, true)) script.push_back(std::move(line));
     }
     return script;
   }
@@ -410,8 +410,8 @@ TEST_CASE("changes of a stream keep the subtransaction they belong to") {
   Source source;
   source.start(700).relation(1, "t").in_subtransaction(701).insert(1, "x").stop().stream_commit(700, 200);
   const auto block = source.block();
-  const std::string chunk = source.spool.stream_chunk(block->streamed.stream, 0);
-  Bytes rest = as_bytes(chunk);
+  const store::Chunk chunk = source.spool.stream_chunk(block->streamed.stream, 0);
+  Bytes rest = *chunk;
   static_cast<void>(take_message(rest));
   const pgoutput::Message message = pgoutput::decode(take_message(rest), {.in_stream = true});
   CHECK(std::get<pgoutput::InsertView>(message).stream_xid == Xid{701});

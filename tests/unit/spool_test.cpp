@@ -88,7 +88,7 @@ class Run {
   }
 
   StreamId stream(const Texts& texts) {
-    const StreamId id = spool_->open_stream();
+    const StreamId id = spool_->open_stream(Xid{700});
     for (const std::string& text : texts) spool_->append_stream(id, as_bytes(text));
     return id;
   }
@@ -108,8 +108,8 @@ class Run {
   Texts stream_texts(StreamId id, std::uint64_t chunks) {
     Texts texts;
     for (std::uint64_t chunk = 0; chunk < chunks; ++chunk) {
-      const std::string value = spool_->stream_chunk(id, chunk);
-      for (std::string& text : texts_in(as_bytes(value))) texts.push_back(std::move(text));
+      const Chunk value = spool_->stream_chunk(id, chunk);
+      for (std::string& text : texts_in(*value)) texts.push_back(std::move(text));
     }
     return texts;
   }
@@ -432,7 +432,7 @@ TEST_CASE("streams that arrive interleaved do not mix") {
 
 TEST_CASE("a stream without changes has no chunk") {
   Run run;
-  CHECK(run->close_stream(run->open_stream()) == 0);
+  CHECK(run->close_stream(run->open_stream(Xid{700})) == 0);
 }
 
 TEST_CASE("a dropped stream is gone, its neighbours stay") {
@@ -486,7 +486,7 @@ TEST_CASE("after a restart committed streams are there and unfinished ones are w
     CHECK(block->streamed.stream == committed);
     CHECK(block->streamed.chunks == 2);
     CHECK(block->streamed.commit_lsn == Lsn{99});
-    CHECK(after->open_stream() > committed);
+    CHECK(after->open_stream(Xid{700}) > committed);
   };
   Run killed = run.crashed();
   expect(killed);
