@@ -120,7 +120,6 @@ void EarlyTransaction::look_after() {
   } else if (Clock::now() - written_at_ > rest_max && chunks_ > 0) {
     abandon("it rests");
   }
-  unwanted_ = false;
 }
 
 Awaitable<bool> EarlyTransaction::complete(const store::StreamedCommit& commit) {
@@ -147,11 +146,12 @@ Awaitable<void> EarlyTransaction::commit(const Progress& progress, const store::
   co_await writer_.commit(commit.end_lsn, commit.commit_time);
   co_await writer_.run(progress.release_sql());
   stream_.reset();
+  unwanted_ = false;
 }
 
 void EarlyTransaction::abandon(std::string_view why) {
-  unwanted_ = false;
   if (!stream_) return;
+  unwanted_ = false;
   spdlog::debug("transaction {} is applied at its commit, not early: {}", static_cast<std::uint32_t>(transaction_.xid),
                 why);
   refused_.insert(*stream_);

@@ -49,7 +49,7 @@ class EarlyTransaction {
   // Rolls back; this transaction will not be tried again.
   void abandon(std::string_view why);
   // The same, as soon as its coroutine is not inside.
-  void abandon_soon() { unwanted_ = true; }
+  void abandon_soon() { unwanted_ = stream_.has_value(); }
   // As ChangeWriter's and TableMap's.
   void record(std::shared_ptr<TouchedRows> touched) { writer_.record(std::move(touched)); }
   void ignore(const QualifiedName& table) { writer_.tables().ignore(table); }

@@ -1,5 +1,7 @@
 """The cutover's proof: everything while writers go on, and in the write stop what was touched since."""
 
+from __future__ import annotations
+
 import subprocess
 
 import walferry
@@ -52,9 +54,12 @@ class SlowCutover:
             [walferry.binary(), "cutover", "--state-dir", str(migration.daemon.state_dir), "--timeout", "60s", "--json"],
             env=walferry.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL)
+
+    def await_comparison(self) -> SlowCutover:
+        """Until everything was compared once, and the write stop is next."""
         for line in self.process.stderr:
             if line.startswith("compare while writers go on"):
-                return
+                return self
         raise AssertionError(f"the cutover ended before it had compared: {self.process.stdout.read()}")
 
     def release(self) -> walferry.Answer:
@@ -81,7 +86,7 @@ def test_a_difference_is_found_before_anybody_waits(migrations):
 def test_rows_touched_after_the_comparison_are_compared_again(migrations):
     migration = following(migrations, "touched")
     source, target = migration.source, migration.target
-    slow = SlowCutover(migration, "t")
+    slow = SlowCutover(migration, "t").await_comparison()
     source.execute("touched", "UPDATE t SET v = 'touched' WHERE id = 7", "UPDATE t SET id = 5000 WHERE id = 8",
                    "DELETE FROM t WHERE id = 9", "INSERT INTO t VALUES (6000, 'new')",
                    "UPDATE pair SET v = 'touched' WHERE a < 10", "UPDATE pair SET b = b || '-moved' WHERE a = 50",
@@ -110,7 +115,7 @@ def test_a_difference_in_a_touched_row_rolls_back(migrations):
             ("keyless", "INSERT INTO keyless VALUES ('one more')", "INSERT INTO keyless VALUES ('planted')",
              "DELETE FROM keyless WHERE v = 'planted'"),
             ("emptied", "TRUNCATE emptied", "INSERT INTO emptied VALUES (1)", "DELETE FROM emptied")):
-        slow = SlowCutover(migration, "t")
+        slow = SlowCutover(migration, "t").await_comparison()
         source.execute("found_late", touch)
         migration.await_applied()
         target.execute("found_late", plant)
