@@ -250,7 +250,8 @@ Awaitable<void> Applier::apply_block() {
       until_passed_ = true;
       co_return;
     }
-    if (begin != nullptr && writer_.begun() && (payload.data() >= last_commit_end || begin->final_lsn == isolated_)) {
+    const bool whole = begin == nullptr || payload.data() < last_commit_end || spool_.end_lsn() > begin->final_lsn;
+    if (begin != nullptr && writer_.begun() && (!whole || begin->final_lsn == isolated_)) {
       // A transaction whose end is not here yet, or that cannot be applied, must not hold back those before it.
       co_await commit_group();
     }

@@ -1,12 +1,11 @@
 #include "engine/pg/connection.hpp"
 
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
+
+#include "engine/pg/round_trip.hpp"
 
 namespace walferry::pg {
 
@@ -15,7 +14,7 @@ using Descriptor = asio::posix::stream_descriptor;
 
 namespace {
 
-constexpr unsigned near_microseconds = 1'000;
+constexpr auto near = std::chrono::milliseconds{1};
 
 }  // namespace
 
@@ -49,10 +48,9 @@ bool Connection::encrypted() const {
 
 bool Connection::gathers_unread() const {
   if (encrypted()) return false;  // each flush is a record of its own, which has to be read by itself whenever it comes
-  tcp_info info{};
-  socklen_t length = sizeof info;
-  // Of another kind of socket it has no answer: a Unix socket holds too little to be left alone.
-  return ::getsockopt(PQsocket(raw()), IPPROTO_TCP, TCP_INFO, &info, &length) == 0 && info.tcpi_rtt < near_microseconds;
+  // A Unix socket holds too little to be left alone.
+  const auto round_trip = shortest_round_trip(PQsocket(raw()));
+  return round_trip && *round_trip < near;
 }
 
 std::size_t Connection::bytes_waiting() const {

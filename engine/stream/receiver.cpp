@@ -158,6 +158,7 @@ Awaitable<void> Receiver::stream() {
       co_await send_status(ping);
       pinged = pinged || ping;
       next_status = now + status_interval;
+      gathers_unread_ = connection_->gathers_unread();
     }
     if (frames >= frames_at_once) {
       co_await asio::post(executor_, asio::use_awaitable);  // there is more: the others' turn first
