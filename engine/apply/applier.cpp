@@ -133,7 +133,7 @@ void Applier::refuse_net_changes(const NetChangesRefused& refused) {
 // Everything of the connection and of what was on its way.
 void Applier::let_go() {
   writer_.detach();
-  early_.abandon("the apply begins again from the target's position");
+  early_.let_go();
   transaction_.reset();
   group_ = {};
   deferred_.clear();

@@ -159,4 +159,9 @@ void EarlyTransaction::abandon(std::string_view why) {
   writer_.detach();
 }
 
+void EarlyTransaction::let_go() {
+  abandon("the apply begins again");
+  writer_.detach();
+}
+
 }  // namespace walferry::apply

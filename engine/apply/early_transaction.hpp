@@ -48,7 +48,9 @@ class EarlyTransaction {
 
   // Rolls back; this transaction will not be tried again.
   void abandon(std::string_view why);
-  // The same, as soon as its coroutine is not inside.
+  // And drops the connection: the apply begins again from the target's position.
+  void let_go();
+  // As abandon(), as soon as its coroutine is not inside.
   void abandon_soon() { unwanted_ = stream_.has_value(); }
   // As ChangeWriter's and TableMap's.
   void record(std::shared_ptr<TouchedRows> touched) { writer_.record(std::move(touched)); }

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import psycopg2
 
 from compare import quote
-from servers import Server, wait_until
+from servers import SLOWNESS, Server, wait_until
 
 LEDGER_SCHEMA = "ledger"
 _KEYS_SAMPLED = 300
@@ -487,7 +487,7 @@ class Workload:
 
     def __init__(self, dsn: str, writers: int = 4, seed: int = 1, pause_seconds: float = 0.004, wants=lambda table: True):
         self.endpoint = dsn
-        self.pause_seconds = pause_seconds
+        self.pause_seconds = pause_seconds * SLOWNESS  # a program that a sanitizer slows down gets less to do
         self.wants = wants
         self.stopping = threading.Event()
         self.running = threading.Event()
