@@ -20,7 +20,7 @@ import pytest
 import servers
 import walferry
 from compare import data_differences, schema_differences
-from migration import Migration
+from migration import Migration, version_case, without_pg_dump
 from scenario import Place, Scenario, load_all
 
 # WALFERRY_SCENARIO_PAIRS asks for others, such as "15-18 18-18".
@@ -35,17 +35,6 @@ SHARED = [each for each in SCENARIOS if each not in ALONE and each not in IN_TUR
 _FOUND = servers.find_binaries()
 
 
-def _missing(pair: tuple[int, int]) -> list:
-    """The mark of a pair whose servers are not here."""
-    absent = [major for major in pair if major not in _FOUND]
-    reason = f"PostgreSQL {pair[0]} -> {pair[1]}: no binaries of {absent}; scripts/fetch-postgres brings them"
-    return [pytest.mark.skip(reason=reason)] if absent else []
-
-
-def _case(pair: tuple[int, int], *more, name: str = ""):
-    return pytest.param(pair, *more, id=f"{pair[0]}-{pair[1]}{name}", marks=_missing(pair))
-
-
 def _each(scenarios: list[Scenario]):
     """Every scenario on every pair of versions that can have it."""
     cases = []
@@ -55,11 +44,11 @@ def _each(scenarios: list[Scenario]):
             if pair == LAST_PAIR and LAST_PAIR not in PAIRS:
                 fits = fits and all(scenario.why_not(*other) for other in PAIRS)
             if fits:
-                cases.append(_case(pair, scenario, name=f"-{scenario.name}"))
+                cases.append(version_case(pair, scenario, name=f"-{scenario.name}"))
     return pytest.mark.parametrize("ends, scenario", cases, indirect=["ends"])
 
 
-on_every_pair = pytest.mark.parametrize("ends", [_case(pair) for pair in PAIRS], indirect=True)
+on_every_pair = pytest.mark.parametrize("ends", [version_case(pair) for pair in PAIRS], indirect=True)
 
 
 class Ends:
@@ -78,16 +67,6 @@ class Ends:
         self.source.remove()
         self.target.remove()
 
-    def without_pg_dump(self) -> str | None:
-        """What `check` says when no pg_dump serves this pair."""
-        self.source.create_database("probe")
-        self.target.create_database("probe")
-        answer = walferry.command("check", "--source", self.source.dsn("probe"), "--target", self.target.dsn("probe"),
-                                  "--json")
-        failed = [each["title"] for each in answer.json()["findings"]
-                  if each["id"] == "pair.pg_dump" and each["severity"] == "FAIL"]
-        return failed[0] if failed else None
-
 
 @pytest.fixture(scope="module")
 def made():
@@ -103,9 +82,9 @@ def ends(request, made):
     pair = request.param
     if pair not in made:
         made[pair] = Ends(*pair)
-        made[pair].reason = made[pair].without_pg_dump()
+        made[pair].reason = without_pg_dump(made[pair].source, made[pair].target)
     if made[pair].reason:
-        pytest.skip(f"PostgreSQL {pair[0]} -> {pair[1]}: {made[pair].reason}")
+        pytest.skip(made[pair].reason)
     return made[pair]
 
 
