@@ -217,6 +217,7 @@ Awaitable<void> Migration::begin() {
         publish_and_create_slot(options_, ends_, journal_, waiting, [this] { return stop_.stop_requested(); }));
   };
   co_await insist_blocking("creating publication and slot", std::move(publish));
+  monitor_->wake();
   set_phase(Phase::Schema);
 }
 
