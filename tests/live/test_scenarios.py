@@ -406,6 +406,47 @@ def test_truncated_between_snapshot_and_copy(ends):
 
 @pytest.mark.limit(120)
 @on_every_pair
+def test_foreign_keys_of_a_target_that_was_made_beforehand(ends):
+    """Points 38, 42: where a foreign key leads to a table TRUNCATE is refused, so the copy empties it otherwise."""
+    migration = Migration(ends.source, ends.target, "beforehand", "--no-schema")
+    try:
+        tables = """
+            CREATE TABLE parent (id int PRIMARY KEY, child_id int);
+            CREATE TABLE child (id int PRIMARY KEY, parent_id int REFERENCES parent ON DELETE CASCADE);
+            ALTER TABLE parent ADD FOREIGN KEY (child_id) REFERENCES child DEFERRABLE INITIALLY DEFERRED;
+            CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree);
+            CREATE UNLOGGED TABLE cached (id int PRIMARY KEY);
+            CREATE UNLOGGED TABLE of_cached (id int REFERENCES cached);"""
+        migration.load(sql=tables + """
+            BEGIN;
+            INSERT INTO parent SELECT g, 101 - g FROM generate_series(1, 100) g;
+            INSERT INTO child SELECT g, g FROM generate_series(1, 100) g;
+            COMMIT;
+            INSERT INTO tree SELECT g, NULLIF(g / 2, 0) FROM generate_series(1, 50) g;
+            INSERT INTO cached SELECT generate_series(1, 10);
+            INSERT INTO of_cached SELECT generate_series(1, 10);""")
+        ends.target.psql("beforehand", sql=tables)
+        migration.daemon.start()
+        migration.daemon.await_phase("follow")
+        ends.source.psql("beforehand", sql="""
+            BEGIN;
+            INSERT INTO parent VALUES (200, 200);
+            INSERT INTO child VALUES (200, 200);
+            COMMIT;
+            UPDATE parent SET child_id = NULL WHERE id = 100;
+            DELETE FROM child WHERE id = 1;
+            DELETE FROM tree WHERE id = 50;
+            DELETE FROM of_cached WHERE id = 3;""")
+        _await_applied(migration)
+        migration.switch("--timeout", "60s")
+        found = data_differences(*migration.ends)
+        assert not found, "\n".join(found)
+    finally:
+        migration.remove()
+
+
+@pytest.mark.limit(120)
+@on_every_pair
 def test_prepared_before_the_slot_and_during_the_copy(ends):
     """Points 71, 94: the slot waits for a transaction that is prepared already, and says so; one prepared during the
     copy arrives when it is committed, while following; one left open keeps the cutover from closing the source."""
