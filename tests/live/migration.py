@@ -131,6 +131,15 @@ def choose_versions(found: dict[int, servers.Binaries], source: int, target: int
                       f" {sorted(found)}; scripts/fetch-postgres {source} {target} brings them)")
 
 
+def make_extension_table(server, database: str) -> None:
+    """pg_extension_config_dump() may be called by an extension's script only; a superuser may write what it writes."""
+    server.execute(database, "CREATE EXTENSION IF NOT EXISTS pgcrypto",
+                   "CREATE TABLE job (command text PRIMARY KEY, built_in boolean NOT NULL DEFAULT false)",
+                   "INSERT INTO job VALUES ('of the extension itself', true)", "ALTER EXTENSION pgcrypto ADD TABLE job",
+                   "UPDATE pg_extension SET extconfig = ARRAY['job'::regclass::oid],"
+                   " extcondition = ARRAY['WHERE NOT built_in'] WHERE extname = 'pgcrypto'")
+
+
 def version_case(pair: tuple[int, int], *more, name: str = ""):
     """A case of pytest.mark.parametrize for a source and a target of these majors; skipped where they are not found."""
     absent = [major for major in pair if major not in servers.find_binaries()]

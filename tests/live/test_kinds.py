@@ -8,6 +8,7 @@ import pytest
 
 import walferry
 from compare import assert_equal
+from migration import make_extension_table
 
 HERE = Path(__file__).parent
 
@@ -41,15 +42,6 @@ def settings(server, database: str) -> list[tuple]:
         ON r.oid = s.setrole WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
         ORDER BY 1, 2""")
     return [row for row in found if row[1] != "default_transaction_read_only=on"]
-
-
-def make_extension_table(server, database: str) -> None:
-    """pg_extension_config_dump() may be called by an extension's script only; a superuser may write what it writes."""
-    server.execute(database, "CREATE EXTENSION IF NOT EXISTS pgcrypto",
-                   "CREATE TABLE job (command text PRIMARY KEY, built_in boolean NOT NULL DEFAULT false)",
-                   "INSERT INTO job VALUES ('of the extension itself', true)", "ALTER EXTENSION pgcrypto ADD TABLE job",
-                   "UPDATE pg_extension SET extconfig = ARRAY['job'::regclass::oid],"
-                   " extcondition = ARRAY['WHERE NOT built_in'] WHERE extname = 'pgcrypto'")
 
 
 @pytest.fixture
