@@ -217,6 +217,7 @@ Awaitable<void> Migration::begin() {
         publish_and_create_slot(options_, ends_, journal_, waiting, [this] { return stop_.stop_requested(); }));
   };
   co_await insist_blocking("creating publication and slot", std::move(publish));
+  monitor_->wake();
   set_phase(Phase::Schema);
 }
 
@@ -368,6 +369,18 @@ Awaitable<void> Migration::follow() {
 
 // The apply rests, and ignores these tables until they are there again.
 Awaitable<void> Migration::copy_again(std::vector<QualifiedName> tables) {
+  ddl::Waiting waiting;
+  std::function<void()> look = [this, &waiting, &tables] {
+    waiting = ddl::look_at_waiting(options_.source, options_.target, tables);
+  };
+  co_await insist_blocking("looking at the tables to be copied again", std::move(look));
+  for (const QualifiedName& table : waiting.gone) {
+    spdlog::warn("{} is not copied again: neither end has it any more", table.text());
+    journal_.forget_copy_again(table);
+  }
+  // Without one that can be copied the apply must not rest: what makes them so may be what it does next.
+  if (waiting.ready.empty()) co_return;
+  tables = std::move(waiting.ready);
   co_await stop_applier(Clock::now() + stop_patience);
   for (const QualifiedName& table : tables) {
     status_.activity = "copying " + table.text() + " again";
@@ -547,12 +560,13 @@ void Migration::settle(const ddl::Command& command, ddl::Outcome outcome) {
     describe_tables(joined);
     for (const Table& table : joined) set_table_state(table.name, TableState::Ready);
   }
-  if (outcome != ddl::Outcome::PassedOver) {
-    for (const QualifiedName& table : command.rewritten) {
-      spdlog::warn("{} made the rows of {} anew on the source: the table will be copied again", command.title(),
-                   table.text());
-      journal_.record_copy_again(table);
-    }
+  for (const QualifiedName& table : command.rewritten) {
+    spdlog::warn("{} made the rows of {} anew on the source: the table will be copied again{}", command.title(),
+                 table.text(),
+                 outcome == ddl::Outcome::PassedOver ? " when it has the same columns on the target; until then its "
+                                                       "changes wait and a cutover is refused"
+                                                     : "");
+    journal_.record_copy_again(table);
   }
   if (watcher_) watcher_->wake();
 }

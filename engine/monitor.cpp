@@ -21,10 +21,14 @@ constexpr auto long_window = seconds{120};
 
 Monitor::Monitor(asio::any_io_executor executor, asio::thread_pool& pool, MonitorOptions options,
                  const stream::Position& position, Status& status)
-    : executor_(std::move(executor)), pool_(pool), options_(std::move(options)), position_(position), status_(status) {}
+    : executor_(std::move(executor)),
+      pool_(pool),
+      options_(std::move(options)),
+      position_(position),
+      status_(status),
+      woken_(executor_) {}
 
 Awaitable<void> Monitor::run(std::function<void()> on_tick) {
-  asio::steady_timer timer{executor_};
   for (;;) {
     std::optional<Error> failure;
     try {
@@ -41,8 +45,7 @@ Awaitable<void> Monitor::run(std::function<void()> on_tick) {
     take_sample();
     refresh();
     on_tick();
-    timer.expires_after(options_.interval);
-    co_await timer.async_wait(asio::use_awaitable);
+    co_await woken_.wait_until(Clock::now() + options_.interval);
   }
 }
 
@@ -89,7 +92,8 @@ void Monitor::refresh() {
   status_.received_lsn = position_.received;
   status_.applied_lsn = position_.applied;
   status_.confirmed_lsn = position_.confirmed;
-  status_.source_lsn = std::max(status_.source_lsn, position_.source_wal_end);
+  // What was applied has been written, though the source may not have been asked since.
+  status_.source_lsn = std::max({status_.source_lsn, position_.source_wal_end, position_.applied});
   status_.lag_bytes =
       position_.applied ? static_cast<std::int64_t>(status_.source_lsn.value - position_.applied.value) : 0;
   // By the source's clock, which is taken to run on while the source is silent.

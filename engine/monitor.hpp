@@ -32,6 +32,8 @@ class Monitor {
   Awaitable<void> run(std::function<void()> on_tick);
   // Brings LSNs, lag and rates of Status up to the shared position; cheap, asks nobody.
   void refresh();
+  // Looks now rather than at the end of the interval: there is a slot since.
+  void wake() { woken_.notify(); }
 
  private:
   struct Sample {
@@ -51,6 +53,7 @@ class Monitor {
   std::unique_ptr<pg::Connection> connection_;
   std::deque<Sample> samples_;
   bool failed_before_ = false;
+  Event woken_;
 };
 
 }  // namespace walferry

@@ -129,8 +129,18 @@ Halves split(pg::Session& source, const SelectionRules& rules) {
   return {fmt::format("'{{{}}}'::pg_catalog.oid[]", selected), fmt::format("'{{{}}}'::pg_catalog.oid[]", left_out)};
 }
 
-// "out": what depends on a table that is left out, by way of anything but the tables that are selected. A view hangs on
-// its rule the other way round.
+// Sequences that a default of a selected table draws from, whatever table they belong to.
+std::string sequences_in_use(const Halves& halves) {
+  return fmt::format(
+      "SELECT d.refobjid FROM pg_catalog.pg_attrdef f JOIN pg_catalog.pg_depend d ON d.classid = "
+      "'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = f.oid AND d.refclassid = "
+      "'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'n' JOIN pg_catalog.pg_class s ON s.oid = d.refobjid "
+      "AND s.relkind = 'S' WHERE f.adrelid = ANY ({})",
+      halves.selected);
+}
+
+// "out": what depends on a table that is left out, by way of anything but the tables that are selected and the
+// sequences that they use. A view hangs on its rule the other way round.
 std::string dependents(const Halves& halves) {
   return fmt::format(
       "WITH RECURSIVE out(classid, objid) AS (SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, t "
@@ -140,8 +150,8 @@ std::string dependents(const Halves& halves) {
       "('n', 'a', 'i') UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, r.ev_class FROM "
       "pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm') WHERE "
       "o.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND r.oid = o.objid) x WHERE NOT (x.classid = "
-      "'pg_catalog.pg_class'::pg_catalog.regclass AND x.objid = ANY ({}))) ",
-      halves.left_out, halves.selected);
+      "'pg_catalog.pg_class'::pg_catalog.regclass AND (x.objid = ANY ({}) OR x.objid IN ({})))) ",
+      halves.left_out, halves.selected, sequences_in_use(halves));
 }
 
 std::vector<std::string> first_column(const pg::Result& rows) {
@@ -213,12 +223,19 @@ void keep_selected(Catalog& catalog, pg::Session& source, const SelectionRules& 
   std::erase_if(catalog.tables, [&](const Table& table) { return !selected.contains(table.oid); });
 }
 
-ObjectIds objects_left_out(pg::Session& source, const SelectionRules& rules) {
-  ObjectIds ids;
-  if (rules.empty()) return ids;
-  const pg::Result rows = source.exec(dependents(split(source, rules)) + "SELECT classid, objid FROM out");
-  for (int row = 0; row < rows.rows(); ++row) ids.emplace(rows.u32(row, 0), rows.u32(row, 1));
-  return ids;
+LeftOutObjects objects_left_out(pg::Session& source, const SelectionRules& rules) {
+  LeftOutObjects objects;
+  if (rules.empty()) return objects;
+  const Halves halves = split(source, rules);
+  const pg::Result rows = source.exec(dependents(halves) + "SELECT classid, objid FROM out");
+  for (int row = 0; row < rows.rows(); ++row) objects.ids.emplace(rows.u32(row, 0), rows.u32(row, 1));
+  const pg::Result orphans = source.exec(fmt::format(
+      "SELECT DISTINCT d.objid FROM pg_catalog.pg_depend d WHERE d.classid = "
+      "'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid IN ({}) AND d.deptype = 'a' AND d.refclassid = "
+      "'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = ANY ({})",
+      sequences_in_use(halves), halves.left_out));
+  for (int row = 0; row < orphans.rows(); ++row) objects.without_owner.insert(orphans.u32(row, 0));
+  return objects;
 }
 
 std::vector<std::string> keys_left_out(pg::Session& source, const SelectionRules& rules) {

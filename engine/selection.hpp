@@ -47,9 +47,13 @@ struct NamePattern {
 // is misspelt more often than meant.
 void keep_selected(Catalog& catalog, pg::Session& source, const SelectionRules& rules);
 
-// Objects that cannot be made without a table that is left out, the tables included: (class, oid) as in pg_depend.
-using ObjectIds = std::set<std::pair<std::uint32_t, std::uint32_t>>;
-[[nodiscard]] ObjectIds objects_left_out(pg::Session& source, const SelectionRules& rules);
+struct LeftOutObjects {
+  // What cannot be made without a table that is left out, the tables included: (class, oid) as in pg_depend.
+  std::set<std::pair<std::uint32_t, std::uint32_t>> ids;
+  // Sequences that belong to such a table and are made all the same, because a selected one draws from them.
+  std::set<std::uint32_t> without_owner;
+};
+[[nodiscard]] LeftOutObjects objects_left_out(pg::Session& source, const SelectionRules& rules);
 
 // Foreign keys of selected tables that reference one that is not: "of_area on public.place references public.area".
 [[nodiscard]] std::vector<std::string> keys_left_out(pg::Session& source, const SelectionRules& rules);

@@ -17,11 +17,11 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   const ddl::Outcome outcome = co_await settle_ddl(*command);
   group_.ddl = true;
   ++(outcome == ddl::Outcome::Executed ? status_.ddl.applied : status_.ddl.passed);
-  if (outcome != ddl::Outcome::PassedOver) {
-    for (const QualifiedName& table : command->rewritten) {
-      writer_.tables().ignore(table);
-      early_.ignore(table);
-    }
+  // Whoever runs the command on the target, and whenever: its rows come from a copy, and what follows counts from
+  // there.
+  for (const QualifiedName& table : command->rewritten) {
+    writer_.tables().ignore(table);
+    early_.ignore(table);
   }
   if (options_.on_command) options_.on_command(*command, outcome);
 }

@@ -14,8 +14,10 @@ bool become_replica(pg::Session& session) {
     return true;
   } catch (const Error& error) {
     if (error.sqlstate() != "42501") throw;
-    // Without the right, triggers and foreign keys fire on the target; check has said what that costs.
-    spdlog::warn("the target role may not set session_replication_role: triggers and foreign keys fire during apply");
+    // Without the right the target was prepared otherwise (target_state.cpp); check has said what that costs.
+    spdlog::info(
+        "the target role may not set session_replication_role: triggers and rules are disabled and foreign keys are "
+        "left out until the cutover, deferrable keys are checked at each commit");
     return false;
   }
 }

@@ -245,10 +245,10 @@ void ChangeWriter::write_truncate(const SourceTransaction& transaction, const pg
                                   Bytes payload) {
   std::vector<const MappedTable*> tables;
   for (const RelationId relation : truncate.relations) {
-    const MappedTable& table = tables_.find(relation);
-    if (transaction.final_lsn < table.copy_lsn) continue;
-    if (touched_) touched_->touch_whole(table.name);
-    tables.push_back(&table);
+    const MappedTable* table = table_of(transaction, relation, truncate.stream_xid);
+    if (table == nullptr) continue;
+    if (touched_) touched_->touch_whole(table->name);
+    tables.push_back(table);
   }
   if (tables.empty()) return;
   begin();

@@ -202,8 +202,10 @@ void TableMap::match_types(MappedTable& table, const Table& target) const {
   for (std::uint16_t i = 0; i < table.columns.size(); ++i) {
     MappedColumn& column = table.columns[i];
     const auto same = std::ranges::find(target.columns, column.name, &Column::name);
-    if (const auto type = target_.types.find(same->type); type != target_.types.end() && type->second.reads_text)
-      column.type = type->second.name;
+    if (const auto type = target_.types.find(same->type); type != target_.types.end()) {
+      if (type->second.reads_text) column.type = type->second.name;
+      column.equality = type->second.equality;
+    }
     for (const SetElement element : {SetElement::Int2, SetElement::Int4, SetElement::Int8}) {
       if (static_cast<std::uint32_t>(same->type) == static_cast<std::uint32_t>(element)) column.element = element;
     }

@@ -7,6 +7,11 @@ namespace {
 
 constexpr int lock_timeout_ms = 2'000;
 
+// The operator `o` of schema `n`: an empty search_path finds none of an extension's.
+constexpr std::string_view operator_text =
+    "CASE WHEN n.nspname = 'pg_catalog' THEN o.oprname::pg_catalog.text "
+    "ELSE pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) END";
+
 // The tables of `relations` (a query of one oid column) and all partitioned tables they belong to: changes to a parent
 // reach its partitions.
 std::string with_parents(std::string_view relations) {
@@ -34,10 +39,12 @@ TargetTables read_target_tables(pg::Session& session) {
       "SELECT indrelid FROM pg_catalog.pg_index WHERE indisexclusion OR (indisunique AND NOT indimmediate)"));
   for (int row = 0; row < in_order.rows(); ++row) target.tables[Oid{in_order.u32(row, 0)}].in_order = true;
 
-  // Strategy 3 of a btree (403) is equality.
-  const pg::Result equality = session.exec(R"(
-SELECT i.indrelid, a.attname, pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+  // Strategy 3 of a btree (403) is equality. Of several unique indexes on a column that of the row's identity counts:
+  // it comes last.
+  const pg::Result equality = session.exec(fmt::format(R"(
+SELECT i.indrelid, a.attname, {}
 FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
 CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(i.indkey::pg_catalog.int2[]),
                               pg_catalog.unnest(i.indclass::pg_catalog.oid[])) AS k(attnum, class)
 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
@@ -46,28 +53,42 @@ JOIN pg_catalog.pg_amop m ON m.amopfamily = c.opcfamily AND m.amopstrategy = 3 A
      AND m.amoprighttype = c.opcintype
 JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
 JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
-WHERE i.indisunique AND i.indisvalid AND n.nspname <> 'pg_catalog')");
+WHERE i.indisunique AND i.indisvalid
+ORDER BY t.relreplident = 'i' AND i.indisreplident, i.indisprimary)",
+                                                       operator_text));
   for (int row = 0; row < equality.rows(); ++row)
     target.tables[Oid{equality.u32(row, 0)}].equality[equality.str(row, 1)] = equality.str(row, 2);
 
-  // A domain is cast to through its base. Where text has a cast function to the type, that would be called instead of
-  // the input function; those to xml and name do the same as it.
-  const pg::Result types = session.exec(R"(
+  // A domain is cast to through its base, and compared by its operator. Where text has a cast function to the type,
+  // that would be called instead of the input function; those to xml and name do the same as it.
+  const pg::Result types = session.exec(fmt::format(R"(
 WITH RECURSIVE bases(type, base) AS (
   SELECT DISTINCT a.atttypid, a.atttypid
   FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
   WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
   UNION
-  SELECT b.type, t.typbasetype FROM bases b JOIN pg_catalog.pg_type t ON t.oid = b.base WHERE t.typtype = 'd')
+  SELECT b.type, t.typbasetype FROM bases b JOIN pg_catalog.pg_type t ON t.oid = b.base WHERE t.typtype = 'd'),
+equal AS (
+  SELECT DISTINCT ON (b.type) b.type, {} AS operator
+  FROM bases b
+  JOIN pg_catalog.pg_opclass c ON c.opcintype = b.base AND c.opcdefault AND c.opcmethod IN (403, 405)
+  JOIN pg_catalog.pg_amop m ON m.amopfamily = c.opcfamily AND m.amoplefttype = b.base AND m.amoprighttype = b.base
+       AND m.amopstrategy = CASE c.opcmethod WHEN 403 THEN 3 ELSE 1 END
+  JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
+  JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+  ORDER BY b.type, c.opcmethod)
 SELECT t.oid, pg_catalog.format('%I.%I', n.nspname, t.typname),
        NOT EXISTS (SELECT FROM bases b JOIN pg_catalog.pg_cast k ON k.casttarget = b.base
                    WHERE b.type = t.oid AND k.castsource = 'pg_catalog.text'::pg_catalog.regtype AND k.castmethod = 'f'
                      AND k.casttarget NOT IN ('pg_catalog.xml'::pg_catalog.regtype,
-                                              'pg_catalog.name'::pg_catalog.regtype))
+                                              'pg_catalog.name'::pg_catalog.regtype)),
+       coalesce(e.operator, '=')
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-WHERE t.oid IN (SELECT type FROM bases))");
+LEFT JOIN equal e ON e.type = t.oid
+WHERE t.oid IN (SELECT type FROM bases))",
+                                                    operator_text));
   for (int row = 0; row < types.rows(); ++row)
-    target.types[Oid{types.u32(row, 0)}] = {types.str(row, 1), types.flag(row, 2)};
+    target.types[Oid{types.u32(row, 0)}] = {types.str(row, 1), types.flag(row, 2), types.str(row, 3)};
   session.exec("SET lock_timeout = 0");
   return target;
 }

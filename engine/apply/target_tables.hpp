@@ -16,7 +16,7 @@ struct TableTraits {
   bool fires = false;
   // A deferrable or exclusion constraint: what changes stand together decides whether they are accepted.
   bool in_order = false;
-  // By column of a unique index: the operator that compares it, where that is not pg_catalog's =.
+  // By column of a unique index: the operator by which the index compares it.
   std::map<std::string, std::string> equality = {};
 };
 
@@ -24,11 +24,12 @@ struct TypeTraits {
   std::string name;  // qualified and quoted
   // A text cast to it is read by its input function; some types have a cast from text of another meaning.
   bool reads_text = false;
+  std::string equality = "=";  // the operator of its default class for btree, else for hash
 };
 
 struct TargetTables {
   Catalog catalog = {};
-  std::map<Oid, TableTraits> tables = {};  // those that differ from the default
+  std::map<Oid, TableTraits> tables = {};  // of those that are not listed nothing is to be known
   std::map<Oid, TypeTraits> types = {};    // of all columns
 };
 

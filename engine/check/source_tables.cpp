@@ -270,7 +270,10 @@ void check_replica_identity(End& source, const CheckOptions& options, Findings& 
        .detail = "publishing them would make the application's own UPDATE and DELETE fail (\"does not have a replica "
                  "identity and publishes updates\"); so walferry never puts them silently under FOR ALL TABLES:\n" +
                  which,
-       .remedy = listed(remedies, 60, "\n") + (full_serves_all ? "\nor run with --replica-identity-full" : "")});
+       .remedy = listed(remedies, 60, "\n") + (full_serves_all
+                                                   ? "\nor run with --replica-identity-full: it is put back at the "
+                                                     "end, and costs nothing where rows are only inserted"
+                                                   : "")});
 }
 
 void check_deferrable_keys(End& source, Findings& findings) {

@@ -37,9 +37,32 @@ std::string joined(const std::vector<std::string>& parts) {
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
-// A target that was made beforehand may be partitioned where the source is not.
-std::string truncate_statement(const TableToCopy& table) {
-  return fmt::format("TRUNCATE {}{}", table.target->kind == 'p' ? "" : "ONLY ", table.source.name.quoted());
+// A target that was made beforehand may be partitioned where the source is not, and has its foreign keys: TRUNCATE is
+// refused where one leads to the table, even from an empty one.
+std::string emptying_statement(const TableToCopy& table) {
+  return fmt::format("{} {}{}", table.referenced ? "DELETE FROM" : "TRUNCATE", table.target->kind == 'p' ? "" : "ONLY ",
+                     table.source.name.quoted());
+}
+
+pg::Session open_target(const CopyOptions& options) {
+  pg::Session target = pg::Session::open(options.target, {.application_name = "walferry copy",
+                                                          .client_encoding = options.client_encoding,
+                                                          .settings = {"synchronous_commit=on"}});
+  try {
+    target.exec("SET session_replication_role = replica");
+  } catch (const Error& error) {
+    if (error.sqlstate() != "42501") throw;  // then there are neither triggers nor foreign keys (target_state.cpp)
+  }
+  return target;
+}
+
+// Tables of the target to which another one's foreign key leads.
+std::set<Oid> referenced_tables(pg::Session& target) {
+  const pg::Result rows = target.exec(
+      "SELECT DISTINCT confrelid FROM pg_catalog.pg_constraint WHERE contype = 'f' AND conrelid <> confrelid");
+  std::set<Oid> tables;
+  for (int row = 0; row < rows.rows(); ++row) tables.insert(Oid{rows.u32(row, 0)});
+  return tables;
 }
 
 // The parts that wait, the tables whose parts are out, and the first failure; shared by the copy threads.
@@ -149,17 +172,7 @@ class Copier {
       pg::use_snapshot(source, options_.snapshot);
       source_.emplace(std::move(source));
     }
-    if (!target_) {
-      target_.emplace(pg::Session::open(options_.target, {.application_name = "walferry copy",
-                                                          .client_encoding = options_.client_encoding,
-                                                          .settings = {"synchronous_commit=on"}}));
-      try {
-        target_->exec("SET session_replication_role = replica");
-      } catch (const Error& error) {
-        if (error.sqlstate() != "42501")
-          throw;  // without the right, triggers of an existing schema fire; check says so
-      }
-    }
+    if (!target_) target_.emplace(open_target(options_));
   }
 
   bool copy(const Part& part, std::int64_t& bytes, std::int64_t& rows) {
@@ -176,8 +189,8 @@ class Copier {
                                        }};
     target_->exec("BEGIN");
     // FREEZE needs a table truncated in this transaction, which only a sole writer can do, and no partitions.
-    if (part.whole) target_->exec(truncate_statement(table));
-    const bool freeze = part.whole && table.target->kind != 'p';
+    if (part.whole) target_->exec(emptying_statement(table));
+    const bool freeze = part.whole && !table.referenced && table.target->kind != 'p';
     target_->start_copy_in(fmt::format("COPY {}{} FROM STDIN WITH ({}{})", table.source.name.quoted(), list, format,
                                        freeze ? ", FREEZE" : ""));
     // A lock on a table lasts as long as its part, not as long as the transaction that holds the snapshot: the
@@ -309,16 +322,16 @@ void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables, st
   std::vector<std::size_t> parts_of_table(tables.size());
   {
     pg::Session source = pg::Session::open(options.source, {.application_name = "walferry copy"});
-    std::optional<pg::Session> target;
+    pg::Session target = open_target(options);
+    const std::set<Oid> referenced = referenced_tables(target);
     for (std::size_t i = 0; i < tables.size(); ++i) {
+      tables[i].referenced = referenced.contains(tables[i].target->oid);
       const std::vector<PageRange> ranges =
           cut_into_parts(tables[i].source.pages, options.jobs, source.server_version());
       for (const PageRange& range : ranges) parts.push_back({.table = i, .range = range, .whole = ranges.size() == 1});
       parts_of_table[i] = ranges.size();
-      if (ranges.size() == 1) continue;
       // Several writers: emptied beforehand, once.
-      if (!target) target.emplace(pg::Session::open(options.target, {.application_name = "walferry copy"}));
-      target->exec(truncate_statement(tables[i]));
+      if (ranges.size() > 1) target.exec(emptying_statement(tables[i]));
     }
   }
   PartQueue queue{std::move(parts), std::move(parts_of_table)};

@@ -2,8 +2,9 @@
 //
 // Tables are cut into parts (ranges of heap pages) that are dealt from one queue, largest table first. Bytes pass
 // through unparsed; binary where every column's type has the same meaning on both servers, text otherwise. A table that
-// is one part is truncated and loaded with FREEZE in one transaction. Invariant: a table is reported as copied only
-// when every part of it is committed, flushed, on the target. Called by Migration on a pool thread; blocks until done.
+// is one part is truncated and loaded with FREEZE in one transaction; one to which a foreign key of the target leads
+// already is emptied by DELETE. Invariant: a table is reported as copied only when every part of it is committed,
+// flushed, on the target. Called by Migration on a pool thread; blocks until done.
 #pragma once
 
 #include <functional>
@@ -20,6 +21,7 @@ struct TableToCopy {
   Table source;                   // as the snapshot sees it
   const Table* target = nullptr;  // its counterpart, by name
   std::shared_ptr<CopyCounters> counters;
+  bool referenced = false;  // by another table's foreign key on the target; copy_tables finds out
 };
 
 struct CopyOptions {

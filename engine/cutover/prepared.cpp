@@ -50,8 +50,8 @@ void list_unlogged(Prepared& prepared, const Catalog& catalog) {
 void look_outside_the_stream(Prepared& prepared, const MigrationOptions& options) {
   outside::CommonExtensionTables of_extensions = outside::match_extension_tables(prepared.source, prepared.target);
   prepared.extension_tables = std::move(of_extensions.common);
-  for (const std::string& missing : of_extensions.missing)
-    prepared.notes.push_back(fmt::format("left out: configuration table {}, which the target does not have", missing));
+  for (const std::string& left_out : of_extensions.left_out)
+    prepared.notes.push_back(fmt::format("left out: configuration table {}", left_out));
   for (const outside::ExtensionTable& table : prepared.extension_tables) {
     if (!table.sequence && may_lock(prepared.source, table.name)) prepared.locked.push_back(table.name);
   }

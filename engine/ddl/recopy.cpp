@@ -1,6 +1,7 @@
 #include "engine/ddl/recopy.hpp"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -10,6 +11,8 @@
 
 namespace walferry::ddl {
 namespace {
+
+constexpr std::string_view constraint_violation = "23";  // class of SQLSTATE
 
 // Name and type of each column that the copy carries, in an order of its own.
 std::string shape_of(const Table* table) {
@@ -74,7 +77,7 @@ std::optional<Lsn> copy_again(const RecopyRequest& request) {
   try {
     target.exec("SET session_replication_role = replica");
   } catch (const Error& error) {
-    if (error.sqlstate() != "42501") throw;  // then triggers and foreign keys fire, as in the apply
+    if (error.sqlstate() != "42501") throw;  // then there are neither triggers nor foreign keys (target_state.cpp)
   }
   // TRUNCATE would be refused where foreign keys lead to the table.
   target.exec(fmt::format("BEGIN; DELETE FROM ONLY {}", request.table.quoted()));
@@ -86,9 +89,35 @@ std::optional<Lsn> copy_again(const RecopyRequest& request) {
     if (request.stopped && request.stopped()) throw Error{{ErrorKind::Stopped}, "stopped"};
     target.put_copy_data(row);
   }
-  target.finish_copy_in();
-  target.exec("COMMIT");
+  try {
+    target.finish_copy_in();
+    target.exec("COMMIT");
+  } catch (const Error& error) {
+    if (!error.sqlstate().starts_with(constraint_violation)) throw;
+    spdlog::warn("{} cannot be copied again yet: {}", request.table.text(), error.what());
+    return std::nullopt;
+  }
   return snapshot.lsn();
+}
+
+Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target,
+                        const std::vector<QualifiedName>& tables) {
+  const pg::SessionOptions session_options{.application_name = "walferry copy"};
+  pg::Session source_session = pg::Session::open(source, session_options);
+  pg::Session target_session = pg::Session::open(target, session_options);
+  const Catalog on_source = read_catalog(source_session);
+  const Catalog on_target = read_catalog(target_session);
+  Waiting waiting;
+  for (const QualifiedName& name : tables) {
+    const Table* table = on_source.find(name);
+    const Table* counterpart = on_target.find(name);
+    if (table == nullptr && counterpart == nullptr) {
+      waiting.gone.push_back(name);
+    } else if (table != nullptr && shape_of(table) == shape_of(counterpart)) {
+      waiting.ready.push_back(name);
+    }
+  }
+  return waiting;
 }
 
 }  // namespace walferry::ddl

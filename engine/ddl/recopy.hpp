@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <optional>
+#include <vector>
 
 #include "engine/catalog.hpp"
 #include "engine/pg/conninfo.hpp"
@@ -23,8 +24,18 @@ struct RecopyRequest {
   std::function<bool()> stopped;
 };
 
-// The copy LSN; nullopt when another change is on its way: the two ends do not have the same columns yet, or the table
-// was rewritten again after the snapshot, to which it then looks empty.
+// The copy LSN; nullopt when another change is on its way: the two ends do not have the same columns yet, the table was
+// rewritten again after the snapshot, to which it then looks empty, or the target's constraints do not take its rows
+// yet.
 [[nodiscard]] std::optional<Lsn> copy_again(const RecopyRequest& request);
+
+// Of the tables that wait to be copied again: those that have the same columns on both ends, and those that neither
+// has.
+struct Waiting {
+  std::vector<QualifiedName> ready;
+  std::vector<QualifiedName> gone;
+};
+[[nodiscard]] Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target,
+                                      const std::vector<QualifiedName>& tables);
 
 }  // namespace walferry::ddl

@@ -42,6 +42,18 @@ void copy_position(pg::Session& source, pg::Session& target, const QualifiedName
                           row.flag(0, 1) ? "true" : "false"));
 }
 
+// Members of an extension belong to whoever made it, on managed servers to somebody else.
+bool may_write(pg::Session& target, const ExtensionTable& table) {
+  const std::string name = pg::quote_literal(table.name.quoted());
+  const std::string rights = table.sequence ? fmt::format("pg_catalog.has_sequence_privilege({}, 'UPDATE')", name)
+                                            : fmt::format(
+                                                  "pg_catalog.has_table_privilege({0}, 'SELECT') AND "
+                                                  "pg_catalog.has_table_privilege({0}, 'INSERT') AND "
+                                                  "pg_catalog.has_table_privilege({0}, 'DELETE')",
+                                                  name);
+  return target.exec("SELECT " + rights).flag(0, 0);
+}
+
 }  // namespace
 
 std::string ExtensionTable::rows() const {
@@ -83,10 +95,13 @@ CommonExtensionTables match_extension_tables(pg::Session& source, pg::Session& t
                       std::ranges::all_of(table.columns, [&](const std::string& column) {
                         return std::ranges::count(found->columns, column) > 0;
                       });
-    if (fits) {
-      matched.common.push_back(std::move(table));
+    const std::string title = fmt::format("{} of extension {}", table.name.text(), table.extension);
+    if (!fits) {
+      matched.left_out.push_back(title + ", which the target does not have");
+    } else if (!may_write(target, table)) {
+      matched.left_out.push_back(title + ", to which our role on the target may not write");
     } else {
-      matched.missing.push_back(fmt::format("{} of extension {}", table.name.text(), table.extension));
+      matched.common.push_back(std::move(table));
     }
   }
   return matched;

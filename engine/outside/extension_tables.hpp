@@ -27,14 +27,15 @@ struct ExtensionTable {
 // Tables and sequences, by name.
 [[nodiscard]] std::vector<ExtensionTable> read_extension_tables(pg::Session& session);
 
-// Those of the source that the target has as well, with every column of the source's. The others are in `missing`.
+// Those of the source that the target has as well, with every column of the source's, and that our role may write to
+// there. Of the others `left_out` says why: "public.t of extension x, which ...".
 struct CommonExtensionTables {
   std::vector<ExtensionTable> common;  // with the source's condition
-  std::vector<std::string> missing;
+  std::vector<std::string> left_out;
 };
 [[nodiscard]] CommonExtensionTables match_extension_tables(pg::Session& source, pg::Session& target);
 
-// Makes the target's rows those of the source, table by table, where they differ. Needs rights on the tables.
+// Makes the target's rows those of the source, table by table, where they differ.
 void copy_extension_tables(pg::Session& source, pg::Session& target, const std::vector<ExtensionTable>& tables);
 
 }  // namespace walferry::outside

@@ -135,11 +135,19 @@ std::optional<Bytes> Connection::take_copy_data() {
   if (length > 0) return Bytes{reinterpret_cast<const std::byte*>(data), static_cast<std::size_t>(length)};
   if (length == 0) return std::nullopt;
   if (length == -2) fail("reading the stream");
-  // -1: the server ended the stream, in order or with an error.
+  // -1: the server ended the stream, in order or with an error. All results are taken: a statement may follow.
+  std::optional<Error> failure;
   while (ResultPtr result{PQgetResult(raw())}) {
-    if (PQresultStatus(result.get()) == PGRES_FATAL_ERROR) throw error_of(result.get(), side_);
+    if (PQresultStatus(result.get()) == PGRES_FATAL_ERROR && !failure) {
+      failure = error_of(result.get(), side_);
+      // A walsender's context says at which LSN it failed.
+      if (const char* context = PQresultErrorField(result.get(), PG_DIAG_CONTEXT))
+        failure.emplace(ErrorOrigin{failure->kind(), failure->side(), failure->sqlstate()},
+                        fmt::format("{}; {}", failure->what(), context));
+    }
     if (PQstatus(raw()) != CONNECTION_OK) break;
   }
+  if (failure) throw *failure;
   throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: the server ended the stream", to_string(side_))};
 }
 

@@ -106,6 +106,8 @@ std::string script_of(const PgTools& tools, const std::filesystem::path& path, s
 }
 
 // One entry of `pg_restore --list --verbose`: "215; 1259 16385 TABLE public item owner", then ";\tdepends on: 7 8".
+constexpr std::uint32_t pg_class = 1'259;  // the catalog of tables and sequences, by its oid
+
 struct ListEntry {
   std::string line;
   int dump_id = 0;
@@ -194,17 +196,24 @@ void dump_schema(const PgTools& tools, const pg::ConnInfo& source, const std::fi
   rename_durably(part, path);
 }
 
-void select_entries(const PgTools& tools, const std::filesystem::path& path,
-                    const std::set<std::pair<std::uint32_t, std::uint32_t>>& left_out, const std::stop_token& stop) {
+void select_entries(const PgTools& tools, const std::filesystem::path& path, const LeftOutObjects& left_out,
+                    const std::stop_token& stop) {
   std::filesystem::remove(list_beside(path));
-  if (left_out.empty()) return;
+  if (left_out.ids.empty()) return;
   std::set<int> dropped;
+  std::set<int> without_owner;
+  const auto needs_any_of = [](const ListEntry& entry, const std::set<int>& others) {
+    return std::ranges::any_of(entry.depends_on, [&](int id) { return others.contains(id); });
+  };
   std::string list;
   for (const ListEntry& entry : parse_list(output_of(tools, path, {"--list", "--verbose"}, stop))) {
-    // Comments, grants and attachments have no object of their own: they go with any that they need.
+    if (entry.class_oid == pg_class && left_out.without_owner.contains(entry.oid)) without_owner.insert(entry.dump_id);
+    // Comments, grants and attachments have no object of their own: they go with any that they need. The owner of a
+    // sequence is not among those that its OWNED BY names.
+    const bool owned = entry.line.find(" SEQUENCE OWNED BY ") != std::string::npos;
     const bool gone = entry.class_oid == 0
-                          ? std::ranges::any_of(entry.depends_on, [&](int id) { return dropped.contains(id); })
-                          : left_out.contains({entry.class_oid, entry.oid});
+                          ? needs_any_of(entry, dropped) || (owned && needs_any_of(entry, without_owner))
+                          : left_out.ids.contains({entry.class_oid, entry.oid});
     if (gone) {
       dropped.insert(entry.dump_id);
     } else {

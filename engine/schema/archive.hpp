@@ -18,6 +18,7 @@
 #include "engine/pg/session.hpp"
 #include "engine/schema/pg_tools.hpp"
 #include "engine/schema/sql_script.hpp"
+#include "engine/selection.hpp"
 
 namespace walferry::schema {
 
@@ -32,10 +33,9 @@ struct DumpOptions {
 void dump_schema(const PgTools& tools, const pg::ConnInfo& source, const std::filesystem::path& path,
                  const DumpOptions& options = {}, const std::stop_token& stop = {});
 
-// Leaves these objects, (class, oid) of the source, and what belongs to them out of everything that is read from the
-// archive from now on: a list beside it says what counts. None: no list.
-void select_entries(const PgTools& tools, const std::filesystem::path& path,
-                    const std::set<std::pair<std::uint32_t, std::uint32_t>>& left_out,
+// Leaves these objects of the source and what belongs to them out of everything that is read from the archive from now
+// on: a list beside it says what counts. None: no list.
+void select_entries(const PgTools& tools, const std::filesystem::path& path, const LeftOutObjects& left_out,
                     const std::stop_token& stop = {});
 
 enum class Section { PreData, PostData };

@@ -122,6 +122,10 @@ void Journal::record_copy_again(const QualifiedName& table) {
   put(table_key(journal_keys::recopy, table), "1");
 }
 
+void Journal::forget_copy_again(const QualifiedName& table) {
+  erase(table_key(journal_keys::recopy, table));
+}
+
 void Journal::forget_copied(const QualifiedName& table) {
   erase(table_key(copied_prefix, table));
 }

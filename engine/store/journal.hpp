@@ -44,6 +44,7 @@ class Journal {
   // Tables whose rows a schema change made anew on the source; record_copied() ends it.
   [[nodiscard]] std::vector<QualifiedName> tables_to_copy_again() const;
   void record_copy_again(const QualifiedName& table);
+  void forget_copy_again(const QualifiedName& table);
 
  private:
   Database& database_;

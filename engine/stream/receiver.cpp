@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "engine/retry.hpp"
+#include "engine/stream/unreadable.hpp"
 #include "protocol/replication.hpp"
 
 namespace walferry::stream {
@@ -21,6 +22,8 @@ constexpr auto dead_after = seconds{60};  // of silence: the connection is gone
 constexpr int frames_at_once = 4096;      // before other coroutines get their turn
 constexpr std::size_t worth_reading_bytes = 16U << 10U;
 constexpr auto lazy_pause = milliseconds{20};  // between reads while the source is behind
+constexpr auto search_patience = seconds{60};  // for the row that the source could not convert
+constexpr int unmapped_attempts_max = 10;
 
 PgTime now_as_pg_time() {
   constexpr std::int64_t unix_to_pg_epoch_us = 946'684'800'000'000;
@@ -29,6 +32,10 @@ PgTime now_as_pg_time() {
 }
 
 }  // namespace
+
+bool is_unmapped_file(const Error& error) {
+  return error.sqlstate() == "XX000" && std::string_view{error.what()}.find("could not map file") != std::string::npos;
+}
 
 std::string start_replication_sql(int server_version, const std::string& slot, Lsn from,
                                   const std::vector<std::string>& publications) {
@@ -74,26 +81,109 @@ Awaitable<void> Receiver::run() {
       failure = Error{{ErrorKind::Protocol, Side::Source},
                       fmt::format("the source's stream cannot be understood: {}", error.what())};
     }
-    connection_.reset();
     status_.source_connected = false;
     position_.source_behind = false;
+    if (is_unmapped_file(*failure)) failure = as_passing(*failure);
+    connection_.reset();
+    if (is_conversion_failure(failure->sqlstate())) {
+      const std::string row = co_await find_unreadable(*failure);
+      failure = unreadable_error(*failure, row);
+    }
     if (Clock::now() - last_heard_ < seconds{5}) retry.reset();  // it did stream: this is a new failure
     status_.last_error = LastError{failure->what(), std::chrono::system_clock::now()};
     co_await retry.after(*failure);
   }
 }
 
-Awaitable<void> Receiver::connect() {
+// Decoding may meet a file that the catalog, as of that moment, does not know: a race of the server's own, seen right
+// after a slot was made. Decoding again from the slot's position is what helps; not for ever.
+Error Receiver::as_passing(const Error& failure) {
+  if (std::exchange(unmapped_at_, spool_.end_lsn()) != spool_.end_lsn()) unmapped_attempts_ = 0;
+  if (++unmapped_attempts_ >= unmapped_attempts_max) return failure;
+  return Error{{ErrorKind::Connection, Side::Source, failure.sqlstate()}, failure.what()};
+}
+
+// "public.t (id)=(3)"; empty when it is not found.
+Awaitable<std::string> Receiver::find_unreadable(Error failure) {
+  const std::optional<Lsn> lsn = failed_at(failure.what());
+  if (!lsn) co_return std::string{};
+  Retry retry{executor_, "looking for the row that the source cannot convert"};
+  const Deadline deadline = Clock::now() + search_patience;
+  for (;;) {
+    std::string reason;
+    std::optional<Error> problem;
+    try {
+      std::string row = co_await read_without_conversion(*lsn, deadline);
+      connection_.reset();
+      co_return row;
+    } catch (const Error& error) {
+      problem = error;
+      reason = error.what();
+    } catch (const ProtocolError& error) {
+      reason = error.what();
+    }
+    connection_.reset();
+    if (!problem || !is_transient(*problem) || Clock::now() > deadline) {
+      spdlog::warn("the row that the source cannot convert was not found: {}", reason);
+      co_return std::string{};
+    }
+    co_await retry.after(*problem);
+  }
+}
+
+// The same stretch of the stream again, up to the change at which the source failed.
+Awaitable<std::string> Receiver::read_without_conversion(Lsn lsn, Deadline deadline) {
+  co_await open_connection("SQL_ASCII");
+  co_await free_slot();
+  co_await connection_->start_copy_both(
+      start_replication_sql(connection_->server_version(), options_.slot, started_from_, options_.publications));
+  UnreadableRow row{lsn};
+  for (;;) {
+    const std::optional<Bytes> frame = connection_->take_copy_data();
+    if (frame) {
+      std::optional<std::string> found = row.look_at(*frame);
+      if (found) co_return *found;
+      continue;
+    }
+    const bool readable = co_await connection_->wait_readable(deadline);
+    if (!readable) co_return std::string{};
+    connection_->consume_input();
+  }
+}
+
+Error Receiver::unreadable_error(const Error& failure, const std::string& row) const {
+  return Error{
+      {failure.kind(), failure.side(), failure.sqlstate()},
+      fmt::format("a change of {} holds bytes that cannot be converted to {}, in which the stream is read: {}. "
+                  "Everything before it was received. Remedy: mend such rows on the source, then `walferry abort` and "
+                  "begin anew, for this change stays in the WAL; or migrate into a database with the source's encoding",
+                  row.empty() ? "a table that could not be found out" : row, options_.client_encoding, failure.what())};
+}
+
+Awaitable<void> Receiver::open_connection(std::string client_encoding) {
   const pg::SessionOptions session_options{.application_name = "walferry " + options_.slot,
                                            .kind = pg::SessionKind::Replication,
-                                           .client_encoding = options_.client_encoding,
+                                           .client_encoding = client_encoding,
                                            .settings = {"wal_sender_timeout=60s"}};
   std::function<pg::Session()> open = [source = options_.source, session_options] {
     return pg::Session::open(source, session_options);
   };
   pg::Session session = co_await run_blocking<pg::Session>(pool_, std::move(open));
   connection_ = std::make_unique<pg::Connection>(executor_, std::move(session));
+}
 
+// An earlier walsender of ours may still hold the slot until its timeout; this state directory is locked, so it is a
+// dead one.
+Awaitable<void> Receiver::free_slot() {
+  const std::string sql = fmt::format(
+      "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots "
+      "WHERE slot_name = {} AND active_pid IS NOT NULL AND active_pid <> pg_catalog.pg_backend_pid()",
+      pg::quote_literal(options_.slot));
+  co_await connection_->exec(sql);
+}
+
+Awaitable<void> Receiver::connect() {
+  co_await open_connection(options_.client_encoding);
   const pg::Result system = co_await connection_->exec("IDENTIFY_SYSTEM");
   if (system.text(0, 0) != options_.system_identifier) {
     throw Error{
@@ -102,13 +192,7 @@ Awaitable<void> Receiver::connect() {
                     "Remedy: correct --source, or abort this migration and begin anew",
                     system.text(0, 0), options_.system_identifier)};
   }
-  // An earlier walsender of ours may still hold the slot until its timeout; this state directory is locked, so it is a
-  // dead one.
-  const std::string free_slot = fmt::format(
-      "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots "
-      "WHERE slot_name = {} AND active_pid IS NOT NULL AND active_pid <> pg_catalog.pg_backend_pid()",
-      pg::quote_literal(options_.slot));
-  co_await connection_->exec(free_slot);
+  co_await free_slot();
 
   // Lag is told by the source's clock alone.
   const pg::Result clock = co_await connection_->exec(
@@ -129,6 +213,7 @@ Awaitable<void> Receiver::connect() {
             "fail-over to an asynchronous standby. Nothing was changed. Remedy: abort this migration and begin anew",
             written->to_string(), from.to_string())};
   }
+  started_from_ = from;
   co_await connection_->start_copy_both(
       start_replication_sql(connection_->server_version(), options_.slot, from, options_.publications));
   spdlog::info("streaming from slot {} from {}", options_.slot, from ? from.to_string() : "its confirmed position");

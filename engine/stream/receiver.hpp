@@ -43,6 +43,12 @@ class Receiver {
  private:
   Awaitable<void> stream();
   Awaitable<void> connect();
+  Awaitable<void> open_connection(std::string client_encoding);
+  Awaitable<void> free_slot();
+  [[nodiscard]] Error as_passing(const Error& failure);
+  Awaitable<std::string> find_unreadable(Error failure);
+  Awaitable<std::string> read_without_conversion(Lsn lsn, Deadline deadline);
+  [[nodiscard]] Error unreadable_error(const Error& failure, const std::string& row) const;
   Awaitable<void> send_status(bool ask_reply);
   [[nodiscard]] int take_frames();
   void handle(Bytes frame);
@@ -63,7 +69,13 @@ class Receiver {
   bool reply_requested_ = false;
   bool confirm_now_ = false;
   Deadline last_heard_{};
+  Lsn started_from_;  // of the stream under way
+  Lsn unmapped_at_;   // where the source failed at a file without a name
+  int unmapped_attempts_ = 0;
 };
+
+// Whether the source failed at a file that its catalog does not know at that moment.
+[[nodiscard]] bool is_unmapped_file(const Error& error);
 
 // START_REPLICATION for what a server of `server_version` understands (the table of version gates in docs/wire.md).
 [[nodiscard]] std::string start_replication_sql(int server_version, const std::string& slot, Lsn from,

@@ -1,4 +1,6 @@
 // What the fuzz targets share: the checks, and the one way to fail.
+//
+// Each target is a file that defines check_input(); one_input.cpp calls it, for libFuzzer and for the replay.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +11,9 @@
 #include "tests/fuzz/pgoutput_encode.hpp"
 
 namespace walferry::test {
+
+// Returns when the input was refused or means what it says; else ends in require().
+void check_input(Bytes input);
 
 // Stops the process, in release builds too: both the fuzzer and the replay take that as a failure.
 inline void require(bool holds) {

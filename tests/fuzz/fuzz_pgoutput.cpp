@@ -1,11 +1,11 @@
 // pgoutput payloads outside a streamed block, with both forms of Stream Abort.
-#include <cstdint>
-
 #include "tests/fuzz/check.hpp"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const walferry::Bytes payload = std::as_bytes(std::span(data, size));
-  walferry::test::check_pgoutput(payload, {.in_stream = false, .abort_has_lsn = false});
-  walferry::test::check_pgoutput(payload, {.in_stream = false, .abort_has_lsn = true});
-  return 0;
+namespace walferry::test {
+
+void check_input(Bytes payload) {
+  check_pgoutput(payload, {.in_stream = false, .abort_has_lsn = false});
+  check_pgoutput(payload, {.in_stream = false, .abort_has_lsn = true});
 }
+
+}  // namespace walferry::test

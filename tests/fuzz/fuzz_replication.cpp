@@ -1,5 +1,4 @@
 // Frames of CopyBoth, as the server sends them, with the payload decoded as the receiver would.
-#include <cstdint>
 #include <variant>
 
 #include "protocol/replication.hpp"
@@ -27,7 +26,9 @@ std::vector<std::byte> encode_frame(const replication::Frame& frame) {
   return out;
 }
 
-void check_frame(Bytes bytes) {
+}  // namespace
+
+void check_input(Bytes bytes) {
   try {
     const replication::Frame frame = replication::decode(bytes);
     require(same_bytes(encode_frame(frame), bytes));
@@ -37,10 +38,4 @@ void check_frame(Bytes bytes) {
   }
 }
 
-}  // namespace
 }  // namespace walferry::test
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  walferry::test::check_frame(std::as_bytes(std::span(data, size)));
-  return 0;
-}

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <string>
 
+#include "engine/store/block.hpp"
 #include "protocol/copy_format.hpp"
 #include "tests/unit/pgoutput_samples.hpp"
 #include "tests/unit/wire_bytes.hpp"
@@ -66,6 +67,75 @@ void write_copy_binary(const fs::path& corpus) {
   write(folder, "row_without_columns", out);
 }
 
+void write_lsn(const fs::path& corpus) {
+  write(corpus / "lsn", "first", as_bytes("0/1"));
+  write(corpus / "lsn", "both_halves", as_bytes("16/B374D848"));
+}
+
+void write_block(const fs::path& corpus) {
+  store::Block block;
+  for (const std::string_view name : {"begin", "relation", "insert_text", "commit"})
+    store::append_message(block.messages, wire(pgoutput_sample(name).notation));
+  block.complete_bytes = block.messages.size();
+  block.end_lsn = Lsn{0x16B374D848};
+  store::append_message(block.messages, wire(pgoutput_sample("begin").notation));
+  block.open_final_lsn = Lsn{0x1700000000};
+  write(corpus / "block", "ends_open", as_bytes(store::encode(block)));
+
+  store::Block streamed;
+  streamed.kind = store::Block::Kind::StreamedCommit;
+  streamed.end_lsn = Lsn{0x2000};
+  streamed.streamed = {.stream = store::StreamId{7},
+                       .xid = Xid{739},
+                       .commit_lsn = Lsn{0x1FF0},
+                       .end_lsn = Lsn{0x2000},
+                       .commit_time = PgTime{-5},
+                       .chunks = 3,
+                       .aborted = {Xid{740}, Xid{0xFFFFFFFF}}};
+  write(corpus / "block", "streamed_commit", as_bytes(store::encode(streamed)));
+}
+
+void write_sql_script(const fs::path& corpus) {
+  write(corpus / "sql_script", "entry", as_bytes(R"(SET client_encoding = 'UTF8';
+
+--
+-- TOC entry 215 (class 1259 OID 16387)
+-- Dependencies: 5 6
+-- Name: t; Type: TABLE; Schema: public; Owner: postgres
+--
+
+SET default_tablespace = '';
+
+CREATE TABLE public."T;" (id integer DEFAULT 1 NOT NULL) WITH (fillfactor='70');
+)"));
+  write(corpus / "sql_script", "quotes",
+        as_bytes(R"(SELECT 'it''s', E'a\'b', $x$ ; $$ $x$, U&"d\0061t" /* a /* b */ */ -- c
+; CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END;)"));
+  write(corpus / "sql_script", "counters", as_bytes("ALTER TABLE t ALTER COLUMN a SET (n_distinct=5, pg_attver='3');"));
+}
+
+void write_ddl_message(const fs::path& corpus) {
+  constexpr std::string_view alter =
+      R"j({"secret": "s", "event": "ddl_command_end", "tag": "ALTER TABLE", "role": "r", "at": 1.5, "context": "",)j"
+      R"j( "query": "SELECT 1; ALTER TABLE t ADD r float8 DEFAULT random()", "settings": {"search_path": "app"},)j"
+      R"j( "objects": [{"type": "table", "identity": "app.t", "schema": "app", "name": "t", "kind": "r",)j"
+      R"j( "persistence": "p", "published": true, "missing": {"r": "1", "n": null}}]})j";
+  constexpr std::string_view rewrite =
+      R"j({"secret": "s", "event": "table_rewrite", "objects": [{"type": "table", "identity": "app.\"T\"", "reason": 2}]})j";
+  constexpr std::string_view drop =
+      R"j({"secret": "s", "event": "sql_drop", "objects": [{"type": "index", "identity": "app.i"}]})j";
+  constexpr std::string_view in_function =
+      R"j({"secret": "s", "event": "ddl_command_end", "tag": "CREATE INDEX", "query": "SELECT f()", "objects":)j"
+      R"j( [{"type": "index", "identity": "app.i"}], "context": "PL/pgSQL function walferry.note() line 15 at GET)j"
+      R"j( DIAGNOSTICS\nSQL statement \"CREATE INDEX CONCURRENTLY i ON t (a)\"\nPL/pgSQL function f() line 3"})j";
+  const fs::path folder = corpus / "ddl_message";
+  write(folder, "alter_table", as_bytes(alter));
+  write(folder, "in_function", as_bytes(in_function));
+  std::string several{rewrite};
+  for (const std::string_view next : {drop, alter}) several += '\0' + std::string{next};
+  write(folder, "several", as_bytes(several));
+}
+
 }  // namespace
 }  // namespace walferry::test
 
@@ -78,5 +148,9 @@ int main(int argc, char** argv) {
   walferry::test::write_pgoutput(corpus);
   walferry::test::write_replication(corpus);
   walferry::test::write_copy_binary(corpus);
+  walferry::test::write_lsn(corpus);
+  walferry::test::write_block(corpus);
+  walferry::test::write_sql_script(corpus);
+  walferry::test::write_ddl_message(corpus);
   return 0;
 }

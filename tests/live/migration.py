@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import psycopg2
+import pytest
 
 import servers
 import walferry
@@ -128,3 +129,34 @@ def choose_versions(found: dict[int, servers.Binaries], source: int, target: int
     instead = found[min(found)], found[max(found)]
     return *instead, (f"PostgreSQL {source} -> {target} (ran {instead[0].major} -> {instead[1].major}; found majors"
                       f" {sorted(found)}; scripts/fetch-postgres {source} {target} brings them)")
+
+
+def make_extension_table(server, database: str) -> None:
+    """pg_extension_config_dump() may be called by an extension's script only; a superuser may write what it writes."""
+    server.execute(database, "CREATE EXTENSION IF NOT EXISTS pgcrypto",
+                   "CREATE TABLE job (command text PRIMARY KEY, built_in boolean NOT NULL DEFAULT false)",
+                   "INSERT INTO job VALUES ('of the extension itself', true)", "ALTER EXTENSION pgcrypto ADD TABLE job",
+                   "UPDATE pg_extension SET extconfig = ARRAY['job'::regclass::oid],"
+                   " extcondition = ARRAY['WHERE NOT built_in'] WHERE extname = 'pgcrypto'")
+
+
+def version_case(pair: tuple[int, int], *more, name: str = ""):
+    """A case of pytest.mark.parametrize for a source and a target of these majors; skipped where they are not found."""
+    absent = [major for major in pair if major not in servers.find_binaries()]
+    reason = f"PostgreSQL {pair[0]} -> {pair[1]}: no binaries of {absent}; scripts/fetch-postgres brings them"
+    return pytest.param(pair, *more, id=f"{pair[0]}-{pair[1]}{name}", marks=[pytest.mark.skip(reason=reason)] if absent else [])
+
+
+def on_versions(*pairs: tuple[int, int]):
+    """For tests that use `pair` or `migrations`: they run on servers of these majors instead of the run's."""
+    return pytest.mark.parametrize("pair", [version_case(pair) for pair in pairs], indirect=True)
+
+
+def without_pg_dump(source: Server, target: Server) -> str | None:
+    """What `check` says when no pg_dump serves the two servers."""
+    source.create_database("probe")
+    target.create_database("probe")
+    answer = walferry.command("check", "--source", source.dsn("probe"), "--target", target.dsn("probe"), "--json")
+    failed = [each["title"] for each in answer.json()["findings"]
+              if each["id"] == "pair.pg_dump" and each["severity"] == "FAIL"]
+    return f"PostgreSQL {source.binaries.major} -> {target.binaries.major}: {failed[0]}" if failed else None

@@ -9,6 +9,7 @@ distribution's /usr/lib/postgresql. As root every server process runs as an unpr
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pwd
 import re
@@ -69,6 +70,7 @@ def _candidate_bindirs() -> list[Path]:
     return named + fetched + system
 
 
+@functools.cache
 def find_binaries() -> dict[int, Binaries]:
     """Every major version that can be started here; the first place that has it wins."""
     found: dict[int, Binaries] = {}

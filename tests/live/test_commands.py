@@ -227,6 +227,23 @@ def fetch(port: int, path: str, method: str = "GET") -> tuple[int, str, str]:
         return error.code, error.read().decode(errors="replace"), error.headers.get("Content-Type", "")
 
 
+def test_a_target_that_lost_transactions_is_refused(migrations):
+    """As after a fail-over to a standby that was behind: its position is older than what the source was told to forget."""
+    migration = following(migrations("lost"))
+    source, target = migration.source, migration.target
+    before = target.scalar("lost", "SELECT pg_replication_origin_progress('walferry_lost', false)::text")
+    source.execute("lost", "INSERT INTO public.t (v) VALUES ('will be lost')")
+    lsn = walferry.parse_lsn(migration.source_lsn())
+    migration.daemon.await_status(
+        lambda status: min(walferry.parse_lsn(status["applied_lsn"]), walferry.parse_lsn(status["confirmed_lsn"])) >= lsn
+        and status["spool_bytes"] + status["queue_bytes"] == 0, 60, "everything durable and confirmed")
+    assert migration.daemon.terminate() == walferry.OK
+    target.execute("lost", "DELETE FROM public.t WHERE v = 'will be lost'")
+    target.query("lost", "SELECT pg_replication_origin_advance('walferry_lost', %s)", (before,))
+    assert migration.daemon.start().await_exit() == walferry.REFUSED
+    assert "has lost transactions. Nothing was changed" in migration.daemon.log_tail(), migration.daemon.log_tail()
+
+
 def test_on_an_idle_source_the_applied_position_still_reaches_the_end_of_wal(migrations):
     migration = following(migrations("idle"))
     # WAL that no publication carries: another database writes, ours does not.

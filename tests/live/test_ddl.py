@@ -1,11 +1,16 @@
 """Schema changes on the source while the stream runs: never silently wrong, whatever the policy and the rights."""
 
+import functools
+import os
+import random
+import time
+
 import psycopg2
 import pytest
 
 import walferry
 from compare import assert_equal, data_differences
-from migration import changed, fingerprint
+from migration import changed, fingerprint, on_versions
 from servers import wait_until
 
 pytestmark = pytest.mark.limit(300)
@@ -276,6 +281,88 @@ def test_a_table_whose_rows_were_made_anew_is_copied_again(migrations, policy):
     assert_equal(*migration.ends)
 
 
+def test_kills_while_a_table_is_copied_again_lose_nothing(migrations, note):
+    """kill -9 at random moments of the copy that follows a rewriting command; the next start begins it anew."""
+    seed = int(os.environ.get("WALFERRY_CRASH_SEED", "0")) or random.randrange(1 << 30)
+    dice = random.Random(seed)
+    migration = migrations("ddl_recopy_kills")
+    migration.load(sql="CREATE SCHEMA app; CREATE TABLE app.wide (id int PRIMARY KEY, filler text, n int DEFAULT 0);"
+                       "CREATE TABLE app.beside (id int PRIMARY KEY, wide int REFERENCES app.wide);"
+                       "INSERT INTO app.wide SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 30000) g;"
+                       "INSERT INTO app.beside SELECT g, g FROM generate_series(1, 1000) g;")
+    daemon = migration.daemon
+    daemon.start("--on-ddl", "apply")
+    daemon.await_phase("follow", 120)
+    source, database, target, _ = migration.ends
+
+    def write():
+        source.execute(database, "UPDATE app.wide SET n = n + 1 WHERE id % 500 = 7",
+                       "INSERT INTO app.wide (id, filler) SELECT max(id) + 1, 'new' FROM app.wide",
+                       "DELETE FROM app.wide WHERE id = (SELECT max(id) - 5 FROM app.wide)",
+                       "UPDATE app.beside SET wide = (SELECT max(id) FROM app.wide) WHERE id = 5")
+
+    def copied() -> bool:
+        return "app.wide was copied again" in daemon.log.read_text()
+
+    interrupted = 0
+    for number in range(5):
+        source.execute(database, f"ALTER TABLE app.wide ADD COLUMN r{number} double precision DEFAULT random()")
+        write()
+        daemon.await_status(lambda status: status["activity"] == "copying app.wide again" or copied(), 60,
+                            "the table to be copied again")
+        # The random moment: here a pause is the thing under test.
+        time.sleep(dice.random() * 0.6)
+        write()
+        daemon.kill()
+        interrupted += not copied()
+        daemon.start("--on-ddl", "apply")
+    note(f"copies after a schema change: 5 kills (seed {seed}), {interrupted} of them before the copy was done")
+    assert interrupted > 0, f"seed {seed}: no kill met the copy"
+    daemon.await_phase("follow", 120)
+    migration.await_applied()
+    wait_until(lambda: daemon.cutover("--dry-run").code == walferry.OK, 60, "nothing in the way")
+    assert data_differences(*migration.ends) == [], f"seed {seed}"
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+@pytest.mark.parametrize("how", ["warn", "skip"])
+def test_rows_made_anew_come_by_a_copy_also_after_a_command_that_was_passed_over(migrations, how):
+    migration = following(migrations("ddl_passed"), "--on-ddl", "warn" if how == "warn" else "stop")
+    source, database, target, _ = migration.ends
+    statement = "ALTER TABLE app.t ADD COLUMN r double precision DEFAULT random()"
+    source.execute(database, statement)
+    if how == "skip":
+        assert skip(migration, await_stop(migration)["stop"]["lsn"]).code == walferry.OK
+    migration.daemon.await_status(lambda status: status["ddl"]["passed"] == 1, 60, "the command to be passed over")
+    refused = migration.daemon.cutover("--json")
+    assert refused.code == walferry.REFUSED and "app.t waits to be copied again" in str(refused.json()["blockers"]), refused
+    # Rows with the new column cannot be applied without it, and are not applied twice with it.
+    source.execute(database, "UPDATE app.t SET v = 'after' WHERE id = 1", "INSERT INTO app.t VALUES (901, 'after')",
+                   "DELETE FROM app.t WHERE id = 2")
+    migration.daemon.await_status(lambda status: status["apply_stopped"], 60, "a stop at the missing column")
+    target.execute(database, statement)
+    await_going(migration)
+    wait_until(lambda: migration.daemon.cutover("--dry-run").code == walferry.OK, 60, "nothing in the way")
+    assert "app.t was copied again" in migration.daemon.log.read_text()
+    assert data_differences(*migration.ends) == []
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_a_table_that_is_dropped_on_both_ends_is_not_waited_for(migrations):
+    migration = following(migrations("ddl_gone_too"), "--on-ddl", "warn")
+    source, database, target, _ = migration.ends
+    source.execute(database, "ALTER TABLE app.t ADD COLUMN r double precision DEFAULT random()", "DROP TABLE app.t")
+    migration.await_applied()
+    refused = migration.daemon.cutover("--json")
+    assert refused.code == walferry.REFUSED and "app.t waits to be copied again" in str(refused.json()["blockers"]), refused
+    target.execute(database, "DROP TABLE app.t")
+    wait_until(lambda: migration.daemon.cutover("--dry-run").code == walferry.OK, 60, "nothing in the way")
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
 def test_apply_that_the_target_refuses_stops_and_goes_on_when_the_cause_is_mended(migrations):
     migration = following(migrations("ddl_refused"), "--on-ddl", "apply")
     source, database, target, _ = migration.ends
@@ -405,3 +492,18 @@ def test_abort_leaves_nothing_of_the_trigger(migrations):
     assert len(migration.source.query("ddl_gone", "SELECT 1 FROM pg_event_trigger")) == 3
     assert migration.daemon.abort().code == walferry.OK
     assert changed(before, fingerprint(migration.source, "ddl_gone")) == []
+
+
+# -- other versions ----------------------------------------------------------------------------------------------------
+
+CORE = {
+    "stop": test_stop_stands_exactly_before_the_change_and_goes_on_when_the_target_has_the_same,
+    "apply": test_apply_runs_each_change_at_its_place,
+    "copied again": functools.partial(test_a_table_whose_rows_were_made_anew_is_copied_again, policy="apply"),
+}
+
+
+@on_versions((15, 15), (17, 18))
+@pytest.mark.parametrize("core", CORE)
+def test_on_other_versions(migrations, core):
+    CORE[core](migrations)

@@ -8,6 +8,8 @@ import pytest
 
 import walferry
 from compare import assert_equal
+from migration import make_extension_table
+from servers import wait_until
 
 HERE = Path(__file__).parent
 
@@ -41,15 +43,6 @@ def settings(server, database: str) -> list[tuple]:
         ON r.oid = s.setrole WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
         ORDER BY 1, 2""")
     return [row for row in found if row[1] != "default_transaction_read_only=on"]
-
-
-def make_extension_table(server, database: str) -> None:
-    """pg_extension_config_dump() may be called by an extension's script only; a superuser may write what it writes."""
-    server.execute(database, "CREATE EXTENSION IF NOT EXISTS pgcrypto",
-                   "CREATE TABLE job (command text PRIMARY KEY, built_in boolean NOT NULL DEFAULT false)",
-                   "INSERT INTO job VALUES ('of the extension itself', true)", "ALTER EXTENSION pgcrypto ADD TABLE job",
-                   "UPDATE pg_extension SET extconfig = ARRAY['job'::regclass::oid],"
-                   " extcondition = ARRAY['WHERE NOT built_in'] WHERE extname = 'pgcrypto'")
 
 
 @pytest.fixture
@@ -205,3 +198,40 @@ def test_a_target_that_is_partitioned_differently_is_fed_by_way_of_the_table_at_
         assert target.query("parts", rows) == source.query("parts", rows)
     assert target.scalar("parts", "SELECT count(*) FROM event_h2") > 100
     assert daemon.finish().code == walferry.OK
+
+
+def test_what_belongs_to_one_server_stays_there(migrations):
+    """Point 96: notifications, advisory locks, transaction ids and places of rows."""
+    migration = migrations("own").follow("CREATE TABLE t (id integer PRIMARY KEY, made_by xid, place tid)")
+    source, database, target, _ = migration.ends
+    # The source's transactions are numbered far from the target's.
+    source.execute(database, "SET synchronous_commit = off",
+                   "DO $$ BEGIN FOR i IN 1..3000 LOOP PERFORM txid_current(); COMMIT; END LOOP; END $$")
+    with source.connect(database) as on_source, target.connect(database) as on_target:
+        for connection in (on_source, on_target):
+            with connection.cursor() as cursor:
+                cursor.execute("LISTEN told")
+        with on_source.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(96)")
+        source.execute(database, "NOTIFY told", "INSERT INTO t SELECT g FROM generate_series(1, 3) g",
+                       "DELETE FROM t WHERE id < 3", "UPDATE t SET made_by = xmin, place = ctid")
+        migration.await_applied()
+        for connection, notes in ((on_source, 1), (on_target, 0)):
+            connection.poll()
+            assert len(connection.notifies) == notes
+        assert target.scalar(database, "SELECT pg_try_advisory_lock(96)")
+    # Values of a column are carried as they are, and point at nothing there.
+    row = "SELECT id, made_by::text, place::text FROM t"
+    assert target.query(database, row) == source.query(database, row)
+    assert target.query(database, "SELECT FROM t WHERE made_by = xmin") == []
+
+
+def test_what_decoding_spills_is_counted_by_the_sources_own_view(migrations):
+    """Point 77: walferry's slot is one like others, so the server's counters are where an administrator looks for them."""
+    migration = migrations("spilled").follow("CREATE TABLE t (id integer PRIMARY KEY, v text)")
+    source, database = migration.source, migration.database
+    source.execute(database, "SELECT pg_stat_reset_replication_slot('walferry_spilled')")
+    source.execute(database, "INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, 100000) g")
+    migration.await_applied()
+    wait_until(lambda: source.scalar(database, "SELECT spill_bytes + stream_bytes > 0 FROM pg_stat_replication_slots"
+                                               " WHERE slot_name = 'walferry_spilled'"), 60, "the counters")

@@ -9,7 +9,7 @@ import pytest
 
 import walferry
 from compare import data_differences
-from migration import Migration
+from migration import Migration, make_extension_table
 
 DATABASE = "rights"
 SCHEMA = """
@@ -194,3 +194,18 @@ def test_a_schema_made_beforehand_gets_back_what_was_switched_off(poor):
     assert stopped.code == walferry.OK, stopped
     assert state(target) == wanted
     assert state(source)["replica identities"] == before["replica identities"]
+
+
+def test_configuration_rows_that_our_role_may_not_write_are_a_note(poor):
+    """On managed servers the extensions, and with them their tables, belong to somebody else."""
+    migration = poor("--no-owner", "--allow-nonempty-target", "--slot", "poor")
+    migration.load(sql="SET ROLE owner_of_all; CREATE TABLE t (id integer PRIMARY KEY); INSERT INTO t VALUES (1)")
+    for server in (migration.source, migration.target):
+        make_extension_table(server, DATABASE)
+    migration.source.execute(DATABASE, "INSERT INTO job VALUES ('of the user')", "ALTER TABLE job OWNER TO owner_of_all")
+    migration.daemon.start()
+    migration.daemon.await_phase("follow")
+    report = migration.switch()
+    assert any("configuration table public.job of extension pgcrypto, to which our role on the target may not write" in note
+               for note in report["notes"]), report["notes"]
+    assert migration.target.query(DATABASE, "SELECT command FROM job") == [("of the extension itself",)]

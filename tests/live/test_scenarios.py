@@ -20,7 +20,7 @@ import pytest
 import servers
 import walferry
 from compare import data_differences, schema_differences
-from migration import Migration
+from migration import Migration, version_case, without_pg_dump
 from scenario import Place, Scenario, load_all
 
 # WALFERRY_SCENARIO_PAIRS asks for others, such as "15-18 18-18".
@@ -35,17 +35,6 @@ SHARED = [each for each in SCENARIOS if each not in ALONE and each not in IN_TUR
 _FOUND = servers.find_binaries()
 
 
-def _missing(pair: tuple[int, int]) -> list:
-    """The mark of a pair whose servers are not here."""
-    absent = [major for major in pair if major not in _FOUND]
-    reason = f"PostgreSQL {pair[0]} -> {pair[1]}: no binaries of {absent}; scripts/fetch-postgres brings them"
-    return [pytest.mark.skip(reason=reason)] if absent else []
-
-
-def _case(pair: tuple[int, int], *more, name: str = ""):
-    return pytest.param(pair, *more, id=f"{pair[0]}-{pair[1]}{name}", marks=_missing(pair))
-
-
 def _each(scenarios: list[Scenario]):
     """Every scenario on every pair of versions that can have it."""
     cases = []
@@ -55,11 +44,11 @@ def _each(scenarios: list[Scenario]):
             if pair == LAST_PAIR and LAST_PAIR not in PAIRS:
                 fits = fits and all(scenario.why_not(*other) for other in PAIRS)
             if fits:
-                cases.append(_case(pair, scenario, name=f"-{scenario.name}"))
+                cases.append(version_case(pair, scenario, name=f"-{scenario.name}"))
     return pytest.mark.parametrize("ends, scenario", cases, indirect=["ends"])
 
 
-on_every_pair = pytest.mark.parametrize("ends", [_case(pair) for pair in PAIRS], indirect=True)
+on_every_pair = pytest.mark.parametrize("ends", [version_case(pair) for pair in PAIRS], indirect=True)
 
 
 class Ends:
@@ -78,16 +67,6 @@ class Ends:
         self.source.remove()
         self.target.remove()
 
-    def without_pg_dump(self) -> str | None:
-        """What `check` says when no pg_dump serves this pair."""
-        self.source.create_database("probe")
-        self.target.create_database("probe")
-        answer = walferry.command("check", "--source", self.source.dsn("probe"), "--target", self.target.dsn("probe"),
-                                  "--json")
-        failed = [each["title"] for each in answer.json()["findings"]
-                  if each["id"] == "pair.pg_dump" and each["severity"] == "FAIL"]
-        return failed[0] if failed else None
-
 
 @pytest.fixture(scope="module")
 def made():
@@ -103,9 +82,9 @@ def ends(request, made):
     pair = request.param
     if pair not in made:
         made[pair] = Ends(*pair)
-        made[pair].reason = made[pair].without_pg_dump()
+        made[pair].reason = without_pg_dump(made[pair].source, made[pair].target)
     if made[pair].reason:
-        pytest.skip(f"PostgreSQL {pair[0]} -> {pair[1]}: {made[pair].reason}")
+        pytest.skip(made[pair].reason)
     return made[pair]
 
 
@@ -427,6 +406,47 @@ def test_truncated_between_snapshot_and_copy(ends):
 
 @pytest.mark.limit(120)
 @on_every_pair
+def test_foreign_keys_of_a_target_that_was_made_beforehand(ends):
+    """Points 38, 42: where a foreign key leads to a table TRUNCATE is refused, so the copy empties it otherwise."""
+    migration = Migration(ends.source, ends.target, "beforehand", "--no-schema")
+    try:
+        tables = """
+            CREATE TABLE parent (id int PRIMARY KEY, child_id int);
+            CREATE TABLE child (id int PRIMARY KEY, parent_id int REFERENCES parent ON DELETE CASCADE);
+            ALTER TABLE parent ADD FOREIGN KEY (child_id) REFERENCES child DEFERRABLE INITIALLY DEFERRED;
+            CREATE TABLE tree (id int PRIMARY KEY, up int REFERENCES tree);
+            CREATE UNLOGGED TABLE cached (id int PRIMARY KEY);
+            CREATE UNLOGGED TABLE of_cached (id int REFERENCES cached);"""
+        migration.load(sql=tables + """
+            BEGIN;
+            INSERT INTO parent SELECT g, 101 - g FROM generate_series(1, 100) g;
+            INSERT INTO child SELECT g, g FROM generate_series(1, 100) g;
+            COMMIT;
+            INSERT INTO tree SELECT g, NULLIF(g / 2, 0) FROM generate_series(1, 50) g;
+            INSERT INTO cached SELECT generate_series(1, 10);
+            INSERT INTO of_cached SELECT generate_series(1, 10);""")
+        ends.target.psql("beforehand", sql=tables)
+        migration.daemon.start()
+        migration.daemon.await_phase("follow")
+        ends.source.psql("beforehand", sql="""
+            BEGIN;
+            INSERT INTO parent VALUES (200, 200);
+            INSERT INTO child VALUES (200, 200);
+            COMMIT;
+            UPDATE parent SET child_id = NULL WHERE id = 100;
+            DELETE FROM child WHERE id = 1;
+            DELETE FROM tree WHERE id = 50;
+            DELETE FROM of_cached WHERE id = 3;""")
+        _await_applied(migration)
+        migration.switch("--timeout", "60s")
+        found = data_differences(*migration.ends)
+        assert not found, "\n".join(found)
+    finally:
+        migration.remove()
+
+
+@pytest.mark.limit(120)
+@on_every_pair
 def test_prepared_before_the_slot_and_during_the_copy(ends):
     """Points 71, 94: the slot waits for a transaction that is prepared already, and says so; one prepared during the
     copy arrives when it is committed, while following; one left open keeps the cutover from closing the source."""
@@ -472,7 +492,7 @@ def test_prepared_before_the_slot_and_during_the_copy(ends):
 
 
 def test_the_page_of_semantics_is_complete():
-    """docs/semantics.md has one line a point, each names the point's scenarios, and nothing it names is made up."""
+    """docs/semantics.md has one line a point, each names the point's scenarios, at least one test, and none made up."""
     page = (walferry.REPOSITORY / "docs/semantics.md").read_text()
     lines = {int(number): line for number, line in re.findall(r"^\| (\d+) (\|.*)$", page, re.MULTILINE)}
     assert sorted(lines) == list(range(1, 111))
@@ -483,7 +503,9 @@ def test_the_page_of_semantics_is_complete():
     checks = "".join(file.read_text() for file in (walferry.REPOSITORY / "engine").rglob("*.cpp"))
     names = {scenario.name for scenario in SCENARIOS}
     for point, line in lines.items():
-        for name in re.findall(r"`([^`]*)`", line.split("|")[3]):
+        named = re.findall(r"`([^`]*)`", line.split("|")[3])
+        assert named, f"point {point} names no test"
+        for name in named:
             if name.endswith("_test.cpp"):
                 assert (walferry.REPOSITORY / "tests/unit" / name).exists(), f"point {point}: {name}"
             elif name.startswith("test_"):

@@ -130,6 +130,30 @@ def test_schemas_and_exclusions_select_and_an_abort_drops_no_more_than_was_made(
     assert tables(target) == ["archive.old", "kept.old"]
 
 
+def test_a_sequence_comes_along_when_a_selected_table_draws_from_another_ones(migrations):
+    """archive.tag_id_seq belongs to a table that is left out: it is made without an owner, or app.ticket could not be."""
+    migration = migrations(DATABASE, "--schema", "app")
+    source, target = migration.source, migration.target
+    migration.load(sql="""
+        CREATE SCHEMA app;
+        CREATE SCHEMA archive;
+        CREATE TABLE archive.tag (id serial PRIMARY KEY, other serial);
+        COMMENT ON SEQUENCE archive.tag_id_seq IS 'numbers for all';
+        GRANT SELECT ON archive.tag_id_seq TO PUBLIC;
+        CREATE TABLE app.ticket (id integer PRIMARY KEY DEFAULT nextval('archive.tag_id_seq'), v text);
+        INSERT INTO archive.tag DEFAULT VALUES;
+        INSERT INTO app.ticket (v) SELECT 'v' FROM generate_series(1, 20);""")
+    migration.daemon.start()
+    migration.daemon.await_phase("follow")
+    assert tables(target) == ["app.ticket"]
+    assert tables(target, "S") == ["archive.tag_id_seq"]
+    source.execute(DATABASE, "INSERT INTO app.ticket (v) VALUES ('later')")
+    migration.await_applied()
+    migration.switch()
+    target.execute(DATABASE, "INSERT INTO app.ticket (v) VALUES ('on the target')")
+    assert target.scalar(DATABASE, "SELECT max(id) FROM app.ticket") == 23
+
+
 def test_rules_that_cannot_be_meant_are_refused(migrations, tmp_path):
     migration = migrations(DATABASE)
     migration.source.execute(DATABASE, "CREATE TABLE t (id integer PRIMARY KEY)")

@@ -106,6 +106,24 @@ TEST_CASE("a row is deleted by its key alone") {
   CHECK(remove.old_columns == Numbers{0, 2});
 }
 
+TEST_CASE("a key is compared by the operator of its index, without one by that of its type") {
+  Table target = target_table({"by_index", "by_type", "plain"});
+  target.oid = walferry::Oid{20'000};
+  target.columns[0].type = target.columns[1].type = walferry::Oid{30'000};
+  Mapping mapping{{}};
+  apply::TargetTables known{.catalog = {.tables = {target}, .sequences = {}}};
+  known.tables[target.oid].equality = {{"by_index", "="}};
+  known.types[walferry::Oid{30'000}] = {.name = "ext.path", .reads_text = true, .equality = "OPERATOR(ext.=)"};
+  known.types[walferry::Oid{25}] = {.name = "pg_catalog.text", .reads_text = true};
+  mapping.map.set_target(known);
+  REQUIRE(mapping.describe(described({"*by_index", "*by_type", "*plain"})));
+  CHECK(mapping.table().remove.sql ==
+        R"(DELETE FROM ONLY "public"."t" WHERE "by_index" = $1 AND "by_type" OPERATOR(ext.=) $2 AND "plain" = $3)");
+  CHECK(mapping.map.set_remove_statement(mapping.table())
+            .sql.ends_with(R"(WHERE t."by_index" = v.c1::ext.path AND t."by_type" OPERATOR(ext.=) v.c2::ext.path AND )"
+                           R"(t."plain" = v.c3::pg_catalog.text)"));
+}
+
 TEST_CASE("names are quoted whatever they hold") {
   Table odd = target_table({"select", "a\"b", "Größe; --"});
   odd.name = {"My \"schema\"", "t.1"};

@@ -216,13 +216,26 @@ UPDATE nothing_set SET v = 'c' WHERE id > 5;
 UPDATE postponed SET id = 10 - id;
 
 -- scenario: no_rows_but_inserts (point 5)
+-- Whether an identity is NOTHING because no update ever comes, nobody but a person can know.
 -- alone:
--- defect: a table whose identity is NOTHING on purpose is refused although it only ever receives inserts
+-- check: source.replica_identity
+-- refused: no_rows_but_inserts\.t \(replica identity NOTHING\)[\s\S]*--replica-identity-full
 -- before
 CREATE TABLE t (a int, b text);
 ALTER TABLE t REPLICA IDENTITY NOTHING;
+INSERT INTO t VALUES (1, 'a');
+
+-- scenario: nothing_but_inserts_under_full (point 5)
+-- Told so it is carried: under FULL an insert is the same, and an update that comes after all is not lost. The identity is
+-- NOTHING again afterwards.
+-- alone: --replica-identity-full
+-- before
+CREATE TABLE t (a int, b text);
+ALTER TABLE t REPLICA IDENTITY NOTHING;
+INSERT INTO t VALUES (1, 'a');
 -- meanwhile
-INSERT INTO t VALUES (1, 'a'), (1, 'a');
+INSERT INTO t VALUES (1, 'a'), (1, 'a'), (NULL, 'b');
+UPDATE t SET b = 'after all' WHERE a IS NULL;
 
 -- scenario: key_moves (point 6)
 -- Keys that change, chains and rings of them, and keys that are taken again after they were freed.

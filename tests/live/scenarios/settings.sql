@@ -103,9 +103,15 @@ UPDATE t SET v = E'\x80' WHERE id = 2;
 -- scenario: sql_ascii_to_utf8 (points 33, 34)
 -- alone:
 -- databases: ENCODING 'SQL_ASCII' LOCALE 'C' | ENCODING 'UTF8' LOCALE 'C'
--- ends: invalid byte sequence for encoding "UTF8"
+-- ends: a change of sql_ascii_to_utf8\.t \(id\)=\(3\) holds bytes .*invalid byte sequence for encoding "UTF8".*Remedy: mend such rows
 -- before
 CREATE TABLE t (id int PRIMARY KEY, v text);
+CREATE TABLE other (id int PRIMARY KEY, v text);
 INSERT INTO t VALUES (1, E'\xc3\xa4'), (2, 'plain');
 -- meanwhile
+INSERT INTO t VALUES (4, 'plain');
+BEGIN;
+INSERT INTO t VALUES (5, 'plain');
+INSERT INTO other VALUES (1, 'plain');
 INSERT INTO t VALUES (3, E'\xff\xfe');
+COMMIT;

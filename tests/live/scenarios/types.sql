@@ -213,19 +213,29 @@ INSERT INTO t VALUES (1, 'a=>1, b=>NULL, "c d"=>"x\"y"', 'Text', 'Top.Science', 
 INSERT INTO t SELECT 2, h || 'z=>9', 'TEXT', l || 'More', q, cu, i, s, hs FROM t;
 UPDATE t SET h = h - 'a'::text WHERE id = 1;
 
--- scenario: extension_types_as_keys (points 2, 14, 26; extension citext; extension ltree; extension isn)
--- alone:
--- defect: rows are sought with `=` and an empty search path, which finds no operator outside pg_catalog: "operator does not exist: public.ltree = unknown"
+-- scenario: extension_types_as_keys (points 2, 14, 26; extension hstore; extension citext; extension ltree; extension cube; extension isn)
+-- Their operators are not found by an empty search path: they are named as the key's index names them.
 -- before
 CREATE TABLE by_citext (c citext PRIMARY KEY, v int);
 CREATE TABLE by_ltree (l ltree PRIMARY KEY, v int);
 CREATE TABLE by_isbn (i isbn13, l ltree, v int, PRIMARY KEY (i, l));
-CREATE DOMAIN path AS ltree;
-CREATE TABLE by_domain (l path PRIMARY KEY, v int);
+CREATE DOMAIN place AS ltree;
+CREATE TABLE by_domain (l place PRIMARY KEY, v int);
+CREATE TABLE by_hstore (h hstore PRIMARY KEY, v int);
+CREATE TABLE by_cube (c cube, h hstore, v int, PRIMARY KEY (c, h));
+-- Found by the index's equality, for which these two are not the same.
+CREATE TABLE by_text_of_citext (c citext NOT NULL, v int);
+CREATE UNIQUE INDEX of_text ON by_text_of_citext (c text_ops);
+ALTER TABLE by_text_of_citext REPLICA IDENTITY USING INDEX of_text;
+CREATE TABLE many (l ltree, c citext, v int, PRIMARY KEY (l, c));
 INSERT INTO by_citext VALUES ('Abc', 1), ('Def', 2), ('Ghi', 3);
 INSERT INTO by_ltree VALUES ('a.b', 1), ('a.c', 2), ('a.d', 3);
 INSERT INTO by_isbn VALUES ('978-0-393-04002-9', 'x', 1);
 INSERT INTO by_domain VALUES ('x', 1);
+INSERT INTO by_hstore VALUES ('a=>1, b=>NULL', 1), ('c=>"x y"', 2), ('', 3);
+INSERT INTO by_cube VALUES ('(1,2),(3,4)', 'a=>1', 1), ('(1,2)', 'a=>1', 2);
+INSERT INTO by_text_of_citext VALUES ('same', 1), ('SAME', 2);
+INSERT INTO many SELECT ('a.b' || g)::ltree, 'Key ' || g, g FROM generate_series(1, 60) g;
 -- meanwhile
 UPDATE by_citext SET v = 10 WHERE c = 'abc';
 UPDATE by_citext SET c = 'ABC' WHERE c = 'abc';
@@ -236,6 +246,20 @@ UPDATE by_ltree SET l = 'z' WHERE l = 'a.c';
 DELETE FROM by_ltree WHERE l = 'a.d';
 UPDATE by_isbn SET v = 2;
 UPDATE by_domain SET l = 'y';
+UPDATE by_hstore SET v = v + 10;
+UPDATE by_hstore SET h = h || 'z=>1' WHERE v = 11;
+DELETE FROM by_hstore WHERE v = 13;
+UPDATE by_cube SET v = v + 10;
+DELETE FROM by_cube WHERE v = 12;
+UPDATE by_text_of_citext SET v = 20 WHERE v = 2;
+DELETE FROM by_text_of_citext WHERE v = 1;
+-- Enough rows to travel as sets.
+BEGIN;
+UPDATE many SET v = -v WHERE v > 20;
+DELETE FROM many WHERE v BETWEEN 1 AND 20;
+INSERT INTO many SELECT ('c.d' || g)::ltree, 'New ' || g, g FROM generate_series(1, 40) g;
+COMMIT;
+UPDATE many SET c = upper(c);
 
 -- scenario: extension_types_full (points 4, 26; extension hstore; extension citext; extension ltree; extension cube; extension isn)
 -- before
