@@ -188,6 +188,18 @@ void check_publications(End& source, const CheckOptions& options, Findings& find
          .remedy = options.publications.empty() ? fmt::format("leave them out with --exclude-table; else {}", anew)
                                                 : "nothing, if they are to be left out"});
   }
+  const std::vector<std::string> others =
+      source.texts(fmt::format("SELECT pubname FROM pg_catalog.pg_publication WHERE pubname = ANY ({}) AND NOT "
+                               "pg_catalog.pg_has_role(current_user, pubowner, 'USAGE')",
+                               text_array(names)));
+  const bool ours = others.empty() || !options.publications.empty();
+  if (!ours) {
+    findings.fail(id,
+                  {.title = fmt::format("publication {} belongs to a role that ours is no member of", listed(others)),
+                   .detail = "it is to be walferry's, which drops it at the end",
+                   .remedy = fmt::format("ALTER PUBLICATION {0} OWNER TO {1};   or keep it: --publication {0}",
+                                         pg::quote_name(others.front()), pg::quote_name(source.role))});
+  }
   const std::vector<std::string> late = late_members(source, names, options.slot);
   if (!late.empty()) {
     findings.fail(id,
@@ -196,7 +208,7 @@ void check_publications(End& source, const CheckOptions& options, Findings& find
                    .detail = "if that was after the slot, changes in between are not in the stream: " + listed(late),
                    .remedy = fmt::format("publish all of them in the statement that makes the publication: {}", anew)});
   }
-  if (absent.empty() && late.empty())
+  if (absent.empty() && late.empty() && ours)
     findings.pass(id, fmt::format("publication {} carries every table and every kind of change", listed(names)));
 }
 
