@@ -59,25 +59,41 @@ class DumpedSlot:
             _, self.lsn, self.snapshot, _ = cursor.fetchone()
 
     def move(self) -> str:
-        """pg_dump, pg_restore; the LSN."""
-        migration = self.migration
-        archive = str(migration.folder / "data.dump")
-        major = migration.source.binaries.major
-        dump = [servers.client("pg_dump", major), "-d", migration.source.dsn(migration.database), "--snapshot",
-                self.snapshot, "--no-publications", "--no-subscriptions", "-Fd", "-j", "2", "-f", archive]
-        restore = [servers.client("pg_restore", major), "-d", migration.target.dsn(migration.database), "-j", "2", archive]
-        for command in (dump, restore):
-            result = subprocess.run(command, text=True, capture_output=True, timeout=200,
-                                    env={**os.environ, "PGOPTIONS": ""})
-            assert result.returncode == 0, f"{command}: {result.stderr[-3000:]}"
+        """The LSN, once the data are on the target."""
+        move_by_dump(self.migration, self.migration.source, "--snapshot", self.snapshot)
         self.connection.close()
         return self.lsn
 
 
-def promote(copy: Server, past: str) -> None:
-    """Lets the copy replay past the LSN and promotes it."""
+def move_by_dump(migration: Migration, server: Server, *options: str) -> None:
+    """pg_dump of `server`, pg_restore to the target."""
+    archive = str(migration.folder / "data.dump")
+    major = server.binaries.major
+    dump = [servers.client("pg_dump", major), "-d", server.dsn(migration.database), "--no-publications",
+            "--no-subscriptions", "-Fd", "-j", "2", "-f", archive, *options]
+    restore = [servers.client("pg_restore", major), "-d", migration.target.dsn(migration.database), "-j", "2", archive]
+    for command in (dump, restore):
+        result = subprocess.run(command, text=True, capture_output=True, timeout=200, env={**os.environ, "PGOPTIONS": ""})
+        assert result.returncode == 0, f"{command}: {result.stderr[-3000:]}"
+
+
+def await_replay(copy: Server, past: str) -> None:
     wait_until(lambda: copy.scalar("postgres", "SELECT pg_last_wal_replay_lsn() > %s::pg_lsn", (past,)), 60,
                f"the copy to replay past {past}")
+
+
+def pause(copy: Server, past: str) -> str:
+    """Lets the copy replay past the LSN and stand still there; the LSN at which it stands."""
+    await_replay(copy, past)
+    copy.query("postgres", "SELECT pg_wal_replay_pause()")
+    wait_until(lambda: copy.scalar("postgres", "SELECT pg_get_wal_replay_pause_state()") == "paused", 60,
+               "the replay to be paused")
+    return copy.scalar("postgres", "SELECT pg_last_wal_replay_lsn()::text")
+
+
+def promote(copy: Server, past: str) -> None:
+    """Lets the copy replay past the LSN and promotes it."""
+    await_replay(copy, past)
     assert copy.scalar("postgres", "SELECT pg_promote(true, 60)")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import psycopg2.extras
 import pytest
 
 import walferry
-from adoption import DumpedSlot, branch, make_slot, promote, publish, run, slot_of
+from adoption import DumpedSlot, branch, make_slot, move_by_dump, pause, promote, publish, run, slot_of
 from compare import assert_equal, data_differences
 from migration import changed, fingerprint
 from servers import Server, wait_until
@@ -162,6 +163,49 @@ def test_a_promoted_copy_is_adopted_where_it_left_the_source(migrations, physica
     assert answer.code == walferry.OK, answer
     for server in (source, copy):
         assert server.query(database, "SELECT pubname FROM pg_publication") == []
+
+
+@pytest.mark.limit(400)
+def test_a_dump_of_a_paused_standby_is_adopted(migrations, physical):
+    """The primary is not read at all: the dump stands where the standby stands."""
+    standby = physical()
+    migration = migrations("standby_dump")
+    source, database, target, _ = migration.ends
+    if source.binaries.major < 14:
+        pytest.skip("13 does not tell when the replay is paused")
+    target.execute("postgres", ROLES)
+    migration.load(HERE / "data/rich.sql")
+    prepare(source, database, WRITERS)
+    with Workload(source.dsn(database), WRITERS, pause_seconds=0.01) as workload:
+        workload.await_commits(50)
+        publish(migration)
+        begins = make_slot(migration)
+        standby.copy_of(source).start()
+        workload.await_commits(100)
+        lsn = pause(standby, begins)
+        move_by_dump(migration, standby)
+        workload.await_commits(50)
+        found = check(migration, "--adopt", lsn)
+        assert [each for each in found.values() if each["severity"] == "FAIL"] == []
+        assert found["pair.adopted_position"]["severity"] == "WARN", found
+        migration.daemon.start("--adopt", lsn)
+        migration.daemon.await_phase("follow", 120)
+        finish(migration, workload, lsn)
+
+
+def test_part_of_a_database_is_adopted_from_a_dump_of_all(migrations):
+    migration = migrations("adopt_part", "--include-table", "public.t")
+    migration.load(sql=SMALL)
+    publish(migration)
+    lsn = DumpedSlot(migration).move()
+    for table in ("t", "other"):
+        migration.source.execute("adopt_part", f"DELETE FROM public.{table} WHERE id <= 10")
+    migration.daemon.start("--adopt", lsn)
+    migration.daemon.await_phase("follow", 120)
+    migration.await_applied()
+    assert migration.target.query("adopt_part", "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM other)") \
+        == [(490, 500)]
+    assert migration.switch()["verified_equal"]
 
 
 # -- kill -9 ---------------------------------------------------------------------------------------------------------
@@ -339,6 +383,18 @@ def test_another_lsn_than_at_the_beginning_is_refused(dumped):
     assert dumped.source.query("postgres", "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s",
                                (slot_of(dumped),)) == []
     assert data_differences(*dumped.ends) == []
+
+
+def test_a_subscription_that_came_along_is_refused(dumped):
+    database = dumped.database
+    dumped.target.execute(database, "CREATE SUBSCRIPTION theirs CONNECTION 'host=/nowhere dbname=x' PUBLICATION p"
+                                    " WITH (connect = false, slot_name = 'theirs')", "ALTER SUBSCRIPTION theirs ENABLE")
+    try:
+        expect_refused(dumped, "DROP SUBSCRIPTION theirs;")
+    finally:
+        remedy = check(dumped, "--adopt", dumped.lsn)["target.adopted_companions"]["remedy"]
+        dumped.target.execute(database, *re.findall(r"[A-Z ]+SUBSCRIPTION [^;]+", remedy))
+    assert check(dumped, "--adopt", dumped.lsn)["target.adopted_companions"]["severity"] == "PASS"
 
 
 def test_a_prepared_transaction_that_came_along_is_refused(migrations, physical):
