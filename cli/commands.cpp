@@ -108,6 +108,22 @@ SelectionRules selection(const Arguments& arguments) {
   return rules;
 }
 
+void add_adopt(po::options_description& options) {
+  options.add_options()("adopt", po::value<std::string>()->implicit_value(""),
+                        "the target holds the data as of this LSN of the source: make and copy nothing, stream what "
+                        "follows; without an LSN: say how to get one");
+}
+
+// Zero: wanted, but the LSN was not said.
+std::optional<Lsn> adopted_lsn(const Arguments& arguments) {
+  const auto text = arguments.text("adopt");
+  if (!text) return {};
+  if (text->empty()) return Lsn{};
+  const auto lsn = Lsn::parse(*text);
+  if (lsn && *lsn) return lsn;
+  throw Error{{ErrorKind::Usage}, fmt::format("--adopt {}: an LSN such as 16/B374D848 is wanted", *text)};
+}
+
 void print(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
   if (text.empty() || text.back() != '\n') std::fputc('\n', stdout);
@@ -266,6 +282,7 @@ int check_command(const Words& words) {
   add_value(options, "pg-bin-dir", "folder of pg_dump and pg_restore");
   add_switch(options, "replica-identity-full", "judge tables without a key as `run --replica-identity-full` would");
   add_switch(options, "allow-nonempty-target", "as of `run`");
+  add_adopt(options);
   add_switch(options, "no-schema", "as of `run`");
   add_switch(options, "no-owner", "as of `run`");
   add_switch(options, "no-ddl-trigger", "as of `run`");
@@ -287,7 +304,7 @@ int check_command(const Words& words) {
   check.replica_identity_full = arguments->flag("replica-identity-full");
   check.allow_nonempty_target = arguments->flag("allow-nonempty-target");
   check.ddl_trigger = !arguments->flag("no-ddl-trigger");
-  check.no_schema = arguments->flag("no-schema");
+  check.adopt = adopted_lsn(*arguments);
   check.owners = !arguments->flag("no-owner");
   check.selection = selection(*arguments);
   if (const auto state_dir = arguments->text("state-dir"); state_dir && fs::exists(fs::path{*state_dir} / "rocksdb")) {
@@ -297,7 +314,9 @@ int check_command(const Words& words) {
     const auto target = journal.pinned(Side::Target);
     if (source && target) check.pinned = PinnedEnds{.source = *source, .target = *target};
     check.selection = settled_selection(journal, check.selection);
+    check.adopt = settled_adoption(journal, check.adopt);
   }
+  check.no_schema = arguments->flag("no-schema") || check.adopt;
   const std::vector<Finding> findings = check_migration(check);
   print(arguments->flag("json") ? render_json(findings) : render_text(findings, wants_color(stdout_is_terminal())));
   return exit_code(findings);
@@ -314,7 +333,7 @@ int run_command(const Words& words) {
   add_value(options, "publication", "existing publications to use, comma between");
   add_selection(options);
   add_switch(options, "no-schema", "the target has the schema already");
-  add_switch(options, "no-copy", "copy no rows, only stream what follows");
+  add_adopt(options);
   add_switch(options, "allow-nonempty-target", "the target may hold objects of its own");
   add_switch(options, "replica-identity-full",
              "set REPLICA IDENTITY FULL on tables without a key, put back by finish and abort");
@@ -335,7 +354,7 @@ int run_command(const Words& words) {
   migration.slot = arguments->text("slot").value_or("");
   migration.publications = split_list(arguments->text("publication"));
   migration.schema = !arguments->flag("no-schema");
-  migration.copy = !arguments->flag("no-copy");
+  migration.adopt = adopted_lsn(*arguments);
   migration.allow_nonempty_target = arguments->flag("allow-nonempty-target");
   migration.replica_identity_full = arguments->flag("replica-identity-full");
   migration.on_ddl = parse_on_ddl(arguments->required("on-ddl"));

@@ -8,6 +8,7 @@
 #include "engine/ddl/trigger.hpp"
 #include "engine/outside/large_objects.hpp"
 #include "engine/schema/drop_objects.hpp"
+#include "engine/setup.hpp"
 #include "engine/target_state.hpp"
 
 namespace walferry {
@@ -37,7 +38,12 @@ Sides sides_of(const store::Journal& journal, const CleanupOptions& options) {
 
 void require_pinned(pg::Session& session, const store::Journal& journal, Side side) {
   const auto pinned = journal.pinned(side);
-  if (!pinned || read_identity(session).same_database(*pinned)) return;
+  const auto other = journal.pinned(side == Side::Source ? Side::Target : Side::Source);
+  if (!pinned || read_identity(session).same_database(*pinned)) {
+    if (pinned && other && pinned->same_database(*other))
+      require_end(session, side, journal.get(keys::migration).value_or(""));
+    return;
+  }
   throw Error{{ErrorKind::Refused, side},
               fmt::format("the {} is not the one this migration began with. Nothing was removed. Remedy: "
                           "correct --{}",
@@ -115,9 +121,16 @@ class Cleaner {
                     "WHERE application_name IN ({}, {}) AND pid <> pg_catalog.pg_backend_pid()",
                     pg::quote_literal(("walferry apply " + sides_.slot).substr(0, 63)),
                     pg::quote_literal(("walferry early " + sides_.slot).substr(0, 63))));
-    if (drop_objects) {
+    const bool adopted = journal_.get(keys::adopted).has_value();
+    if (drop_objects && adopted) {
+      say("target: its data was adopted, walferry made no objects there, none are dropped");
+    } else if (drop_objects) {
       outside::drop_large_objects(target);
       drop_migrated(target);
+    }
+    if (const auto publication = journal_.get(keys::own_publication); publication && adopted) {
+      // A physical copy brought it along.
+      target.exec("DROP PUBLICATION IF EXISTS " + pg::quote_name(*publication));
     }
     outside::forget_large_objects(target);
     target.exec("DROP TABLE IF EXISTS walferry.schema_restored");

@@ -69,8 +69,8 @@ Migration::Migration(MigrationOptions options)
   // How a migration was begun is how it goes on.
   options_.selection = settled_selection(journal_, options_.selection);
   options_.allow_nonempty_target = options_.allow_nonempty_target || journal_.get(keys::nonempty_target);
-  options_.schema = options_.schema && !journal_.get(keys::without_schema);
-  options_.copy = options_.copy && !journal_.get(keys::without_copy);
+  options_.adopt = settled_adoption(journal_, options_.adopt);
+  options_.schema = options_.schema && !options_.adopt && !journal_.get(keys::without_schema);
   options_.owners = options_.owners && !journal_.get(keys::without_owners);
   if (journal_.phase() == Phase::Finished || journal_.phase() == Phase::Aborted) {
     throw Error{
@@ -189,7 +189,10 @@ Awaitable<void> Migration::insist_blocking(std::string what, std::function<void(
 // Asks both ends who they are. A new migration says at once what is wrong; one under way waits for servers that come
 // back.
 Awaitable<void> Migration::connect_both() {
-  std::function<void()> ask = [this] { ends_ = identify(options_, journal_); };
+  std::function<void()> ask = [this] {
+    require_adoption_point(options_);
+    ends_ = identify(options_, journal_);
+  };
   if (journal_.pinned(Side::Source)) {
     co_await insist_blocking("connecting to both ends", std::move(ask));
   } else {
@@ -202,6 +205,13 @@ Awaitable<void> Migration::begin() {
     status_.activity = "checking both ends";
     std::function<void()> guard = [this] { guard_and_record(options_, ends_, journal_); };
     co_await run_blocking<void>(pool_, std::move(guard));
+  }
+  if (options_.adopt) {
+    status_.activity = "taking over the slot and the target's data";
+    std::function<void()> adopt = [this] { adopt_slot(options_, ends_, journal_); };
+    co_await insist_blocking("taking over the slot", std::move(adopt));
+    set_phase(Phase::Schema);
+    co_return;
   }
   status_.activity = "creating the publication and the slot";
   auto waiting = [this](const std::string& blockers) {

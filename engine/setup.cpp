@@ -7,10 +7,13 @@
 #include <random>
 #include <set>
 
+#include "engine/adoption.hpp"
 #include "engine/apply/progress.hpp"
 #include "engine/check/check.hpp"
 #include "engine/ddl/schema_watch.hpp"
 #include "engine/ddl/trigger.hpp"
+#include "engine/outside/large_objects.hpp"
+#include "engine/publication.hpp"
 #include "engine/schema/roles.hpp"
 
 namespace walferry {
@@ -32,6 +35,34 @@ void refuse_other_end(Side side, const DatabaseIdentity& pinned, const DatabaseI
                   "strings, or use another --state-dir for another migration",
                   to_string(side), found.database, found.system_identifier, found.database_oid, pinned.database,
                   pinned.system_identifier, pinned.database_oid, swapped ? "Source and target are swapped. " : "")};
+}
+
+// Both bear one system identifier. Only an adopted copy may, and only if it is another server.
+void refuse_physical_copy(pg::Session& source, pg::Session& target, const Ends& ends, const MigrationOptions& options) {
+  const bool same = same_server(source, target);
+  if (options.adopt && !same) {
+    require_end(source, Side::Source, options.slot);
+    return require_end(target, Side::Target, options.slot);
+  }
+  throw Error{
+      {ErrorKind::Refused},
+      fmt::format("source and target are the same database: {} (system identifier {}, database oid {}){}. Nothing was "
+                  "changed. Remedy: {}",
+                  ends.source.database, ends.source.system_identifier, ends.source.database_oid,
+                  same ? "" : ", on different servers: one is a physical copy of the other",
+                  same ? "correct --source or --target"
+                       : "`walferry run --adopt` says how a promoted copy is taken over without copying its rows; else "
+                         "create the target with initdb")};
+}
+
+std::optional<Lsn> branch_of_target(pg::Session& source, const MigrationOptions& options) {
+  try {
+    pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
+    return branch_point(source, target);
+  } catch (const Error& error) {
+    spdlog::info("the target tells nothing of itself: {}", error.what());
+    return {};  // it may be yet to come
+  }
 }
 
 std::string failures_of(const std::vector<Finding>& findings) {
@@ -72,8 +103,8 @@ void refuse_rows_on_target(const MigrationOptions& options) {
       {ErrorKind::Refused, Side::Target},
       fmt::format(
           "the target holds rows in tables that would be copied: {}. Nothing was changed. Remedy: empty them "
-          "(TRUNCATE) "
-          "if they are not needed, or name another target; with --no-copy they stay and only changes are streamed",
+          "(TRUNCATE) if they are not needed, or name another target; if they are the source's own, `walferry run "
+          "--adopt` says how to go on from them without a copy",
           names)};
 }
 
@@ -104,16 +135,6 @@ void set_full_identities(pg::Session& source, const Catalog& catalog, store::Jou
   }
 }
 
-// The pointers live as long as the catalog. `via_root`: partitioned tables in place of their partitions.
-std::vector<const Table*> tables_to_publish(const Catalog& catalog, bool via_root) {
-  std::vector<const Table*> tables;
-  for (const Table& table : catalog.tables) {
-    const bool published = via_root ? !table.partition : table.holds_rows();
-    if (published && table.persistence == 'p' && table.has_usable_identity()) tables.push_back(&table);
-  }
-  return tables;
-}
-
 // With publish_via_partition_root a change bears the key of the table at the top.
 void require_identity_of_roots(const Catalog& catalog) {
   for (const Table& table : catalog.tables) {
@@ -134,16 +155,9 @@ struct OwnPublication {
 
 void create_publication(pg::Session& source, const OwnPublication& publication, const Catalog& catalog,
                         store::Journal& journal) {
-  std::string list;
-  for (const Table* table : tables_to_publish(catalog, publication.via_root)) {
-    list += list.empty() ? " FOR TABLE " : ", ";
-    list += (table->kind == 'p' ? "" : "ONLY ") + table->name.quoted();
-  }
   journal.put(keys::own_publication, publication.name);
   source.exec(fmt::format("DROP PUBLICATION IF EXISTS {}", pg::quote_name(publication.name)));
-  source.exec(fmt::format("CREATE PUBLICATION {}{} WITH (publish = 'insert, update, delete, truncate'{})",
-                          pg::quote_name(publication.name), list,
-                          publication.via_root ? ", publish_via_partition_root = true" : ""));
+  source.exec(create_publication_sql(publication.name, catalog, publication.via_root));
 }
 
 std::string new_secret() {
@@ -167,6 +181,12 @@ void make_ddl_trigger(pg::Session& source, const MigrationOptions& options, cons
   ddl::install_trigger(source, {.migration = options.slot, .publication = publication, .secret = secret});
 }
 
+bool publishes_via_root(pg::Session& source, const std::vector<std::string>& publications) {
+  return exists(source,
+                fmt::format("SELECT 1 FROM pg_catalog.pg_publication WHERE pubviaroot AND pubname = ANY ({}::text[])",
+                            pg::quote_literal(pg::array_literal(publications))));
+}
+
 std::set<QualifiedName> names_of(const std::vector<Table>& tables) {
   std::set<QualifiedName> names;
   for (const Table& table : tables) names.insert(table.name);
@@ -174,6 +194,18 @@ std::set<QualifiedName> names_of(const std::vector<Table>& tables) {
 }
 
 }  // namespace
+
+void require_end(pg::Session& session, Side side, const std::string& slot) {
+  const bool has_slot = slot_exists(session, slot);
+  const bool has_position = apply::Progress::find(session, slot).has_value();
+  const bool other = side == Side::Source ? has_position && !has_slot : has_slot && !has_position;
+  if (!other) return;
+  throw Error{
+      {ErrorKind::Refused, side},
+      fmt::format("the {} is the other end of this migration: it has {} {}. Source and target are swapped, or both are "
+                  "one. Nothing was changed. Remedy: correct the connection strings",
+                  to_string(side), side == Side::Source ? "the position of" : "the slot", slot)};
+}
 
 std::string default_slot_name(std::string_view database) {
   std::string name = "walferry_";
@@ -218,18 +250,46 @@ SelectionRules settled_selection(const store::Journal& journal, const SelectionR
                   recorded.empty() ? "(all)\n" : recorded.text())};
 }
 
+std::optional<Lsn> settled_adoption(const store::Journal& journal, const std::optional<Lsn>& given) {
+  if (!journal.get(keys::migration)) return given;
+  const auto recorded = journal.get(keys::adopted);
+  if (!recorded && !given) return {};
+  const Lsn at = Lsn::parse(recorded.value_or("")).value_or(Lsn{});
+  if (recorded && (!given || !*given || *given == at)) return at;
+  throw Error{
+      {ErrorKind::Refused},
+      fmt::format("the migration was begun {}. Nothing was changed. Remedy: leave --adopt out, or abort and begin anew",
+                  recorded ? "with --adopt " + *recorded : "with a copy of its own, not with --adopt")};
+}
+
+void require_adoption_point(const MigrationOptions& options) {
+  if (!options.adopt || *options.adopt) return;
+  pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
+  if (const auto left = branch_of_target(source, options)) {
+    throw Error{
+        {ErrorKind::Refused},
+        fmt::format("--adopt names no LSN. Nothing was changed. Remedy: the target is a physical copy that left "
+                    "the source's timeline at {0}: if slot {1} is older than that, --adopt {0}",
+                    left->to_string(), options.slot)};
+  }
+  throw Error{{ErrorKind::Refused},
+              fmt::format("--adopt wants the LSN of the source at which the target's data stands: what committed "
+                          "before it is there already, what follows is streamed. Nothing was changed. Remedy: if there "
+                          "is none, get one like this:\n{}",
+                          how_to_adopt({.source = options.source,
+                                        .target = options.target,
+                                        .slot = options.slot,
+                                        .own_publication = options.publications.empty(),
+                                        .replica_identity_full = options.replica_identity_full},
+                                       read_selected_catalog(source, options.selection)))};
+}
+
 Ends identify(const MigrationOptions& options, store::Journal& journal) {
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
   pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
   Ends ends{.source = read_identity(source), .target = read_identity(target), .client_encoding = {}};
   ends.client_encoding = common_encoding(ends.source, ends.target);
-  if (ends.source.same_database(ends.target)) {
-    throw Error{
-        {ErrorKind::Refused},
-        fmt::format("source and target are the same database: {} (system identifier {}, database oid {}). Nothing was "
-                    "changed. Remedy: correct --source or --target",
-                    ends.source.database, ends.source.system_identifier, ends.source.database_oid)};
-  }
+  if (ends.source.same_database(ends.target)) refuse_physical_copy(source, target, ends, options);
   const auto pinned_source = journal.pinned(Side::Source);
   const auto pinned_target = journal.pinned(Side::Target);
   if (pinned_source && pinned_target) {
@@ -256,20 +316,21 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
   check_options.owners = options.owners;
   check_options.selection = options.selection;
   check_options.ddl_trigger = options.ddl_trigger;
+  check_options.adopt = options.adopt;
   const std::string failures = failures_of(check_migration(check_options));
   if (!failures.empty()) {
     throw Error{{ErrorKind::Refused}, fmt::format("the migration cannot begin, nothing was changed: {}", failures)};
   }
-  if (options.copy) refuse_rows_on_target(options);
+  if (!options.adopt) refuse_rows_on_target(options);
   if (options.allow_nonempty_target) journal.put(keys::nonempty_target, "1");
   if (!options.selection.empty()) journal.put(keys::selection, options.selection.text());
+  if (options.adopt) journal.put(keys::adopted, options.adopt->to_string());
   journal.put(keys::migration, options.slot);
   journal.put(keys::source, options.source.without_secrets());
   journal.put(keys::target, options.target.without_secrets());
   std::string publications;
   for (const std::string& name : options.publications) publications += (publications.empty() ? "" : "\n") + name;
   if (!options.schema) journal.put(keys::without_schema, "1");
-  if (!options.copy) journal.put(keys::without_copy, "1");
   if (!options.owners) journal.put(keys::without_owners, "1");
   journal.put(keys::publications, publications.empty() ? options.slot : publications);
   journal.pin(Side::Source, ends.source);
@@ -346,6 +407,23 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
     journal.put(keys::slot_lsn, snapshot.lsn().to_string());
     return snapshot;
   }
+}
+
+void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journal& journal) {
+  pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
+  pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
+  const std::vector<std::string> publications = recorded_publications(journal);
+  const bool own_publication = publications == std::vector<std::string>{options.slot};
+  journal.put(keys::slot_begun, "1");
+  if (own_publication) journal.put(keys::own_publication, publications.front());
+  if (publishes_via_root(source, publications)) journal.put(keys::via_root, "1");
+  make_ddl_trigger(source, options, own_publication ? publications.front() : std::string{}, journal);
+  // A physical copy tells exactly how the source's schema was at the LSN. What a dump made has the same meaning but not
+  // always the same words: there the schema of now must do.
+  ddl::SchemaWatch::record_baseline(ends.source.same_database(ends.target) ? target : source, journal);
+  if (carries_everything(options, journal)) outside::adopt_large_objects(source, target, options.allow_nonempty_target);
+  apply::Progress::prepare(target, options.slot, *options.adopt);
+  journal.put(keys::slot_lsn, options.adopt->to_string());
 }
 
 }  // namespace walferry

@@ -32,7 +32,8 @@ struct MigrationOptions {
   std::vector<std::string> publications;  // existing ones; empty: walferry makes its own
   SelectionRules selection = {};          // of tables; empty: all
   bool schema = true;
-  bool copy = true;
+  // The target holds the data already, as of this LSN of the source: nothing is made or copied. Zero: it was not said.
+  std::optional<Lsn> adopt = {};
   bool allow_nonempty_target = false;
   bool replica_identity_full = false;
   bool ddl_trigger = true;  // event triggers on the source, where the role may
@@ -51,7 +52,8 @@ struct Ends {
 };
 
 // Asks both ends who they are. On a new migration the answers are pinned; later they must be the same (G4).
-// Throws Error{Refused} naming which end is another one than before, swapped ends included.
+// Throws Error{Refused} naming which end is another one than before, swapped ends included. An adopted physical copy
+// bears the source's identity, and is told apart by what only one of the two has.
 [[nodiscard]] Ends identify(const MigrationOptions& options, store::Journal& journal);
 
 // Everything before the slot: what `check` calls FAIL stops here; settings are recorded. Fresh migrations only.
@@ -62,6 +64,10 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
                                                      store::Journal& journal,
                                                      std::function<void(const std::string&)> on_waiting,
                                                      std::function<bool()> stopped);
+
+// The same where slot and publications were made before the target's data: they become the migration's, the position
+// is that of the data. What `check` has found right is taken for granted.
+void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journal& journal);
 
 // The tables of the publications, as `session` sees them: those that hold rows, or the partitioned tables that are
 // published in place of their partitions.
@@ -77,6 +83,16 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
 
 // A selection holds from the first run on: the recorded one. Throws Error{Refused} when `given` is another one.
 [[nodiscard]] SelectionRules settled_selection(const store::Journal& journal, const SelectionRules& given);
+
+// --adopt holds from the first run on, likewise.
+[[nodiscard]] std::optional<Lsn> settled_adoption(const store::Journal& journal, const std::optional<Lsn>& given);
+
+// Throws Error{Refused} that says how to get one where --adopt names no LSN.
+void require_adoption_point(const MigrationOptions& options);
+
+// Of a migration whose ends bear one identity: the slot is on the source alone, the position on the target alone.
+// Throws Error{Refused} when `session` is of the other end.
+void require_end(pg::Session& session, Side side, const std::string& slot);
 
 // "walferry_<database>", made fit for a slot's name.
 [[nodiscard]] std::string default_slot_name(std::string_view database);

@@ -63,6 +63,7 @@ void examine(check::Findings& findings, const std::function<void()>& part) {
 
 std::vector<Finding> check_migration(const CheckOptions& options) {
   check::Findings findings;
+  const bool adopts = options.adopt && !options.pinned;
   std::optional<check::End> source = open_side(options.source, findings);
   std::optional<check::End> target = open_side(options.target, findings);
   if (source && !options.selection.empty()) {
@@ -78,9 +79,13 @@ std::vector<Finding> check_migration(const CheckOptions& options) {
   if (source) {
     examine(findings, [&] { check::check_source(*source, options, findings); });
     examine(findings, [&] { check::check_source_tables(*source, options, findings); });
+    if (adopts) examine(findings, [&] { check::check_adopted_source(*source, options, findings); });
   }
   if (target) examine(findings, [&] { check::check_target(*target, options, findings); });
-  if (source && target) examine(findings, [&] { check::check_pair(*source, *target, options, findings); });
+  if (source && target) {
+    examine(findings, [&] { check::check_pair(*source, *target, options, findings); });
+    if (adopts) examine(findings, [&] { check::check_adopted_target(*source, *target, options, findings); });
+  }
   return std::move(findings).take();
 }
 

@@ -39,6 +39,8 @@ struct CheckOptions {
   bool replica_identity_full = false;
   bool allow_nonempty_target = false;
   bool ddl_trigger = true;
+  // The target holds the data already, as of this LSN of the source; zero: which one was not said.
+  std::optional<Lsn> adopt = {};
   bool no_schema = false;  // the target has the schema already
   SelectionRules selection = {};
   bool owners = true;  // carry owners and grants as they are

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "engine/adoption.hpp"
 #include "engine/check/sections.hpp"
 #include "engine/outside/large_objects.hpp"
 #include "engine/schema/pg_tools.hpp"
@@ -19,14 +20,28 @@ std::string end_text(const DatabaseIdentity& end) {
   return fmt::format("database {} (oid {}) of system {}", end.database, end.database_oid, end.system_identifier);
 }
 
+bool has_slot(End& end, const std::string& slot) {
+  return end.number("SELECT count(*) FROM pg_catalog.pg_replication_slots WHERE slot_name = " +
+                    pg::quote_literal(slot)) > 0;
+}
+
 void check_direction(End& source, End& target, const CheckOptions& options, Findings& findings) {
   const std::string id = "pair.direction";
   if (options.pinned) {
     const PinnedEnds& pinned = *options.pinned;
     const bool source_same = pinned.source.same_database(source.identity);
     const bool target_same = pinned.target.same_database(target.identity);
-    if (source_same && target_same) return findings.pass(id, "both ends are those that the state directory belongs to");
-    if (pinned.source.same_database(target.identity) && pinned.target.same_database(source.identity)) {
+    // An adopted physical copy bears the source's identity: the slot is on the source alone.
+    const bool one_identity = source.identity.same_database(target.identity);
+    const bool other_way = one_identity && has_slot(target, options.slot) && !has_slot(source, options.slot);
+    if (one_identity && same_server(source.session, target.session)) {
+      return findings.fail(id, {.title = "source and target are the same database",
+                                .detail = end_text(source.identity) + "; it is the same running server",
+                                .remedy = "correct --source or --target"});
+    }
+    if (source_same && target_same && !other_way)
+      return findings.pass(id, "both ends are those that the state directory belongs to");
+    if (other_way || (pinned.source.same_database(target.identity) && pinned.target.same_database(source.identity))) {
       return findings.fail(
           id, {.title = "source and target are swapped",
                .detail = "the state directory says that this source is the target of the migration, and the "
@@ -43,16 +58,18 @@ void check_direction(End& source, End& target, const CheckOptions& options, Find
              .remedy = "correct --source and --target, or use another --state-dir for another migration"});
   }
   if (source.identity.same_database(target.identity)) {
-    const std::string started = "SELECT pg_catalog.pg_postmaster_start_time()::text";
-    const bool same_server = source.texts(started) == target.texts(started);
+    const bool same = same_server(source.session, target.session);
+    if (!same && options.adopt)
+      return findings.pass(id, "the target is a physical copy of the source, on a server of its own");
     return findings.fail(
         id, {.title = "source and target are the same database",
              .detail = fmt::format("{}; {}", end_text(source.identity),
-                                   same_server ? "it is the same running server"
-                                               : "they are different servers, so one is a physical copy of the other "
-                                                 "(a standby, or restored from a base backup)"),
-             .remedy = same_server ? "name another server or database with --target"
-                                   : "create the target with initdb and let walferry copy the data"});
+                                   same ? "it is the same running server"
+                                        : "they are different servers, so one is a physical copy of the other "
+                                          "(a standby, or restored from a base backup)"),
+             .remedy = same ? "name another server or database with --target"
+                            : "take a promoted copy over with --adopt (`walferry run --adopt` says how), or create the "
+                              "target with initdb and let walferry copy the data"});
   }
   if (source.identity.system_identifier == target.identity.system_identifier) {
     return findings.warn(id,
@@ -389,7 +406,7 @@ void check_superuser_objects(End& source, End& target, const CheckOptions& optio
 // Large objects keep their ids, which are numbers that another database may have given away as well.
 void check_large_objects(End& source, End& target, const CheckOptions& options, Findings& findings) {
   const std::string id = "pair.large_objects";
-  if (options.pinned) return;
+  if (options.pinned || options.adopt) return;
   const outside::LargeObjects there = outside::count_large_objects(target.session);
   if (there.objects == 0) return findings.pass(id, "the target holds no large objects");
   const std::vector<std::string> common = outside::common_large_objects(source.session, target.session);

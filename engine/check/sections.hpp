@@ -65,11 +65,17 @@ void check_selection(End& source, const CheckOptions& options, Findings& finding
 void check_source(End& source, const CheckOptions& options, Findings& findings);
 void check_source_tables(End& source, const CheckOptions& options, Findings& findings);
 void check_target(End& target, const CheckOptions& options, Findings& findings);
+// What --adopt asks for: slot and publication made beforehand; the data, and the LSN at which it stands.
+void check_adopted_source(End& source, const CheckOptions& options, Findings& findings);
+void check_adopted_target(End& source, End& target, const CheckOptions& options, Findings& findings);
 void check_pair(End& source, End& target, const CheckOptions& options, Findings& findings);
 
 // What both sides are asked, under "source." or "target.".
 void check_direct_connection(End& end, Findings& findings);
 void check_free_connections(End& end, std::int64_t needed, Findings& findings);
+
+// Those of the target's tables that hold rows; where a table may not be read, its size decides.
+[[nodiscard]] std::vector<std::string> tables_with_rows(End& target);
 
 // "a, b, c and 12 more"; `separator` between them.
 [[nodiscard]] std::string listed(const std::vector<std::string>& names, std::size_t shown_max = 12,

@@ -307,7 +307,8 @@ void check_source(End& source, const CheckOptions& options, Findings& findings) 
   check_free_connections(source, options.jobs + 4, findings);
   findings.ask("source.replication", [&] { check_replication_right(source, options, findings); });
   check_ddl_trigger(source, options, findings);
-  findings.ask("source.slot_name", [&] { check_slot_name(source, options, findings); });
+  if (!options.adopt || options.pinned)
+    findings.ask("source.slot_name", [&] { check_slot_name(source, options, findings); });
   findings.ask("source.lost_slots", [&] { check_lost_slots(source, findings); });
   findings.ask("source.output_plugin_libraries", [&] { check_output_plugin(source, findings); });
   findings.ask("source.synchronous_standby_names", [&] { check_synchronous_standbys(source, options, findings); });

@@ -255,6 +255,15 @@ void check_replica_identity(End& source, const CheckOptions& options, Findings& 
   }
   if (without.empty()) return findings.pass(id, "every table's rows can be identified");
   const std::string which = listed(without, 60, "\n");
+  if (options.adopt) {
+    return findings.fail(
+        id, {.title = counted(without.size(), "table has", "tables have") + " no usable replica identity",
+             .detail = "with --adopt it must be there before slot and publication are made, so that all that followed "
+                       "names its rows:\n" +
+                       which,
+             .remedy = listed(remedies, 60, "\n") +
+                       "\nand then publication, slot and data anew, as `walferry run --adopt` says"});
+  }
   if (options.replica_identity_full && full_serves_all) {
     return findings.warn(id, {.title = counted(without.size(), "table gets", "tables get") +
                                        " REPLICA IDENTITY FULL for the migration's time",
@@ -481,7 +490,8 @@ void check_size(End& source, Findings& findings) {
 void check_source_tables(End& source, const CheckOptions& options, Findings& findings) {
   findings.ask("source.select", [&] { check_select(source, findings); });
   findings.ask("source.row_security", [&] { check_row_security(source, findings); });
-  findings.ask("source.publication", [&] { check_publication_right(source, options, findings); });
+  if (!options.adopt || options.pinned)
+    findings.ask("source.publication", [&] { check_publication_right(source, options, findings); });
   findings.ask("source.lesser_rights", [&] { check_lesser_rights(source, findings); });
   findings.ask("source.replica_identity", [&] { check_replica_identity(source, options, findings); });
   findings.ask("source.deferrable_keys", [&] { check_deferrable_keys(source, findings); });

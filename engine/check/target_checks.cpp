@@ -147,34 +147,9 @@ void check_origin_functions(End& target, Findings& findings) {
                      .remedy = listed(remedies, 20, "\n")});
 }
 
-// Those of the target's tables that hold rows; where a table may not be read, its size decides.
-std::vector<std::string> tables_with_rows(End& target) {
-  constexpr std::size_t batch_max = 100;
-  std::vector<const Table*> candidates;
-  for (const Table& table : target.catalog.tables) {
-    if (table.holds_rows() && table.pages > 0) candidates.push_back(&table);
-  }
-  std::vector<std::string> found;
-  for (std::size_t begin = 0; begin < candidates.size(); begin += batch_max) {
-    const std::size_t end = std::min(begin + batch_max, candidates.size());
-    std::string sql;
-    for (std::size_t i = begin; i < end; ++i) {
-      sql += fmt::format("{}SELECT {} WHERE EXISTS (SELECT 1 FROM ONLY {})", i == begin ? "" : " UNION ALL ",
-                         pg::quote_literal(candidates[i]->name.text()), candidates[i]->name.quoted());
-    }
-    try {
-      const std::vector<std::string> names = target.texts(sql);
-      found.insert(found.end(), names.begin(), names.end());
-    } catch (const Error& error) {
-      if (error.kind() == ErrorKind::Connection) throw;
-      for (std::size_t i = begin; i < end; ++i) found.push_back(candidates[i]->name.text());
-    }
-  }
-  return found;
-}
-
 void check_empty(End& target, const CheckOptions& options, Findings& findings) {
   const std::string id = "target.empty";
+  if (options.adopt && !options.pinned) return;  // check_adopted_target looks at what is there
   const std::vector<std::string> filled = tables_with_rows(target);
   if (options.pinned) {
     return findings.pass(
@@ -234,6 +209,31 @@ void check_way_back(End& target, Findings& findings) {
 }
 
 }  // namespace
+
+std::vector<std::string> tables_with_rows(End& target) {
+  constexpr std::size_t batch_max = 100;
+  std::vector<const Table*> candidates;
+  for (const Table& table : target.catalog.tables) {
+    if (table.holds_rows() && table.pages > 0) candidates.push_back(&table);
+  }
+  std::vector<std::string> found;
+  for (std::size_t begin = 0; begin < candidates.size(); begin += batch_max) {
+    const std::size_t end = std::min(begin + batch_max, candidates.size());
+    std::string sql;
+    for (std::size_t i = begin; i < end; ++i) {
+      sql += fmt::format("{}SELECT {} WHERE EXISTS (SELECT 1 FROM ONLY {})", i == begin ? "" : " UNION ALL ",
+                         pg::quote_literal(candidates[i]->name.text()), candidates[i]->name.quoted());
+    }
+    try {
+      const std::vector<std::string> names = target.texts(sql);
+      found.insert(found.end(), names.begin(), names.end());
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::Connection) throw;
+      for (std::size_t i = begin; i < end; ++i) found.push_back(candidates[i]->name.text());
+    }
+  }
+  return found;
+}
 
 void check_target(End& target, const CheckOptions& options, Findings& findings) {
   check_version(target, findings);

@@ -116,6 +116,10 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
                                                       .sequences = std::move(catalog.sequences),
                                                       .verification = std::move(verification),
                                                       .target_catalog = std::move(target_catalog)});
+  if (const auto adopted = request.journal.get(keys::adopted)) {
+    prepared->notes.push_back(
+        fmt::format("walferry did not copy the rows: the target held the data of {} already (--adopt)", *adopted));
+  }
   for (const outside::LeftOut& left : outside::find_left_out(prepared->source, options.slot)) {
     if (!left.names.empty()) prepared->notes.push_back("left out: " + left.text());
   }

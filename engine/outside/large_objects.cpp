@@ -153,6 +153,12 @@ std::vector<std::vector<std::uint32_t>> batches_of(const std::vector<std::uint32
   return batches;
 }
 
+void make_record(pg::Session& target) {
+  if (has_large_object_record(target)) return;
+  target.exec(
+      fmt::format("CREATE SCHEMA IF NOT EXISTS walferry; CREATE TABLE {} (loid pg_catalog.oid PRIMARY KEY)", record));
+}
+
 bool same(const State& one, const State& other) {
   return one.contents == other.contents && one.attributes == other.attributes;
 }
@@ -172,6 +178,24 @@ bool may_read_pages(pg::Session& session) {
 
 bool has_large_object_record(pg::Session& target) {
   return target.exec(fmt::format("SELECT pg_catalog.to_regclass('{}') IS NOT NULL", record)).flag(0, 0);
+}
+
+void adopt_large_objects(pg::Session& source, pg::Session& target, bool only_common) {
+  if (count_large_objects(target).objects == 0) return;
+  make_record(target);
+  if (!only_common) {
+    target.exec(fmt::format("INSERT INTO {} SELECT oid FROM pg_catalog.pg_largeobject_metadata ON CONFLICT DO NOTHING",
+                            record));
+    return;
+  }
+  const std::vector<std::string> common = common_large_objects(source, target);
+  for (std::size_t begin = 0; begin < common.size(); begin += batch_objects_max) {
+    const std::size_t end = std::min(begin + batch_objects_max, common.size());
+    target.exec(fmt::format(
+        "INSERT INTO {} SELECT pg_catalog.unnest('{{{}}}'::pg_catalog.oid[]) ON CONFLICT DO NOTHING", record,
+        fmt::join(common.begin() + static_cast<std::ptrdiff_t>(begin),
+                  common.begin() + static_cast<std::ptrdiff_t>(end), ",")));
+  }
 }
 
 LargeObjectChanges copy_large_objects(pg::Session& source, pg::Session& target, const LargeObjectOptions& options) {
@@ -208,10 +232,7 @@ LargeObjectChanges copy_large_objects(pg::Session& source, pg::Session& target, 
   for (const std::uint32_t id : ours) {
     if (!wanted.contains(id)) gone.push_back(id);
   }
-  if (!write.empty() && !has_large_object_record(target)) {
-    target.exec(
-        fmt::format("CREATE SCHEMA IF NOT EXISTS walferry; CREATE TABLE {} (loid pg_catalog.oid PRIMARY KEY)", record));
-  }
+  if (!write.empty()) make_record(target);
   for (const std::vector<std::uint32_t>& batch : batches_of(write, wanted)) {
     schema::Transaction transaction{target};
     remove(target, batch);

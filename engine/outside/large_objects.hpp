@@ -35,6 +35,10 @@ struct LargeObjectChanges {
   std::int64_t removed = 0;
 };
 
+// From here on the target's objects count as made by walferry: those of adopted data are the source's own. With
+// `only_common` only those that the source has, too; others are the target's.
+void adopt_large_objects(pg::Session& source, pg::Session& target, bool only_common);
+
 // Throws Error{Refused} where an object that is not walferry's bears the id of one of the source's.
 LargeObjectChanges copy_large_objects(pg::Session& source, pg::Session& target, const LargeObjectOptions& options);
 

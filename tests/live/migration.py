@@ -25,6 +25,8 @@ class Migration:
         # Short, because the control socket's path may have 107 bytes only.
         self.folder = Path(tempfile.mkdtemp(prefix="wf-run-", dir="/tmp"))
         for server in (source, target):
+            if not server.running():
+                continue  # a physical copy to come: it brings its database along
             server.drop_database(database)  # what a test that failed in its own clean-up may have left
             server.create_database(database)
         self.daemon = walferry.Daemon(source.dsn(database), target.dsn(database), self.folder, *options)

@@ -63,6 +63,19 @@ def client_bindirs() -> list[Path]:
     return named + sorted(cache_folder().glob("clients/[0-9]*/bin"))
 
 
+def client(name: str, major: int) -> str:
+    """The oldest client program that serves this major; a newer pg_restore writes settings that older servers lack."""
+    found = []
+    for program in (folder / name for folder in [*client_bindirs(), *Path("/usr/lib/postgresql").glob("[0-9]*/bin")]):
+        if program.exists():
+            answer = subprocess.run([program, "--version"], text=True, capture_output=True, check=True).stdout
+            found.append((int(re.search(r"\) (\d+)", answer).group(1)), str(program)))
+    serving = sorted(each for each in found if each[0] >= major)
+    if not serving:
+        raise ServerError(f"no {name} serves PostgreSQL {major}; found {found}; scripts/fetch-clients brings newer ones")
+    return serving[0][1]
+
+
 def _candidate_bindirs() -> list[Path]:
     named = [Path(name) for name in os.environ.get("WALFERRY_PG_BINDIRS", "").split(":") if name]
     fetched = sorted(cache_folder().glob("postgres/[0-9]*/bin"))
@@ -140,7 +153,7 @@ class Server:
     """One private cluster. Create it, `start()` it, `stop()` it, `remove()` it; or use `with`."""
 
     def __init__(self, binaries: Binaries, name: str, tcp: bool = False, settings: dict[str, str] | None = None,
-                 hba: list[str] | None = None, fsync: bool = True):
+                 hba: list[str] | None = None, fsync: bool = True, copy: bool = False):
         self.binaries = binaries
         self.name = name
         # Directly under /tmp: a socket path may have 107 bytes, and TMPDIR of a CI job can be long.
@@ -155,7 +168,9 @@ class Server:
         self.root.chmod(0o755)
         if user is not None:
             shutil.chown(self.root, user)
-        self._initdb(settings or {}, hba or [], fsync)
+        self.copy = copy  # filled by copy_of()
+        if not copy:
+            self._initdb(settings or {}, hba or [], fsync)
 
     def __enter__(self) -> Server:
         return self.start()
@@ -170,10 +185,7 @@ class Server:
                                 capture_output=True, timeout=120)
         if result.returncode != 0:
             raise ServerError(f"initdb of {self.name} failed:\n{result.stdout}{result.stderr}")
-        values = {
-            "port": str(self.port),
-            "listen_addresses": "127.0.0.1" if self.tcp else "",
-            "unix_socket_directories": str(self.socket_dir),
+        values = self._address() | {
             "wal_level": "logical",
             "max_replication_slots": "20",
             "max_wal_senders": "20",
@@ -187,12 +199,51 @@ class Server:
             "timezone": "UTC",
             "log_timezone": "UTC",
         } | settings
+        self._append_settings(values)
+        hba_file = self.data / "pg_hba.conf"
+        hba_file.write_text("\n".join(hba) + "\n" + hba_file.read_text())
+
+    def _address(self) -> dict[str, str]:
+        return {"port": str(self.port), "listen_addresses": "127.0.0.1" if self.tcp else "",
+                "unix_socket_directories": str(self.socket_dir)}
+
+    def _append_settings(self, values: dict[str, str]) -> None:
         with open(self.data / "postgresql.conf", "a", encoding="utf-8") as file:
             for key, value in values.items():
                 escaped = value.replace("'", "''")
                 file.write(f"{key} = '{escaped}'\n")
-        hba_file = self.data / "pg_hba.conf"
-        hba_file.write_text("\n".join(hba) + "\n" + hba_file.read_text())
+
+    def copy_of(self, source: Server) -> Server:
+        """Fills a server made with copy=True by a base backup; started, it is a standby of `source`."""
+        begin, end = (("pg_backup_start('copy', true)", "pg_backup_stop(false)") if self.binaries.major >= 15 else
+                      ("pg_start_backup('copy', true, false)", "pg_stop_backup(false, false)"))
+        with source.connect("postgres") as connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT {begin}")
+            self._copy_files(source.data)
+            cursor.execute(f"SELECT labelfile FROM {end}")
+            label = cursor.fetchone()[0]
+        (self.data / "backup_label").write_text(label)
+        (self.data / "standby.signal").touch()
+        self._append_settings(self._address() | {"primary_conninfo": source.dsn("postgres")})
+        for path in (self.data, *self.data.rglob("*")):
+            if unprivileged_user() is not None:
+                shutil.chown(path, unprivileged_user())
+        return self
+
+    def _copy_files(self, data: Path) -> None:
+        """As pg_basebackup does: without WAL, slots, and what belongs to the running server; files may vanish meanwhile."""
+        left_out = {"pg_wal", "pg_replslot", "pg_stat_tmp", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots",
+                    "pg_subtrans", "postmaster.pid", "postmaster.opts"}
+        for folder, folders, files in os.walk(data):
+            place = self.data / Path(folder).relative_to(data)
+            place.mkdir(mode=0o700)
+            if place.name in left_out:
+                folders.clear()
+                continue
+            for name in files:
+                if name not in left_out:
+                    with contextlib.suppress(FileNotFoundError):
+                        shutil.copy2(Path(folder) / name, place / name)
 
     # -- life ----------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 import walferry
+from adoption import DumpedSlot, publish
 from compare import data_differences
 from migration import Migration, make_extension_table
 
@@ -209,3 +210,33 @@ def test_configuration_rows_that_our_role_may_not_write_are_a_note(poor):
     assert any("configuration table public.job of extension pgcrypto, to which our role on the target may not write" in note
                for note in report["notes"]), report["notes"]
     assert migration.target.query(DATABASE, "SELECT command FROM job") == [("of the extension itself",)]
+
+
+def test_a_dump_is_adopted_without_superusers(poor):
+    """The publication must be ours to drop; keys and triggers that came with the dump are silenced and put back."""
+    migration = poor("--slot", "poor")
+    source, target, daemon = migration.source, migration.target, migration.daemon
+    migration.load(sql=SCHEMA + "ALTER TABLE keyless REPLICA IDENTITY FULL;")
+    publish(migration)
+    lsn = DumpedSlot(migration).move()
+    wanted = state(target)
+
+    def failures() -> list[dict]:
+        findings = daemon.check("--slot", "poor", "--adopt", lsn, "--json").json()["findings"]
+        return [each for each in findings if each["severity"] == "FAIL"]
+
+    refused = failures()
+    assert [each["id"] for each in refused] == ["source.publication"], refused
+    assert 'ALTER PUBLICATION "poor" OWNER TO "mover"' in refused[0]["remedy"], refused
+    source.execute(DATABASE, "ALTER PUBLICATION poor OWNER TO mover")
+    assert failures() == []
+    daemon.start("--adopt", lsn)
+    daemon.await_phase("follow")
+    assert state(target)["keys"] == []
+    migration.load(sql=CHANGES)
+    migration.await_applied()
+    assert data_differences(*migration.ends, sequences=False) == []
+    stopped = daemon.abort("--source", daemon.source, "--target", daemon.target)
+    assert stopped.code == walferry.OK, stopped
+    assert state(target) == wanted
+    assert source.query(DATABASE, "SELECT pubname FROM pg_publication") == []

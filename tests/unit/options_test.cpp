@@ -27,7 +27,8 @@ po::options_description options() {
   all.add_options()("source", po::value<std::string>(), "");
   all.add_options()("jobs", po::value<std::string>()->default_value("2"), "");
   all.add_options()("max-lag", po::value<std::string>()->default_value("2s"), "");
-  all.add_options()("no-copy", po::bool_switch(), "");
+  all.add_options()("no-owner", po::bool_switch(), "");
+  all.add_options()("adopt", po::value<std::string>()->implicit_value(""), "");
   return all;
 }
 
@@ -95,17 +96,27 @@ TEST_CASE("the file can be named in the environment") {
 }
 
 TEST_CASE("a switch is off unless it is given, in any of the three ways") {
-  CHECK_FALSE(parse({}).flag("no-copy"));
-  CHECK(parse({"--no-copy"}).flag("no-copy"));
-  const ConfigFile file{"no-copy=true\n"};
-  CHECK(parse({"--config", file.path()}).flag("no-copy"));
+  CHECK_FALSE(parse({}).flag("no-owner"));
+  CHECK(parse({"--no-owner"}).flag("no-owner"));
+  const ConfigFile file{"no-owner=true\n"};
+  CHECK(parse({"--config", file.path()}).flag("no-owner"));
   {
-    const Variable variable{"WALFERRY_NO_COPY", "true"};
-    CHECK(parse({}).flag("no-copy"));
+    const Variable variable{"WALFERRY_NO_OWNER", "true"};
+    CHECK(parse({}).flag("no-owner"));
   }
-  const Variable variable{"WALFERRY_NO_COPY", "false"};
-  CHECK_FALSE(parse({"--config", file.path()}).flag("no-copy"));
-  CHECK(parse({"--no-copy"}).flag("no-copy"));
+  const Variable variable{"WALFERRY_NO_OWNER", "false"};
+  CHECK_FALSE(parse({"--config", file.path()}).flag("no-owner"));
+  CHECK(parse({"--no-owner"}).flag("no-owner"));
+}
+
+TEST_CASE("an option whose value may be left out takes the word behind it, but no other option") {
+  CHECK_FALSE(parse({}).text("adopt"));
+  CHECK(parse({"--adopt"}).text("adopt") == "");
+  CHECK(parse({"--adopt", "0/10"}).text("adopt") == "0/10");
+  CHECK(parse({"--adopt=0/10"}).text("adopt") == "0/10");
+  const Arguments both = parse({"--adopt", "--no-owner"});
+  CHECK(both.text("adopt") == "");
+  CHECK(both.flag("no-owner"));
 }
 
 TEST_CASE("what the command does not know is refused with where to look") {

@@ -38,3 +38,22 @@ TEST_CASE("recorded publications are read one a line") {
   journal.put(store::journal_keys::publications, "one\ntwo, three\n");
   CHECK(recorded_publications(journal) == std::vector<std::string>{"one", "two, three"});
 }
+
+TEST_CASE("--adopt holds from the first run on") {
+  const test::StateDir dir;
+  store::Database database = store::Database::open(dir.path(), store::Access::ReadWrite);
+  store::Journal journal{database};
+  CHECK(settled_adoption(journal, Lsn{0x10}) == Lsn{0x10});
+  CHECK(settled_adoption(journal, Lsn{}) == Lsn{});
+  CHECK_FALSE(settled_adoption(journal, {}));
+  journal.put(store::journal_keys::adopted, "0/10");
+  journal.put(store::journal_keys::migration, "m");
+  CHECK(settled_adoption(journal, {}) == Lsn{0x10});
+  CHECK(settled_adoption(journal, Lsn{}) == Lsn{0x10});
+  CHECK(settled_adoption(journal, Lsn{0x10}) == Lsn{0x10});
+  CHECK_THROWS_AS(static_cast<void>(settled_adoption(journal, Lsn{0x18})), Error);
+  journal.erase(store::journal_keys::adopted);
+  CHECK_FALSE(settled_adoption(journal, {}));
+  CHECK_THROWS_AS(static_cast<void>(settled_adoption(journal, Lsn{0x10})), Error);
+  CHECK_THROWS_AS(static_cast<void>(settled_adoption(journal, Lsn{})), Error);
+}
