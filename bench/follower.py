@@ -12,7 +12,7 @@ import time
 import servers
 import walferry
 from bench import cpu
-from bench.rig import SOURCE_DATABASE, Rig, Watch
+from bench.rig import Rig, Watch
 
 
 class Follower:

@@ -19,8 +19,8 @@ def in_one(rig: Rig, rows: int) -> None:
 def in_many(rig: Rig, rows: int) -> None:
     rig.execute("TRUNCATE public.big", f"""
         DO $$ BEGIN
-          FOR first IN 1..{rows} BY {ROWS_EACH} LOOP
-            {workload.insert_rows("first", f"least(first + {ROWS_EACH - 1}, {rows})")};
+          FOR low IN 1..{rows} BY {ROWS_EACH} LOOP
+            {workload.insert_rows("low", f"least(low + {ROWS_EACH - 1}, {rows})")};
             COMMIT;
           END LOOP;
         END $$""")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import servers
+import walferry
 from bench import cpu, status
-from bench.migration import migration
+from bench.migration import Migration, migration
 from bench.result import Run
 from bench.rig import Rig
 from bench.show import Show
@@ -43,16 +45,22 @@ class Steps:
         self.runs.append(Run(f"{self.tables:,} tables", step, seconds, {}, self.tables, 0, more))
         self.show.run(self.runs[-1])
 
-    def change_every_table(self, transactions: str, database: str) -> float:
-        """Seconds from the commit of it all to its being on the target. `transactions`: COMMIT after each, or nothing."""
+    def change_every_table(self, step: str, own: Migration, database: str, transactions: str = "") -> None:
+        """Written while walferry stands still, so that carrying alone is timed. `transactions`: COMMIT after each table."""
+        own.daemon.process.send_signal(signal.SIGSTOP)
         self.rig.execute(f"DO $$ BEGIN FOR i IN 1..{self.tables} LOOP EXECUTE format('UPDATE public.t%s SET n = n + 1 WHERE"
                          f" id = 1', i); {transactions} END LOOP; END $$")
-        started = time.monotonic()
         self.done += 1
         self.rig.execute(f"INSERT INTO public.done VALUES ({self.done})")
+        own.daemon.process.send_signal(signal.SIGCONT)
+        started = time.monotonic()
         servers.wait_until(lambda: self.rig.target.query(database, f"SELECT 1 FROM public.done WHERE id = {self.done}"), 1200,
                            "a change in every table to arrive", 0.05)
-        return time.monotonic() - started
+        self.note(step, time.monotonic() - started)
+
+    @staticmethod
+    def past(phase: str) -> status.Condition:
+        return lambda found: walferry.PHASES.index(found["phase"]) > walferry.PHASES.index(phase)
 
     def run(self, database: str) -> None:
         self.note("pg_dump -s (not ours)", cpu.run(["pg_dump", "-s", "-f", "/dev/null", "-d", self.rig.source_address]).seconds)
@@ -63,16 +71,16 @@ class Steps:
 
             started = time.monotonic()
             own.daemon.start()
-            marks = [("start, up to the first row", status.rows_have_begun), ("rows", status.rows_are_in),
-                     ("indexes and constraints, up to following", lambda found: found["phase"] == "follow")]
+            marks = [("start, up to the schema", self.past("init")), ("schema", self.past("schema")),
+                     ("rows", self.past("copy")), ("indexes and constraints, up to following", self.past("catch-up"))]
             for step, reached in marks:
                 own.await_status(reached, step, 0.1)
                 now = time.monotonic()
                 self.note(step, now - started, peak_rss_mib=own.daemon.peak_rss_bytes() / 2**20)
                 started = now
 
-            self.note("a change in every table, one transaction", self.change_every_table("", database))
-            self.note("a change in every table, a transaction each", self.change_every_table("COMMIT;", database))
+            self.change_every_table("a change in every table, one transaction", own, database)
+            self.change_every_table("a change in every table, a transaction each", own, database, "COMMIT;")
             started = time.monotonic()
             status.ask(own.daemon.state_dir)
             self.note("status", time.monotonic() - started)
@@ -83,7 +91,7 @@ class Steps:
             own.await_status(lambda found: found["phase"] == "follow" and found["target_connected"]
                              and found["source_connected"], "following again", 0.1)
             self.note("started again, up to following", time.monotonic() - started)
-            self.note("the first change in every table after it", self.change_every_table("", database))
+            self.change_every_table("the first change in every table after it", own, database)
             self.rig.compare(database)
 
 

@@ -55,7 +55,8 @@ def inserts(rig: Rig, size: Size) -> int:
     return size.rows
 
 
-def insert_rows(first: int, last: int) -> str:
+def insert_rows(first: int | str, last: int | str) -> str:
+    """The numbers, or SQL that gives them."""
     return ("INSERT INTO public.big SELECT g, g % 2000000000, md5(g::text) || 'abcdefghijklmnopqr', now()"
             f" FROM generate_series({first}, {last}) g")
 
