@@ -50,8 +50,8 @@ def analyze(rig: Rig, database: str) -> float:
 
 def dump_and_restore(rig: Rig, database: str) -> float:
     folder = rig.folder / "dump"
-    dumped = cpu.run(["pg_dump", "-Fd", "-Z0", "-j", str(JOBS), "-f", folder, "-d", rig.source_address])
-    restored = cpu.run(["pg_restore", "-j", str(JOBS), "-d", rig.address(rig.target, database), folder])
+    dumped = cpu.run([rig.tool("pg_dump"), "-Fd", "-Z0", "-j", str(JOBS), "-f", folder, "-d", rig.source_address])
+    restored = cpu.run([rig.tool("pg_restore"), "-j", str(JOBS), "-d", rig.address(rig.target, database), folder])
     shutil.rmtree(folder)
     return dumped.cpu + restored.cpu + analyze(rig, database)
 
@@ -85,7 +85,7 @@ class NativeSync(Peer):
 
     @staticmethod
     def copy(rig: Rig, database: str) -> float:
-        dump = cpu.Command(["pg_dump", "-s", "--no-publications", "-d", rig.source_address])
+        dump = cpu.Command([rig.tool("pg_dump"), "-s", "--no-publications", "-d", rig.source_address])
         load = cpu.Command(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", rig.address(rig.target, database)],
                            stdin=dump.process.stdout, stdout=subprocess.DEVNULL)
         dump.process.stdout.close()

@@ -98,7 +98,8 @@ class Drain:
 def run(options, show: Show) -> list[Run]:
     works = [work for work in workload.WORKS if not options.works or work.name in options.works]
     runs = []
-    with Rig(options.source, options.target, tcp=not options.unix) as rig, Drain(rig, options.size, show) as drain:
+    with Rig(options.source, options.target, not options.unix, options.size.settings()) as rig, \
+            Drain(rig, options.size, show) as drain:
         for number in range(options.pairs):
             for work in works:
                 runs += drain.round(work, number)

@@ -28,7 +28,8 @@ def in_many(rig: Rig, rows: int) -> None:
 
 def run(options, show: Show) -> list[Run]:
     runs = []
-    with Rig(options.source, options.target) as rig, Drain(rig, options.size, show, floors=False) as pair:
+    with Rig(options.source, options.target, settings=options.size.settings()) as rig, \
+            Drain(rig, options.size, show, floors=False) as pair:
         works = [workload.Work("one transaction", lambda rig, size: in_one(rig, options.large_rows) or options.large_rows),
                  workload.Work("small transactions", lambda rig, size: in_many(rig, options.large_rows) or options.large_rows)]
         for number in range(min(options.pairs, 3)):

@@ -41,20 +41,13 @@ std::vector<std::byte> framed(const std::vector<std::byte>& payload) {
   return frame;
 }
 
-void count(benchmark::State& state, std::size_t bytes) {
-  state.SetItemsProcessed(state.iterations());
-  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
-}
-
 void decode_frame(benchmark::State& state) {
   const std::vector<std::byte> frame = framed(insert(text_row));
   for (auto unused : state) benchmark::DoNotOptimize(replication::decode(frame));
-  count(state, frame.size());
 }
 
 void decode_payload(benchmark::State& state, const std::vector<std::byte>& payload) {
   for (auto unused : state) benchmark::DoNotOptimize(pgoutput::decode(payload, {}));
-  count(state, payload.size());
 }
 
 // Decoded and every field looked at, as the apply does.
@@ -65,7 +58,6 @@ void walk_insert(benchmark::State& state, const std::vector<std::byte>& payload)
     for (const pgoutput::FieldView field : std::get<pgoutput::InsertView>(message).row) bytes += field.value.size();
     benchmark::DoNotOptimize(bytes);
   }
-  count(state, payload.size());
 }
 
 std::vector<copy_format::Field> fields_of(const std::vector<std::byte>& payload) {
@@ -85,7 +77,6 @@ void frame_for_copy(benchmark::State& state, const std::vector<std::byte>& paylo
     if (out.size() > buffer_bytes) out.clear();
     append(fields, out);
   }
-  count(state, payload.size());
 }
 
 void append_to_block(benchmark::State& state) {
@@ -95,7 +86,6 @@ void append_to_block(benchmark::State& state) {
     if (messages.size() > buffer_bytes) messages.clear();
     store::append_message(messages, payload);
   }
-  count(state, payload.size());
 }
 
 void take_from_block(benchmark::State& state) {
@@ -107,7 +97,6 @@ void take_from_block(benchmark::State& state) {
     if (rest.empty()) rest = messages;
     benchmark::DoNotOptimize(store::take_message(rest));
   }
-  count(state, payload.size());
 }
 
 BENCHMARK(decode_frame);

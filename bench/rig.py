@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg2
 import servers
-from bench import REPOSITORY, cpu
+from bench import REPOSITORY, cpu, tools
 
 SOURCE_DATABASE = "bench"
 SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off",
@@ -144,10 +144,14 @@ class Rig:
              SOURCE_DATABASE], check=True, capture_output=True, text=True,
             env=os.environ | {"PGOPTIONS": "" if durable else "-c synchronous_commit=off"}).stdout
 
+    def tool(self, name: str) -> Path:
+        """pg_dump or pg_restore for these two servers."""
+        return tools.find(name, self.source.binaries.major, self.target.binaries.major)
+
     def schema(self, *options: str) -> str:
         """The source's objects as SQL."""
-        return subprocess.run(["pg_dump", "-s", *options, "-d", self.source.dsn(SOURCE_DATABASE)], capture_output=True,
-                              text=True, check=True).stdout
+        return subprocess.run([self.tool("pg_dump"), "-s", *options, "-d", self.source.dsn(SOURCE_DATABASE)],
+                              capture_output=True, text=True, check=True).stdout
 
     def publish(self, publication: str) -> None:
         """All tables of schema public, one by one: what walferry keeps on the source for itself is not for others."""

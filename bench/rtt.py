@@ -16,6 +16,7 @@ from bench.rig import SOURCE_DATABASE, Rig, program
 from bench.show import Show
 
 WORKS = ("tpcb", "inserts")
+QUICK_WORKS = ("tpcb",)
 
 
 class Proxy:
@@ -62,10 +63,10 @@ CASES = {"no delay": (False, False), "source delayed": (True, False), "target de
 
 
 def run(options, show: Show) -> list[Run]:
-    works = [work for work in workload.WORKS if work.name in WORKS]
+    works = [work for work in workload.WORKS if work.name in (QUICK_WORKS if options.quick else WORKS)]
     runs = []
-    with Rig(options.source, options.target) as rig, Drain(rig, options.size, show, floors=False) as pair, \
-            Wires(rig, options.rtt_ms) as wires:
+    with Rig(options.source, options.target, settings=options.size.settings()) as rig, \
+            Drain(rig, options.size, show, floors=False) as pair, Wires(rig, options.rtt_ms) as wires:
         for number in range(options.pairs):
             for work in works:
                 for case, (source, target) in order(list(CASES.items()), number):

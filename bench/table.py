@@ -121,9 +121,8 @@ def growth(runs: Runs, few: str, many: str, step: str) -> float:
 
 
 def micro(runs: Runs) -> str:
-    rows = [[work, f"{runs.median(work, 'walferry', lambda run: run.more['ns']):.1f}",
-             f"{runs.median(work, 'walferry', lambda run: run.more['gib_per_s']):.2f}"] for work in runs.works()]
-    return markdown(["operation", "ns", "GiB/s"], rows)
+    return markdown(["operation", "ns"], [[work, f"{runs.median(work, 'walferry', lambda run: run.more['ns']):.1f}"]
+                                          for work in runs.works()])
 
 
 TABLES: dict[str, tuple[str, Callable[[Runs], str]]] = {

@@ -63,7 +63,8 @@ class Steps:
         return lambda found: walferry.PHASES.index(found["phase"]) > walferry.PHASES.index(phase)
 
     def run(self, database: str) -> None:
-        self.note("pg_dump -s (not ours)", cpu.run(["pg_dump", "-s", "-f", "/dev/null", "-d", self.rig.source_address]).seconds)
+        self.note("pg_dump -s (not ours)", cpu.run(
+            [self.rig.tool("pg_dump"), "-s", "-f", "/dev/null", "-d", self.rig.source_address]).seconds)
         with migration(self.rig, database) as own:
             started = time.monotonic()
             own.daemon.check()

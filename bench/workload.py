@@ -26,9 +26,16 @@ class Size:
     rows: int = 1_000_000
     hot: int = 100_000
     scale: int = 10
+    decoding_mb: int = 64  # PostgreSQL's default: larger transactions are streamed before they end
 
     def divided(self, by: int) -> Size:
-        return Size(self.transactions // by, self.rows // by, self.hot // by, max(1, self.scale // by))
+        """Smaller, and streamed where the whole would be."""
+        return Size(self.transactions // by, self.rows // by, self.hot // by, max(1, self.scale // by),
+                    max(1, self.decoding_mb // by))
+
+    def settings(self) -> dict[str, str]:
+        """Of the source's server."""
+        return {"logical_decoding_work_mem": f"{self.decoding_mb}MB"}
 
 
 def prepare(rig: Rig, size: Size) -> None:
