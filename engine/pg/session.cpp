@@ -52,6 +52,16 @@ std::string sqlstate_of_failed_connect(std::string_view text) {
   return "";
 }
 
+// Settings that not every major knows cannot travel in the startup packet. Compiling a catalog query takes longer than
+// running it, and their estimated costs are high enough for that.
+std::string settings_of_version(int server_version) {
+  std::string sql;
+  if (server_version >= 110'000) sql += "SET jit = off;";
+  if (server_version >= 140'000) sql += "SET idle_session_timeout = 0;";
+  if (server_version >= 170'000) sql += "SET transaction_timeout = 0;";
+  return sql;
+}
+
 }  // namespace
 
 Session Session::open(const ConnInfo& info, const SessionOptions& options) {
@@ -105,12 +115,7 @@ Session Session::open(const ConnInfo& info, const SessionOptions& options) {
                             reason, remedy)};
   }
   Session session{std::move(connection), info.side()};
-  if (options.kind == SessionKind::Ordinary) {
-    // Settings that not every major knows cannot travel in the startup packet.
-    session.exec(
-        "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings "
-        "WHERE name IN ('idle_session_timeout', 'transaction_timeout')");
-  }
+  if (options.kind == SessionKind::Ordinary) session.exec(settings_of_version(session.server_version()));
   return session;
 }
 
