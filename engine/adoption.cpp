@@ -100,14 +100,16 @@ std::optional<Lsn> branch_point(pg::Session& source, pg::Session& target) {
   }
 }
 
-std::string how_to_adopt(const AdoptionPlan& plan, const Catalog& catalog) {
+std::string how_to_adopt(const AdoptionPlan& plan, Catalog catalog) {
   const std::string source = shell_word(plan.source.without_secrets());
   const std::string target = shell_word(plan.target.without_secrets());
   const std::string dump = plan.source.get("dbname").value_or("source") + ".dump";
   std::string before;
   if (plan.replica_identity_full) {
-    for (const Table& table : catalog.tables) {
-      if (table.holds_rows() && table.persistence == 'p' && !table.has_usable_identity())
+    for (Table& table : catalog.tables) {
+      if (!table.holds_rows() || table.persistence != 'p' || table.has_usable_identity()) continue;
+      table.replica_identity = 'f';
+      if (table.has_usable_identity())
         before += fmt::format("   ALTER TABLE {} REPLICA IDENTITY FULL;\n", table.name.quoted());
     }
   }

@@ -41,6 +41,6 @@ struct AdoptionPlan {
 };
 
 // What to do, with commands to paste, so that there is an LSN to adopt at. `catalog`: the source's selected tables.
-[[nodiscard]] std::string how_to_adopt(const AdoptionPlan& plan, const Catalog& catalog);
+[[nodiscard]] std::string how_to_adopt(const AdoptionPlan& plan, Catalog catalog);
 
 }  // namespace walferry

@@ -214,9 +214,9 @@ def test_configuration_rows_that_our_role_may_not_write_are_a_note(poor):
 
 def test_a_dump_is_adopted_without_superusers(poor):
     """The publication must be ours to drop; keys and triggers that came with the dump are silenced and put back."""
-    migration = poor("--slot", "poor")
+    migration = poor("--slot", "poor", "--replica-identity-full")
     source, target, daemon = migration.source, migration.target, migration.daemon
-    migration.load(sql=SCHEMA + "ALTER TABLE keyless REPLICA IDENTITY FULL;")
+    migration.load(sql=SCHEMA)
     publish(migration)
     lsn = DumpedSlot(migration).move()
     wanted = state(target)

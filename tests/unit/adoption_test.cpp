@@ -58,8 +58,11 @@ TEST_CASE("what to do names the publication, the slot and both ends") {
   CHECK(text.find("secret") == std::string::npos);
   CHECK(text.find("keyless") == std::string::npos);
   plan.replica_identity_full = true;
-  CHECK(how_to_adopt(plan, catalog).find("ALTER TABLE \"app\".\"keyless\" REPLICA IDENTITY FULL;") !=
-        std::string::npos);
+  text = how_to_adopt(plan, catalog);
+  CHECK(text.find("ALTER TABLE \"app\".\"keyless\" REPLICA IDENTITY FULL;") != std::string::npos);
+  CHECK(text.find(", ONLY \"app\".\"keyless\" WITH") != std::string::npos);
+  catalog.tables.back().full_identity_serves = false;
+  CHECK(how_to_adopt(plan, catalog).find("keyless") == std::string::npos);
   plan.own_publication = false;
   CHECK(how_to_adopt(plan, catalog).find("CREATE PUBLICATION") == std::string::npos);
 }
