@@ -73,14 +73,14 @@ def _clone(prefix: str) -> Value:
     return value
 
 
-def _latency(name: str) -> Value:
+def _latency(name: str, work: str = "30 % load") -> Value:
     def value(results: Results) -> float | None:
         runs = results.runs("latency")
-        if not (runs.has("30 % load", "walferry") and runs.has("30 % load", "native")):
+        if not (runs.has(work, "walferry") and runs.has(work, "native")):
             return None
         def of(run: Run) -> float:
             return run.more[name]
-        return runs.median("30 % load", "walferry", of) / max(0.01, runs.median("30 % load", "native", of))
+        return runs.median(work, "walferry", of) / max(0.01, runs.median(work, "native", of))
     return value
 
 
@@ -143,6 +143,7 @@ GOALS = [
     Goal("clone: speed / native initial sync", _clone("native"), 2.5),
     Goal("latency p50 / native's", _latency("p50_ms"), 1.0, at_most=True),
     Goal("latency p99 / native's", _latency("p99_ms"), 1.0, at_most=True),
+    Goal("latency p50 / native's, asynchronous commits", _latency("p50_ms", "30 % load, asynchronous"), 1.0, at_most=True),
     Goal("source transactions per second / with native", _throughput, 1.0),
     Goal("10M rows at once: peak RSS, MiB", _large("peak_rss_mib"), 256, at_most=True),
     Goal("10M rows at once: time / in small transactions", _large_against_small, 1.1, at_most=True),

@@ -4,7 +4,8 @@ Full load: pgbench as fast as the source can, with nobody following, with native
 processors, so a follower that falls behind costs the source less: the time to catch up afterwards stands beside. 30 % load:
 that part of the throughput with native, and meanwhile one probe after the other, each a row of its own, looked for on the
 target every half millisecond until it is there. Commits are synchronous, as they are by default: a walsender sends no commit
-before its WAL is flushed, and an asynchronous one waits up to 0.2 s for that.
+before its WAL is flushed, and an asynchronous one waits up to 0.2 s for that. That is the third load: what is sent late, but is
+little. The probes' own commits are synchronous there too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from bench.result import Run, order
 from bench.rig import Rig
 from bench.show import Show
 
-FULL, PART = "full load", "30 % load"
+FULL, PART, LATE = "full load", "30 % load", "30 % load, asynchronous"
 NOBODY = "nobody"
 
 
@@ -84,12 +85,12 @@ class Latency:
                                                              durable=True))}
         return self.measure(FULL, side, load)
 
-    def part(self, side: Follower, rate: float) -> Run:
+    def part(self, work: str, side: Follower, rate: float) -> Run:
         def load(watch) -> dict[str, float]:
             reports: list[str] = []
             background = threading.Thread(target=lambda: reports.append(
                 self.rig.pgbench("-n", "-c", "4", "-R", f"{rate:.0f}", "-T", str(self.seconds),
-                                 durable=True)))
+                                 durable=work == PART)))
             background.start()
             milliseconds = []
             while background.is_alive():
@@ -99,7 +100,7 @@ class Latency:
             ranks = statistics.quantiles(milliseconds, n=100)
             return {"tps": transactions_per_second(reports[0]), "probes": len(milliseconds), "p50_ms": ranks[49],
                     "p99_ms": ranks[98], "max_ms": max(milliseconds)}
-        return self.measure(PART, side, load)
+        return self.measure(work, side, load)
 
     def probed(self, watch) -> float:
         """Seconds from the end of one commit on the source to its row's being seen on the target."""
@@ -122,7 +123,8 @@ def run(options, show: Show) -> list[Run]:
                 show.run(runs[-1])
         with_native = statistics.median(run.more["tps"] for run in runs if run.side == "native")
         for number in range(rounds):
-            for side in order([pair.native, pair.walferry], number):
-                runs.append(latency.part(side, 0.3 * with_native))
-                show.run(runs[-1])
+            for work in (PART, LATE):
+                for side in order([pair.native, pair.walferry], number):
+                    runs.append(latency.part(work, side, 0.3 * with_native))
+                    show.run(runs[-1])
     return runs
