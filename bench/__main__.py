@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def main() -> None:
     # psql, pg_dump and the others get their servers by argument alone.
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
+    # Ended from outside it takes its servers and folders with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     show = Show()
     results = Results(options.results)
     sections = options.only or [name for name in SECTIONS if not (options.quick and name in NOT_IN_QUICK)]
