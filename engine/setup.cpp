@@ -177,7 +177,7 @@ void make_ddl_trigger(pg::Session& source, const MigrationOptions& options, cons
   }
   const std::string secret = new_secret();
   journal.put(keys::ddl_secret, secret);
-  journal.put(keys::ddl_trigger, "1");
+  journal.put(keys::ddl_trigger, publication);
   ddl::install_trigger(source, {.migration = options.slot, .publication = publication, .secret = secret});
 }
 

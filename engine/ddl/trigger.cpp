@@ -11,8 +11,8 @@ namespace {
 // {0} function, {1} helper, {2} settings table, {3} migration as literal.
 constexpr std::string_view functions = R"sql(
 CREATE SCHEMA IF NOT EXISTS walferry;
-CREATE TABLE IF NOT EXISTS {2} (migration pg_catalog.text PRIMARY KEY, secret pg_catalog.text NOT NULL,
-                                publication pg_catalog.text NOT NULL);
+CREATE UNLOGGED TABLE IF NOT EXISTS {2} (migration pg_catalog.text PRIMARY KEY, secret pg_catalog.text NOT NULL,
+                                         publication pg_catalog.text NOT NULL);
 REVOKE ALL ON {2} FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION {1}(relation pg_catalog.oid) RETURNS pg_catalog.jsonb LANGUAGE sql STABLE
@@ -135,7 +135,16 @@ END
 $note$;
 )sql";
 
+// Unlogged: no publication FOR ALL TABLES of somebody else's may send it, since its subscribers have no such table.
 constexpr std::string_view settings_table = "walferry.ddl_notes";
+
+std::string put_settings(const TriggerOptions& options) {
+  return fmt::format(
+      "INSERT INTO {} VALUES ({}, {}, {}) ON CONFLICT (migration) DO UPDATE SET secret = excluded.secret, "
+      "publication = excluded.publication;",
+      settings_table, pg::quote_literal(options.migration), pg::quote_literal(options.secret),
+      pg::quote_literal(options.publication));
+}
 
 std::string suffixed(const std::string& migration, std::string_view what) {
   return migration.substr(0, 48) + "_" + std::string{what};
@@ -159,11 +168,7 @@ void install_trigger(pg::Session& source, const TriggerOptions& options) {
   const std::string helper = "walferry." + pg::quote_name(suffixed(options.migration, "missing"));
   std::string sql = "BEGIN; SET LOCAL lock_timeout = '10s';";
   sql += fmt::format(functions, function, helper, settings_table, pg::quote_literal(options.migration));
-  sql += fmt::format(
-      "INSERT INTO {0} VALUES ({1}, {2}, {3}) ON CONFLICT (migration) DO UPDATE SET secret = excluded.secret, "
-      "publication = excluded.publication;",
-      settings_table, pg::quote_literal(options.migration), pg::quote_literal(options.secret),
-      pg::quote_literal(options.publication));
+  sql += put_settings(options);
   for (const Event& event : events) {
     const std::string name = pg::quote_name(suffixed(options.migration, event.suffix));
     sql += fmt::format(
@@ -172,6 +177,16 @@ void install_trigger(pg::Session& source, const TriggerOptions& options) {
         name, event.event, function);
   }
   source.exec(sql + "COMMIT");
+}
+
+void keep_settings(pg::Session& source, const TriggerOptions& options) {
+  if (!trigger_installed(source, options.migration)) return;
+  if (!source.exec("SELECT pg_catalog.to_regclass('walferry.ddl_notes') IS NOT NULL").flag(0, 0)) return;
+  const bool there = source
+                         .exec(fmt::format("SELECT EXISTS (SELECT 1 FROM {} WHERE migration = {})", settings_table,
+                                           pg::quote_literal(options.migration)))
+                         .flag(0, 0);
+  if (!there) source.exec(put_settings(options));
 }
 
 void remove_trigger(pg::Session& source, const std::string& migration) {

@@ -30,6 +30,9 @@ struct TriggerOptions {
 // Makes them, or makes them anew. One transaction.
 void install_trigger(pg::Session& source, const TriggerOptions& options);
 
+// What the function must know is in a table that a crash of the source empties: puts it there again.
+void keep_settings(pg::Session& source, const TriggerOptions& options);
+
 // Idempotent. Leaves schema walferry to whoever else uses it, and drops it when nobody does.
 void remove_trigger(pg::Session& source, const std::string& migration);
 

@@ -74,7 +74,8 @@ inline constexpr std::string_view stop = "stop";                  // where the a
 inline constexpr std::string_view skips = "skip/";                // + LSN: what a person left out (Skips)
 inline constexpr std::string_view report = "report";              // the cutover's report, JSON
 inline constexpr std::string_view ddl_secret = "ddl-secret";      // that our trigger's messages carry
-inline constexpr std::string_view ddl_trigger = "ddl-trigger";    // set: walferry made event triggers on the source
+inline constexpr std::string_view ddl_trigger = "ddl-trigger";    // the publication that new tables join; set: walferry
+                                                                  // made event triggers on the source
 inline constexpr std::string_view ddl_baseline = "ddl-baseline";  // the source's inventory (SchemaWatch)
 inline constexpr std::string_view ddl_passed = "ddl-passed/";     // + identity: settled by its place in the stream
 inline constexpr std::string_view ddl_agreed = "ddl-agreed/";     // + identity: changed, and alike on both ends

@@ -26,7 +26,9 @@ class Backlog {
 
  private:
   // A transaction sent later than this after its commit stands behind others; a few milliseconds more do not hurt it.
-  static constexpr std::chrono::microseconds behind_after = std::chrono::milliseconds{20};
+  // One that was committed asynchronously is sent when the source's wal_writer_delay (200 ms) has passed, without being
+  // behind.
+  static constexpr std::chrono::microseconds behind_after = std::chrono::milliseconds{250};
 
   PgTime commit_time_;        // of the transaction that is being sent
   bool behind_ = false;       // it is sent late

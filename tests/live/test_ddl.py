@@ -481,6 +481,32 @@ def test_messages_that_somebody_else_wrote_do_nothing(migrations):
         source.query(database, "SET ROLE pg_monitor; SELECT secret FROM walferry.ddl_notes")
 
 
+def test_other_subscribers_of_the_source_see_nothing_of_the_trigger(migrations):
+    """A publication FOR ALL TABLES of somebody else's: a table of ours in its stream would stop its subscribers."""
+    migration = migrations("ddl_others")
+    source, database, target, _ = migration.ends
+    source.execute(database, "CREATE PUBLICATION everything FOR ALL TABLES")
+    source.query(database, "SELECT pg_create_logical_replication_slot('ddl_others_else', 'pgoutput')")
+    try:
+        migration.follow(TABLES, "--on-ddl", "apply")
+        source.execute(database, "ALTER TABLE app.t ADD COLUMN w int", "UPDATE app.t SET w = 1 WHERE id = 1")
+        migration.await_applied()
+        seen = b"".join(bytes(row[0]) for row in source.query(
+            database, "SELECT data FROM pg_logical_slot_peek_binary_changes('ddl_others_else', NULL, NULL,"
+                      " 'proto_version', '1', 'publication_names', 'everything')"))
+        assert b"measured_2024" not in seen and b"feelings" not in seen and b"t\x00" in seen
+        assert b"ddl_notes" not in seen and b"walferry" not in seen
+    finally:
+        source.query(database, "SELECT pg_drop_replication_slot('ddl_others_else')")
+    # For that the table is unlogged: a crash of the source empties it, and it is filled again.
+    source.restart("immediate")
+    wait_until(lambda: source.scalar(database, "SELECT count(*) FROM walferry.ddl_notes") == 1, 60, "the settings again")
+    source.execute(database, "ALTER TABLE app.t ADD COLUMN x int DEFAULT 5")
+    migration.await_applied()
+    assert target.scalar(database, "SELECT count(*) FROM app.t WHERE x = 5") == 200
+    source.execute(database, "DROP PUBLICATION everything")
+
+
 def test_abort_leaves_nothing_of_the_trigger(migrations):
     migration = migrations("ddl_gone")
     migration.load(sql=TABLES)
