@@ -333,6 +333,7 @@ int run_command(const Words& words) {
   add_value(options, "publication", "existing publications to use, comma between");
   add_selection(options);
   add_switch(options, "no-schema", "the target has the schema already");
+  add_switch(options, "no-copy", "copy no rows: the target holds what the source holds when the slot is made");
   add_adopt(options);
   add_switch(options, "allow-nonempty-target", "the target may hold objects of its own");
   add_switch(options, "replica-identity-full",
@@ -354,6 +355,7 @@ int run_command(const Words& words) {
   migration.slot = arguments->text("slot").value_or("");
   migration.publications = split_list(arguments->text("publication"));
   migration.schema = !arguments->flag("no-schema");
+  migration.copy = !arguments->flag("no-copy");
   migration.adopt = adopted_lsn(*arguments);
   migration.allow_nonempty_target = arguments->flag("allow-nonempty-target");
   migration.replica_identity_full = arguments->flag("replica-identity-full");

@@ -113,6 +113,13 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
     for (const Table& table : tables) journal_.record_copied(table.name, *options_.adopt);
     return;
   }
+  if (!options_.copy) {
+    // Everything since the slot counts, whatever snapshot lists the tables.
+    const Lsn slot_lsn = Lsn::parse(journal_.get(keys::slot_lsn).value_or("")).value_or(Lsn{});
+    for (const Table& table : tables) journal_.record_copied(table.name, slot_lsn);
+    snapshot_.reset();
+    return;
+  }
   pg::Session target = pg::Session::open(options_.target, {.client_encoding = ends_.client_encoding});
   const Catalog target_catalog = read_catalog(target);
   std::set<QualifiedName> names;
@@ -209,7 +216,7 @@ void InitialCopy::build_the_rest() {
 
 // Nearly all of what a cutover would have to bring while writers wait.
 void InitialCopy::copy_large_objects() {
-  if (!carries_everything(options_, journal_)) return;
+  if (!options_.copy || !carries_everything(options_, journal_)) return;
   pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry copy"});
   if (outside::count_large_objects(source).objects == 0) return;
   watch_.on_activity("copying large objects");

@@ -71,6 +71,7 @@ Migration::Migration(MigrationOptions options)
   options_.allow_nonempty_target = options_.allow_nonempty_target || journal_.get(keys::nonempty_target);
   options_.adopt = settled_adoption(journal_, options_.adopt);
   options_.schema = options_.schema && !options_.adopt && !journal_.get(keys::without_schema);
+  options_.copy = options_.copy && !journal_.get(keys::without_copy);
   options_.owners = options_.owners && !journal_.get(keys::without_owners);
   if (journal_.phase() == Phase::Finished || journal_.phase() == Phase::Aborted) {
     throw Error{

@@ -321,9 +321,10 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
   if (!failures.empty()) {
     throw Error{{ErrorKind::Refused}, fmt::format("the migration cannot begin, nothing was changed: {}", failures)};
   }
-  if (!options.adopt) refuse_rows_on_target(options);
+  if (options.copy && !options.adopt) refuse_rows_on_target(options);
   if (options.allow_nonempty_target) journal.put(keys::nonempty_target, "1");
   if (!options.selection.empty()) journal.put(keys::selection, options.selection.text());
+  if (!options.copy) journal.put(keys::without_copy, "1");
   if (options.adopt) journal.put(keys::adopted, options.adopt->to_string());
   journal.put(keys::migration, options.slot);
   journal.put(keys::source, options.source.without_secrets());

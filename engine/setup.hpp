@@ -32,6 +32,7 @@ struct MigrationOptions {
   std::vector<std::string> publications;  // existing ones; empty: walferry makes its own
   SelectionRules selection = {};          // of tables; empty: all
   bool schema = true;
+  bool copy = true;  // false: the target holds what the source holds when the slot is made
   // The target holds the data already, as of this LSN of the source: nothing is made or copied. Zero: it was not said.
   std::optional<Lsn> adopt = {};
   bool allow_nonempty_target = false;

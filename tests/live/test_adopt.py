@@ -419,3 +419,23 @@ def test_a_prepared_transaction_that_came_along_is_refused(migrations, physical)
     migration.await_applied()
     assert copy.query(database, "SELECT v FROM public.other WHERE id = 7000") == [("prepared",)]
     assert data_differences(*migration.ends, sequences=False) == []
+
+
+def test_without_a_copy_the_target_holds_what_the_source_holds_at_the_slot(migrations):
+    """--no-copy is for a source at rest until the slot is made: nothing ties the target's data to the stream."""
+    migration = migrations("no_copy")
+    schema = ("CREATE TABLE public.t (id int PRIMARY KEY, v text); INSERT INTO public.t SELECT g, 'v' || g"
+              " FROM generate_series(1, 500) g; CREATE SEQUENCE public.s;")
+    migration.load(sql=schema)
+    migration.target.psql(migration.database, sql=schema)
+    migration.daemon.start("--no-schema", "--no-copy", "--allow-nonempty-target")
+    migration.daemon.await_phase("follow")
+    migration.source.execute(migration.database, "UPDATE public.t SET v = 'later' WHERE id <= 100",
+                             "INSERT INTO public.t VALUES (501, 'new')", "SELECT nextval('public.s')")
+    migration.daemon.kill()
+    migration.source.execute(migration.database, "DELETE FROM public.t WHERE id = 2")
+    migration.daemon.start()  # how it was begun is how it goes on
+    migration.daemon.await_phase("follow")
+    migration.await_applied()
+    migration.switch()
+    assert data_differences(*migration.ends) == []  # the schema is the user's own: that of public differs since 15
