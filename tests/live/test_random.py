@@ -97,9 +97,13 @@ def _seed() -> int:
     return seed
 
 
+SCHEMAS = pytest.mark.parametrize("schema", ["data/rich.sql", "data/shop.sql"])
+
+
+@SCHEMAS
 @pytest.mark.limit(int(SECONDS) + 300)
-def test_random_statements_and_troubles_leave_the_ends_equal(migrations, note):
-    run_random(migrations("random"), "data/rich.sql", _seed(), SECONDS, note)
+def test_random_statements_and_troubles_leave_the_ends_equal(migrations, note, schema):
+    run_random(migrations("random"), schema, _seed(), SECONDS, note)
 
 
 def test_a_seed_gives_the_same_statements_again(pair, tmp_path):
@@ -122,6 +126,6 @@ def test_a_seed_gives_the_same_statements_again(pair, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.limit(5400)
-@pytest.mark.parametrize("schema", ["data/rich.sql", "data/shop.sql"])
+@SCHEMAS
 def test_soak_of_random_statements(migrations, note, schema):
     run_random(migrations("random"), schema, _seed(), float(os.environ.get("WALFERRY_RANDOM_SECONDS", "1800")), note)
