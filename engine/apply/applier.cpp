@@ -53,6 +53,7 @@ Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, Applie
       early_(executor, pool, attachment_options(), target_reader(options_), options_.copied, spool, position,
              status.apply) {
   writer_.tables().set_copied(options_.copied);
+  early_.share_types(writer_.tables());
   ddl_.set_secret(options_.ddl_secret);
 }
 
@@ -179,12 +180,12 @@ Awaitable<void> Applier::apply() {
     } else if (stopping_) {
       co_return;  // inside a large transaction: the server rolls back, the next run applies it whole
     }
-    early_.look_after();
-    writer_.limit_lock_waits(early_.begun());
     if (Clock::now() >= next_durable_check_ && at_boundary()) {
       if (writer_.begun()) co_await commit_group();
       co_await check_durable();
     }
+    early_.look_after();
+    writer_.limit_lock_waits(early_.begun());
     block_ = spool_.next();
     if (!block_ && at_boundary() && writer_.begun()) {
       co_await wake_.wait_until(writer_.begun_at() + group_age_max);  // the source is behind: there is more to come

@@ -12,7 +12,7 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   const ddl::Place place{.lsn = note.lsn, .commit_lsn = transaction_->final_lsn, .xid = transaction_->xid};
   const std::optional<ddl::Command> command = ddl_.accept(as_text(note.content), place);
   if (!command) co_return;
-  early_.abandon("a schema change comes first");
+  early_.let_go();  // with what it knows of the target's tables
   writer_.touch_everything();
   const ddl::Outcome outcome = co_await settle_ddl(*command);
   group_.ddl = true;

@@ -12,6 +12,7 @@ namespace {
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
+constexpr std::size_t gathered_from_max = 64;    // blocks or chunks
 constexpr auto distrust_interval = seconds{60};  // a table whose net changes were refused is written row by row
 
 }  // namespace
@@ -94,9 +95,7 @@ Awaitable<void> ChangeWriter::commit(Lsn end_lsn, PgTime commit_time) {
 }
 
 void ChangeWriter::distrust(const QualifiedName& name) {
-  for (MappedTable* table : gathered_) {
-    if (table->name == name) table->distrusted_until = Clock::now() + distrust_interval;
-  }
+  tables_.distrust(name, Clock::now() + distrust_interval);
 }
 
 MappedTable* ChangeWriter::table_of(const SourceTransaction& transaction, RelationId relation,
@@ -264,19 +263,23 @@ ChangeOrigin ChangeWriter::origin(const SourceTransaction& transaction, Bytes pa
 }
 
 Awaitable<void> ChangeWriter::write_gathered() {
-  if (gathered_.empty()) co_return;
-  co_await sets_.write(gathered_);
+  if (!gathered_.empty()) co_await sets_.write(gathered_);
   gathered_.clear();
   gathered_from_.clear();
   gathered_bytes_ = 0;
 }
 
+// Few changes can hold many messages that do not count.
+bool ChangeWriter::must_write() const {
+  return gathered_bytes_ >= gathered_bytes_max_ || gathered_from_.size() >= gathered_from_max;
+}
+
 bool ChangeWriter::needs_relief() const {
-  return gathered_bytes_ >= gathered_bytes_max_ || pipeline_.full();
+  return must_write() || pipeline_.full();
 }
 
 Awaitable<void> ChangeWriter::relieve() {
-  if (gathered_bytes_ >= gathered_bytes_max_) co_await write_gathered();
+  if (must_write()) co_await write_gathered();
   if (pipeline_.full()) co_await pipeline_.throttle();
 }
 

@@ -99,6 +99,7 @@ class ChangeWriter {
   [[nodiscard]] MappedTable* table_of(const SourceTransaction& transaction, RelationId relation,
                                       const std::optional<Xid>& stream_xid);
   [[nodiscard]] bool folds(const SourceTransaction& transaction, MappedTable& table);
+  [[nodiscard]] bool must_write() const;
   [[nodiscard]] bool goes_behind(const MappedTable& table) const;
   void keep(MappedTable& table, bool first, Bytes payload);
   void touch(const MappedTable& table, const pgoutput::TupleView& tuple);

@@ -35,7 +35,8 @@ EarlyTransaction::EarlyTransaction(asio::any_io_executor executor, asio::thread_
 std::optional<store::Arriving> EarlyTransaction::next() const {
   for (const store::Arriving& arriving : spool_.arriving()) {
     if (arriving.chunks == 0 || refused_.contains(arriving.stream)) continue;
-    if (!stream_ && !arriving.partly_rolled_back) return arriving;
+    if (arriving.partly_rolled_back || unwanted_) continue;
+    if (!stream_) return arriving;
     if (stream_ == arriving.stream) return arriving.chunks > chunks_ ? std::optional{arriving} : std::nullopt;
   }
   return std::nullopt;
@@ -131,6 +132,7 @@ Awaitable<bool> EarlyTransaction::complete(const store::StreamedCommit& commit) 
     while (chunks_ < commit.chunks) co_await write_chunk(chunks_++);
     writer_.begin();  // without any change for the target it still moves the position
     co_await writer_.complete();
+    co_await writer_.pipeline().settle();
   } catch (const boost::system::system_error&) {
     throw;  // cancelled
   } catch (const std::runtime_error& refused) {
@@ -160,7 +162,7 @@ void EarlyTransaction::abandon(std::string_view why) {
 }
 
 void EarlyTransaction::let_go() {
-  abandon("the apply begins again");
+  abandon("the connection is dropped");
   writer_.detach();
 }
 

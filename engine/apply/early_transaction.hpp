@@ -48,12 +48,13 @@ class EarlyTransaction {
 
   // Rolls back; this transaction will not be tried again.
   void abandon(std::string_view why);
-  // And drops the connection: the apply begins again from the target's position.
+  // And drops the connection: the apply begins again, or the target's tables change.
   void let_go();
   // As abandon(), as soon as its coroutine is not inside.
   void abandon_soon() { unwanted_ = stream_.has_value(); }
   // As ChangeWriter's and TableMap's.
   void record(std::shared_ptr<TouchedRows> touched) { writer_.record(std::move(touched)); }
+  void share_types(TableMap& tables) { writer_.tables().share_types(tables); }
   void ignore(const QualifiedName& table) { writer_.tables().ignore(table); }
 
  private:

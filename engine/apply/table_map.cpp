@@ -88,18 +88,21 @@ std::vector<std::uint16_t> identifying_columns(const MappedTable& table) {
 
 // A type that changed while the stream runs must be the same on the target: another could take the new values and round
 // or cut them. Only built-in types have the same number on both ends.
-void refuse_changed_type(const MappedTable& before, const pgoutput::ColumnView& column, const Column& target) {
+void refuse_changed_type(const SourceTypes& before, const pgoutput::RelationView& relation,
+                         const pgoutput::ColumnView& column, const Column& target) {
   constexpr Oid first_user_type{16'384};
-  const auto old = std::ranges::find(before.columns, column.name, &MappedColumn::name);
-  if (old == before.columns.end()) return;
-  if (old->source_type == column.type && old->source_modifier == column.type_modifier) return;
+  const auto described = before.find(static_cast<std::uint32_t>(relation.id));
+  if (described == before.end()) return;
+  const auto old = described->second.find(column.name);
+  if (old == described->second.end()) return;
+  if (old->second == std::pair{column.type, column.type_modifier}) return;
   if (column.type >= first_user_type && target.type >= first_user_type) return;
   if (column.type == target.type && column.type_modifier == target.type_modifier) return;
   throw Error{
       {ErrorKind::Divergence, Side::Target},
       fmt::format("column {} of {} has another type on the source since this transaction and is still {} on the "
                   "target. Remedy: make the same change on the target; walferry then goes on by itself",
-                  column.name, before.name.text(), target.type_name)};
+                  column.name, fmt::format("{}.{}", relation.schema, relation.name), target.type_name)};
 }
 
 }  // namespace
@@ -115,8 +118,6 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
                            std::string{relation.name}};
   const Table* target = target_.catalog.find(name);
   if (target == nullptr) return false;
-  const auto described = tables_.find(static_cast<std::uint32_t>(relation.id));
-  const MappedTable* before = described == tables_.end() ? nullptr : described->second.table.get();
   auto table = std::make_unique<MappedTable>();
   table->name = name;
   table->partitioned = target->kind == 'p';
@@ -132,7 +133,7 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
               "target's column ordinary",
               column.name, name.text())};
     }
-    if (before != nullptr) refuse_changed_type(*before, column, *same);
+    refuse_changed_type(*types_, relation, column, *same);
     table->columns.push_back({.name = std::string{column.name},
                               .key = column.key,
                               .comparable = same->comparable,
@@ -152,8 +153,15 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
   build_statements(*table);
   Known& known = tables_[static_cast<std::uint32_t>(relation.id)];
   known.message.assign(message.begin(), message.end());
-  if (known.table) replaced_.push_back(std::move(known.table));
+  if (known.table) {
+    table->distrusted_until = known.table->distrusted_until;
+    replaced_.push_back(std::move(known.table));
+  }
   known.table = std::move(table);
+  auto& types = (*types_)[static_cast<std::uint32_t>(relation.id)];
+  types.clear();
+  for (const pgoutput::ColumnView& column : relation.columns)
+    types.insert_or_assign(std::string{column.name}, std::pair{column.type, column.type_modifier});
   return true;
 }
 
@@ -172,6 +180,12 @@ void TableMap::ignore(const QualifiedName& name) {
   copied_[name] = never;
   for (auto& [id, known] : tables_) {
     if (known.table && known.table->name == name) known.table->copy_lsn = never;
+  }
+}
+
+void TableMap::distrust(const QualifiedName& name, std::chrono::steady_clock::time_point until) {
+  for (auto& [id, known] : tables_) {
+    if (known.table && known.table->name == name) known.table->distrusted_until = until;
   }
 }
 

@@ -71,6 +71,10 @@ struct MappedTable {
   [[nodiscard]] std::string reference() const { return (partitioned ? "" : "ONLY ") + name.quoted(); }
 };
 
+// The types that the source's columns had when their relation was last described and taken, whichever connection wrote
+// it.
+using SourceTypes = std::map<std::uint32_t, std::map<std::string, std::pair<Oid, std::int32_t>, std::less<>>>;
+
 // Which columns a row carries ('1') or leaves unchanged ('0').
 [[nodiscard]] std::string shape_of(const RowView& row);
 
@@ -86,6 +90,10 @@ class TableMap {
 
   void set_target(TargetTables target) { target_ = std::move(target); }
   void set_copied(std::map<QualifiedName, Lsn> copied) { copied_ = std::move(copied); }
+  // Of two maps that see changes of the same relations: a type that changed must be noticed by either.
+  void share_types(const TableMap& other) { types_ = other.types_; }
+  // The table's changes are written one by one until then.
+  void distrust(const QualifiedName& name, std::chrono::steady_clock::time_point until);
   // Changes to the table do not count until it has been copied again.
   void ignore(const QualifiedName& name);
   // A new connection: nothing is prepared there.
@@ -114,6 +122,7 @@ class TableMap {
   TargetTables target_;
   std::map<QualifiedName, Lsn> copied_;
   std::unordered_map<std::uint32_t, Known> tables_;
+  std::shared_ptr<SourceTypes> types_ = std::make_shared<SourceTypes>();
   std::vector<std::unique_ptr<MappedTable>> replaced_;  // statements in flight may still point at them
   std::uint64_t next_statement_ = 1;
 };

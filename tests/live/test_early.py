@@ -17,6 +17,7 @@ SCHEMA = """
     CREATE TABLE public.small (id int PRIMARY KEY, n int NOT NULL);
     CREATE TABLE public.slots (id int PRIMARY KEY, place int UNIQUE);
     CREATE TABLE public.lists (id int PRIMARY KEY, place int, UNIQUE (place) DEFERRABLE);
+    CREATE TABLE public.amounts (id int PRIMARY KEY, amount numeric(10, 2));
     INSERT INTO public.t (id, payload) SELECT g, 'old' FROM generate_series(1, 2000) g;
     INSERT INTO public.small SELECT g, 0 FROM generate_series(1, 10) g;
     INSERT INTO public.slots SELECT g, g FROM generate_series(1, 10) g;
@@ -147,6 +148,23 @@ def test_what_cannot_be_written_early_is_applied_at_its_commit(migrations):
         cursor.execute("ALTER TABLE public.t ADD COLUMN added int")
         cursor.execute("UPDATE public.t SET added = n")
         connection.commit()
+    early.expect_equal()
+
+
+def test_a_type_that_changed_stops_a_transaction_that_is_streamed(migrations):
+    """Nobody tells of the change but the description of the relation, which the small transactions had another one of."""
+    early = Early(migrations, "early_type", "--no-ddl-trigger")
+    early.commit("INSERT INTO public.amounts SELECT g, g FROM generate_series(1, 3) g")
+    early.migration.await_applied()
+    early.commit("ALTER TABLE public.amounts ALTER COLUMN amount TYPE numeric(12, 4)")
+    with early.transaction() as (connection, cursor):
+        cursor.execute("INSERT INTO public.amounts SELECT g, 0.0001 * g FROM generate_series(10, 30000) g")
+        cursor.execute("UPDATE public.t SET n = 1")
+        connection.commit()
+    status = early.daemon.await_status(lambda status: status["apply_stopped"] and status["last_error"], 60, "the stop")
+    assert "another type on the source" in status["last_error"]["text"], status["last_error"]
+    assert early.target.scalar(early.copy, "SELECT count(*) FROM public.amounts") == 3
+    early.target.execute(early.copy, "ALTER TABLE public.amounts ALTER COLUMN amount TYPE numeric(12, 4)")
     early.expect_equal()
 
 
