@@ -310,7 +310,7 @@ INSERT INTO renamed VALUES (2, 'two');
 -- repair
 ALTER TABLE t RENAME TO renamed;
 
--- scenario: partition_added_on_source (points 52, 54, 58)
+-- scenario: partition_added_on_source (points 52, 54, 58; source >= 14)
 -- stops: :schema\.p(_high)?
 -- before
 CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
