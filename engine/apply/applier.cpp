@@ -283,8 +283,11 @@ Awaitable<void> Applier::apply_streamed() {
   transaction_->aborted = commit.aborted;
   std::ranges::sort(transaction_->aborted);
   if (early_.holds(commit.stream)) {
-    const bool whole = transaction_->counts() && !transaction_->one_by_one;
-    const bool completed = whole && co_await early_.complete(commit);
+    bool completed = false;
+    if (transaction_->counts() && !transaction_->one_by_one) {
+      const bool written = co_await early_.complete(commit);
+      completed = written;
+    }
     if (completed) {
       co_await commit_early(commit);
       co_return;
