@@ -28,7 +28,7 @@
 #include "engine/migration.hpp"
 #include "engine/progress_line.hpp"
 #include "engine/store/skips.hpp"
-#include "engine/verify.hpp"
+#include "engine/verify/verify.hpp"
 
 namespace walferry::cli {
 namespace {

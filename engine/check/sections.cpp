@@ -90,15 +90,6 @@ void check_free_connections(End& end, std::int64_t needed, Findings& findings) {
   });
 }
 
-std::string listed(const std::vector<std::string>& names, std::size_t shown_max, const std::string& separator) {
-  std::string text;
-  for (std::size_t i = 0; i < std::min(names.size(), shown_max); ++i) text += (i == 0 ? "" : separator) + names[i];
-  if (names.size() > shown_max) {
-    text += fmt::format("{}{} more", separator == ", " ? " and " : separator + "-- and ", names.size() - shown_max);
-  }
-  return text;
-}
-
 std::string counted(std::size_t number, std::string_view one, std::string_view many) {
   return fmt::format("{} {}", number, number == 1 ? one : many);
 }

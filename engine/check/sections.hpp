@@ -12,6 +12,7 @@
 #include "engine/catalog.hpp"
 #include "engine/check/check.hpp"
 #include "engine/check/finding.hpp"
+#include "engine/listed.hpp"
 #include "engine/pg/session.hpp"
 
 namespace walferry::check {
@@ -77,9 +78,6 @@ void check_free_connections(End& end, std::int64_t needed, Findings& findings);
 // Those of the target's tables that hold rows; where a table may not be read, its size decides.
 [[nodiscard]] std::vector<std::string> tables_with_rows(End& target);
 
-// "a, b, c and 12 more"; `separator` between them.
-[[nodiscard]] std::string listed(const std::vector<std::string>& names, std::size_t shown_max = 12,
-                                 const std::string& separator = ", ");
 // "1 table", "3 tables".
 [[nodiscard]] std::string counted(std::size_t number, std::string_view one, std::string_view many);
 [[nodiscard]] std::string bytes_text(std::int64_t bytes);

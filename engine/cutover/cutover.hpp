@@ -19,7 +19,7 @@
 #include "engine/setup.hpp"
 #include "engine/store/journal.hpp"
 #include "engine/stream/position.hpp"
-#include "engine/verify.hpp"
+#include "engine/verify/verify.hpp"
 
 namespace walferry::cutover {
 

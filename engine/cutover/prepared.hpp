@@ -13,7 +13,8 @@
 #include "engine/outside/extension_tables.hpp"
 #include "engine/outside/large_objects.hpp"
 #include "engine/setup.hpp"
-#include "engine/verify.hpp"
+#include "engine/verify/digest.hpp"
+#include "engine/verify/verify.hpp"
 
 namespace walferry::cutover {
 

@@ -14,7 +14,7 @@
 #include "engine/async.hpp"
 #include "engine/copy/snapshot.hpp"
 #include "engine/touched_rows.hpp"
-#include "engine/verify.hpp"
+#include "engine/verify/verify.hpp"
 
 namespace walferry::cutover {
 

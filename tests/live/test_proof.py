@@ -176,3 +176,26 @@ def test_the_comparison_holds_no_lock_on_what_it_has_read(migrations):
             if in_time:
                 return
     raise AssertionError("the second table was never seen being read")
+
+
+def test_the_comparison_waits_for_no_table_while_it_holds_another(migrations):
+    """Or an application that truncates several tables would deadlock with it, and be the one that is ended."""
+    migration = migrations("deadlock_free")
+    source = migration.source
+    migration.load(sql=TABLES + LARGE)
+    migration.daemon.start()
+    migration.daemon.await_phase("follow")
+    process = subprocess.Popen(
+        [walferry.binary(), "verify", "--source", migration.daemon.source, "--target", migration.daemon.target,
+         "--jobs", "1"], env=walferry.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL)
+    with source.connect("deadlock_free", autocommit=False) as connection, connection.cursor() as cursor:
+        wait_until(lambda: source.scalar("deadlock_free", READS.format("first")), 60, "the catalogs to be read", 0.005)
+        cursor.execute("LOCK TABLE keyless IN ACCESS EXCLUSIVE MODE")
+        wait_until(lambda: source.scalar("deadlock_free", "SELECT count(*) FROM pg_locks WHERE NOT granted AND"
+                                         " relation = 'keyless'::regclass AND mode = 'AccessShareLock'"),
+                   60, "the comparison to wait for the locked table", 0.005)
+        cursor.execute("LOCK TABLE t, pair, emptied, first, second IN ACCESS EXCLUSIVE MODE NOWAIT")
+        connection.rollback()
+    err = process.communicate(timeout=120)[1]
+    assert process.returncode == walferry.OK, err

@@ -1,8 +1,10 @@
-#include "engine/verify.hpp"
+#include "engine/verify/verify.hpp"
 
 #include <doctest/doctest.h>
 
 #include <boost/json.hpp>
+
+#include "engine/verify/digest.hpp"
 
 using namespace walferry;
 

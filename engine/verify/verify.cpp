@@ -1,10 +1,9 @@
-#include "engine/verify.hpp"
+#include "engine/verify/verify.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <atomic>
-#include <boost/json.hpp>
 #include <chrono>
 #include <exception>
 #include <functional>
@@ -13,8 +12,10 @@
 #include <thread>
 #include <utility>
 
+#include "engine/listed.hpp"
 #include "engine/outside/extension_tables.hpp"
 #include "engine/outside/large_objects.hpp"
+#include "engine/verify/digest.hpp"
 
 namespace walferry {
 namespace {
@@ -67,29 +68,6 @@ std::string begin_first(pg::Session& session, const std::optional<std::string>& 
   }
   session.exec("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY");
   return session.exec("SELECT pg_catalog.pg_export_snapshot()").str(0, 0);
-}
-
-bool knows_md5(pg::Session& session) {
-  const bool in_transaction = session.in_transaction();
-  try {
-    if (in_transaction) session.exec("SAVEPOINT walferry_md5");
-    session.exec("SELECT pg_catalog.md5('')");
-    if (in_transaction) session.exec("RELEASE SAVEPOINT walferry_md5");
-    return true;
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::Sql) throw;
-    if (in_transaction) session.exec("ROLLBACK TO SAVEPOINT walferry_md5");
-    return false;
-  }
-}
-
-// "a, b and 3 more".
-std::string listed(const std::vector<std::string>& names) {
-  constexpr std::size_t shown_max = 8;
-  std::string text;
-  for (std::size_t i = 0; i < std::min(names.size(), shown_max); ++i) text += (i == 0 ? "" : ", ") + names[i];
-  if (names.size() > shown_max) text += fmt::format(" and {} more", names.size() - shown_max);
-  return text;
 }
 
 const Column* find_column(const Table& table, const std::string& name) {
@@ -277,11 +255,7 @@ class Comparison {
   // Empty when it failed: then failure_ holds the first reason and everything is being interrupted.
   std::vector<TableDigest> digest(pg::Session& session, const Batch& batch) noexcept {
     try {
-      // The snapshot stays, the locks go: applications may truncate and alter what has been read.
-      session.exec("SAVEPOINT walferry_digest");
-      std::vector<TableDigest> digests = digest_tables(session, requests_of(batch, session.side()), method_);
-      session.exec("ROLLBACK TO SAVEPOINT walferry_digest");
-      return digests;
+      return digest_and_release(session, requests_of(batch, session.side()), method_);
     } catch (const std::exception&) {
       if (!failed_.test_and_set()) failure_ = std::current_exception();
       halt_.request_stop();
@@ -310,145 +284,7 @@ class Comparison {
   std::stop_source halt_;
 };
 
-std::string names_of(const std::vector<DigestRequest>& requests) {
-  std::vector<std::string> names;
-  for (const DigestRequest& request : requests) names.push_back(request.name.text());
-  return listed(names);
-}
-
-std::string called(const std::optional<SequenceValue>& value) {
-  if (!value) return "none";
-  return fmt::format("{}{}", value->last_value, value->is_called ? "" : " (not called)");
-}
-
-boost::json::value json_of(const std::optional<SequenceValue>& value) {
-  if (!value) return nullptr;
-  return boost::json::object{{"last_value", value->last_value}, {"is_called", value->is_called}};
-}
-
-boost::json::array json_of(const std::vector<QualifiedName>& names) {
-  boost::json::array array;
-  for (const QualifiedName& name : names) {
-    array.emplace_back(boost::json::object{{"schema", name.schema}, {"name", name.name}});
-  }
-  return array;
-}
-
 }  // namespace
-
-DigestMethod choose_digest_method(pg::Session& source, pg::Session& target) {
-  DigestMethod method;
-  method.sha256 = !knows_md5(source) || !knows_md5(target);
-  const auto encoding = [](pg::Session& session) {
-    return session.exec("SELECT pg_catalog.current_setting('server_encoding')").str(0, 0);
-  };
-  method.as_utf8 = encoding(source) != encoding(target);
-  return method;
-}
-
-std::vector<std::string> digest_columns(const Table& table) {
-  std::vector<std::string> names;
-  names.reserve(table.columns.size());
-  for (const Column& column : table.columns) names.push_back(column.name);
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-std::string hash_half(std::string_view decimal_sum) {
-  std::string_view digits = decimal_sum;
-  const bool negative = digits.starts_with('-');
-  if (negative) digits.remove_prefix(1);
-  std::uint64_t value = 0;
-  for (const char c : digits) {
-    if (c < '0' || c > '9') {
-      throw Error{{ErrorKind::Protocol}, fmt::format("a sum of hashes is no integer: \"{}\"", decimal_sum)};
-    }
-    value = value * 10 + static_cast<std::uint64_t>(c - '0');  // wraps, which is the modulo
-  }
-  if (digits.empty()) throw Error{{ErrorKind::Protocol}, "a sum of hashes is empty"};
-  return fmt::format("{:016x}", negative ? 0 - value : value);
-}
-
-namespace {
-
-// " WHERE (t.a, t.b) IN (the keys)". The array's length tells the planner how many there are.
-std::string key_condition(const DigestKeys& keys) {
-  std::string compared;
-  std::string selected;
-  std::string arrays;
-  std::string names;
-  for (std::size_t i = 0; i < keys.columns.size(); ++i) {
-    const std::string_view comma = i == 0 ? "" : ", ";
-    compared += fmt::format("{}t.{}", comma, pg::quote_name(keys.columns[i]));
-    selected += fmt::format("{}k.v{}::{}", comma, i, keys.types[i]);
-    arrays += fmt::format("{}{}::text[]", comma, pg::quote_literal(pg::array_literal(keys.values[i])));
-    names += fmt::format("{}v{}", comma, i);
-  }
-  return fmt::format(" WHERE ({}) IN (SELECT {} FROM unnest({}) AS k({}))", compared, selected, arrays, names);
-}
-
-}  // namespace
-
-// ROW(...)::text is the types' own output, quoted so that no two rows share a text: NULL, '' and 'NULL' differ, and so
-// do 0 and -0. With the settings that Session pins it is the same on 13 to 18 for every built-in type, except that
-// aclitem names roles, and that oid and the reg* types print what they point at: a number when the object is missing on
-// that side. sum(bigint) counts in 128 bits and cannot overflow. OFFSET keeps the planner from computing the hash
-// twice; written as '0' it is a constant before planning and parallel plans stay possible, which OFFSET 0 prevents.
-// Measured on a million rows of nine columns, without parallel workers: 2.8 s for the text alone, 3.5 s with md5, 2.9 s
-// with hashtextextended, which PostgreSQL promises to keep neither across majors nor across byte orders.
-std::string digest_query(const std::vector<DigestRequest>& requests, const DigestMethod& method) {
-  std::string sql;
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    const DigestRequest& request = requests[i];
-    const std::string from = request.rows.empty() ? "ONLY " + request.name.quoted() : request.rows;
-    if (i > 0) sql += " UNION ALL ";
-    if (request.columns.empty()) {
-      sql += fmt::format("SELECT {} AS i, count(*), 0::numeric, 0::numeric FROM {} AS t", i, from);
-      continue;
-    }
-    std::string row;
-    for (const std::string& column : request.columns) row += (row.empty() ? "t." : ", t.") + pg::quote_name(column);
-    std::string text = fmt::format("ROW({})::text", row);
-    if (method.as_utf8 || method.sha256) text = fmt::format("pg_catalog.convert_to({}, 'UTF8')", text);
-    const std::string digits =
-        method.sha256 ? fmt::format("pg_catalog.substr(pg_catalog.encode(pg_catalog.sha256({}), 'hex'), 1, 32)", text)
-                      : fmt::format("pg_catalog.md5({})", text);
-    sql += fmt::format(
-        "SELECT {} AS i, count(*), coalesce(sum(h::bit(64)::bigint), 0), coalesce(sum((h << 64)::bit(64)::bigint), 0) "
-        "FROM (SELECT ('x' || {})::bit(128) AS h FROM {} AS t{} OFFSET '0') AS s",
-        i, digits, from, request.keys ? key_condition(*request.keys) : std::string{});
-  }
-  return sql + " ORDER BY i";
-}
-
-std::vector<TableDigest> digest_tables(pg::Session& session, const std::vector<DigestRequest>& requests,
-                                       const DigestMethod& method) {
-  std::vector<TableDigest> digests;
-  if (requests.empty()) return digests;
-  try {
-    const pg::Result rows = session.exec(digest_query(requests, method));
-    digests.reserve(requests.size());
-    for (int row = 0; row < rows.rows(); ++row) {
-      digests.push_back({requests[static_cast<std::size_t>(row)].name, rows.i64(row, 1),
-                         hash_half(rows.text(row, 2)) + hash_half(rows.text(row, 3))});
-    }
-    return digests;
-  } catch (const Error& error) {
-    const std::string doing = fmt::format("hashing {} on the {}", names_of(requests), to_string(session.side()));
-    if (error.kind() != ErrorKind::Sql || is_transient(error)) throw error.during(doing);
-    throw Error{
-        {ErrorKind::Verification, session.side(), error.sqlstate()},
-        fmt::format(
-            "{}: {}. Remedy: the role must be able to read every table (GRANT SELECT, BYPASSRLS), and a row's text "
-            "form must stay under 1 GB",
-            doing, error.what())};
-  }
-}
-
-TableDigest digest_table(pg::Session& session, const Table& table, const std::vector<std::string>& columns,
-                         const DigestMethod& method) {
-  return digest_tables(session, {DigestRequest{.name = table.name, .columns = columns}}, method).front();
-}
 
 struct Verification::Prepared {
   VerifyOptions options;
@@ -503,8 +339,8 @@ Verification Verification::prepare(const pg::ConnInfo& source, const pg::ConnInf
 void Verification::warm_up() {
   for (SessionPair& pair : prepared_->pairs) {
     for (const Batch& batch : prepared_->batches) {
-      pair.source.exec("EXPLAIN " + digest_query(requests_of(batch, Side::Source), prepared_->method));
-      pair.target.exec("EXPLAIN " + digest_query(requests_of(batch, Side::Target), prepared_->method));
+      plan_digest(pair.source, requests_of(batch, Side::Source), prepared_->method);
+      plan_digest(pair.target, requests_of(batch, Side::Target), prepared_->method);
     }
   }
 }
@@ -558,71 +394,6 @@ VerifyReport verify(const pg::ConnInfo& source, const pg::ConnInfo& target, cons
     if (!stop.stop_requested()) throw;
     throw Error{{ErrorKind::Stopped}, "verify was stopped before it had compared everything"};
   }
-}
-
-std::string render_text(const VerifyReport& report) {
-  std::string text;
-  std::int64_t rows = 0;
-  std::size_t different = 0;
-  for (const TableComparison& table : report.tables) {
-    rows += table.rows_source;
-    if (table.equal) continue;
-    ++different;
-    text += fmt::format("DIFFERENT  table {}: rows {} / {}, hash {} / {}{}\n", table.name.text(), table.rows_source,
-                        table.rows_target, table.hash_source.empty() ? "-" : table.hash_source,
-                        table.hash_target.empty() ? "-" : table.hash_target,
-                        table.note.empty() ? "" : " (" + table.note + ")");
-  }
-  for (const QualifiedName& name : report.missing_on_target) {
-    text += fmt::format("MISSING    table {} on the target\n", name.text());
-  }
-  for (const QualifiedName& name : report.missing_on_source) {
-    text += fmt::format("MISSING    table {} on the source\n", name.text());
-  }
-  for (const SequenceComparison& sequence : report.sequences) {
-    if (sequence.equal) continue;
-    ++different;
-    text += fmt::format("DIFFERENT  sequence {}: {} / {}{}\n", sequence.name.text(), called(sequence.source),
-                        called(sequence.target), sequence.note.empty() ? "" : " (" + sequence.note + ")");
-  }
-  text += fmt::format("{} tables with {} rows and {} sequences compared in {:.2f} s (source / target): ",
-                      report.tables.size(), rows, report.sequences.size(), report.seconds);
-  if (report.equal) return text + "equal\n";
-  return text + fmt::format("{} differ, {} tables are missing on the target and {} on the source\n", different,
-                            report.missing_on_target.size(), report.missing_on_source.size());
-}
-
-std::string render_json(const VerifyReport& report) {
-  boost::json::array tables;
-  for (const TableComparison& table : report.tables) {
-    tables.emplace_back(boost::json::object{{"schema", table.name.schema},
-                                            {"name", table.name.name},
-                                            {"equal", table.equal},
-                                            {"rows_source", table.rows_source},
-                                            {"rows_target", table.rows_target},
-                                            {"hash_source", table.hash_source},
-                                            {"hash_target", table.hash_target},
-                                            {"note", table.note}});
-  }
-  boost::json::array sequences;
-  for (const SequenceComparison& sequence : report.sequences) {
-    sequences.emplace_back(boost::json::object{{"schema", sequence.name.schema},
-                                               {"name", sequence.name.name},
-                                               {"equal", sequence.equal},
-                                               {"source", json_of(sequence.source)},
-                                               {"target", json_of(sequence.target)},
-                                               {"note", sequence.note}});
-  }
-  return boost::json::serialize(boost::json::object{{"equal", report.equal},
-                                                    {"seconds", report.seconds},
-                                                    {"tables", std::move(tables)},
-                                                    {"sequences", std::move(sequences)},
-                                                    {"missing_on_target", json_of(report.missing_on_target)},
-                                                    {"missing_on_source", json_of(report.missing_on_source)}});
-}
-
-int exit_code(const VerifyReport& report) {
-  return report.equal ? 0 : 3;
 }
 
 }  // namespace walferry
