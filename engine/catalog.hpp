@@ -64,6 +64,8 @@ struct Table {
     return replica_identity == 'f' ? full_identity_serves : !identity_columns.empty();
   }
   [[nodiscard]] bool holds_rows() const { return kind == 'r'; }
+  // As the stream names it.
+  [[nodiscard]] RelationId relation() const { return RelationId{static_cast<std::uint32_t>(oid)}; }
 };
 
 struct Sequence {

@@ -110,13 +110,13 @@ std::vector<Table> InitialCopy::tables() {
 void InitialCopy::copy(const std::vector<Table>& tables) {
   const auto copied = journal_.copied_tables();
   if (options_.adopt) {
-    for (const Table& table : tables) journal_.record_copied(table.name, *options_.adopt);
+    for (const Table& table : tables) journal_.record_copied(table.name, table.relation(), *options_.adopt);
     return;
   }
   if (!options_.copy) {
     // Everything since the slot counts, whatever snapshot lists the tables.
     const Lsn slot_lsn = Lsn::parse(journal_.get(keys::slot_lsn).value_or("")).value_or(Lsn{});
-    for (const Table& table : tables) journal_.record_copied(table.name, slot_lsn);
+    for (const Table& table : tables) journal_.record_copied(table.name, table.relation(), slot_lsn);
     snapshot_.reset();
     return;
   }
@@ -156,7 +156,7 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
                        .on_started = [&](const Table& table) { watch_.on_table(table.name, TableState::Copying); },
                        .on_copied =
                            [&](const Table& table) {
-                             journal_.record_copied(table.name, snapshot_->lsn());
+                             journal_.record_copied(table.name, table.relation(), snapshot_->lsn());
                              watch_.on_table(table.name, TableState::Copied);
                              if (builder) builder->add(plan->table_items(table.name));
                            }},

@@ -379,31 +379,33 @@ Awaitable<void> Migration::follow() {
 }
 
 // The apply rests, and ignores these tables until they are there again.
-Awaitable<void> Migration::copy_again(std::vector<QualifiedName> tables) {
+Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
   ddl::Waiting waiting;
-  std::function<void()> look = [this, &waiting, &tables] {
-    waiting = ddl::look_at_waiting(options_.source, options_.target, tables);
+  std::function<void()> look = [this, &waiting, &marked, applied = position_.applied] {
+    waiting = ddl::look_at_waiting(options_.source, options_.target, marked, applied);
   };
   co_await insist_blocking("looking at the tables to be copied again", std::move(look));
+  for (const auto& [table, mark] : waiting.renamed) journal_.record_copy_again(table, mark);
   for (const QualifiedName& table : waiting.gone) {
     spdlog::warn("{} is not copied again: neither end has it any more", table.text());
     journal_.forget_copy_again(table);
   }
   // Without one that can be copied the apply must not rest: what makes them so may be what it does next.
   if (waiting.ready.empty()) co_return;
-  tables = std::move(waiting.ready);
   co_await stop_applier(Clock::now() + stop_patience);
-  for (const QualifiedName& table : tables) {
+  for (const auto& [table, mark] : waiting.ready) {
     status_.activity = "copying " + table.text() + " again";
-    std::function<void()> work = [this, table] {
+    std::function<void()> work = [this, table = table, id = mark.id] {
       const std::optional<Lsn> lsn = ddl::copy_again({.source = options_.source,
                                                       .target = options_.target,
                                                       .client_encoding = ends_.client_encoding,
                                                       .slot = options_.slot,
                                                       .table = table,
+                                                      .id = id,
                                                       .stopped = [this] { return stop_.stop_requested(); }});
       if (!lsn) return spdlog::info("{} cannot be copied again yet: another schema change is on its way", table.text());
-      journal_.record_copied(table, *lsn);
+      journal_.record_copied(table, id, *lsn);
+      journal_.forget_copy_again(table);
       spdlog::info("{} was copied again as of {}", table.text(), lsn->to_string());
     };
     co_await insist_blocking("copying a table again", std::move(work));
@@ -423,9 +425,9 @@ Awaitable<void> Migration::wait_for_goal() {
       if (goal && position_.applied >= goal) set_phase(Phase::Follow);
     }
     if (applier_running_ && !cutover_running_ && Clock::now() >= next_copy) {
-      std::vector<QualifiedName> tables = journal_.tables_to_copy_again();
+      const store::TablesToCopyAgain tables = journal_.tables_to_copy_again();
       if (!tables.empty()) {
-        co_await copy_again(std::move(tables));
+        co_await copy_again(tables);
         next_copy = Clock::now() + copy_again_interval;
         continue;
       }
@@ -541,6 +543,7 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
       .client_encoding = ends_.client_encoding,
       .system_identifier = ends_.target.system_identifier,
       .copied = journal_.copied_tables(),
+      .to_copy_again = journal_.tables_to_copy_again(),
       .until = until,
       .on_ddl = options_.on_ddl,
       .ddl_secret = journal_.get(keys::ddl_secret).value_or(""),
@@ -550,7 +553,6 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
     return ddl::SchemaWatch{options_.source, options_.target, journal_}.target_has(command);
   };
   options.on_command = [this](const ddl::Command& command, ddl::Outcome outcome) { settle(command, outcome); };
-  for (const QualifiedName& table : journal_.tables_to_copy_again()) options.copied[table] = Lsn{~std::uint64_t{0}};
   return options;
 }
 
@@ -562,7 +564,7 @@ void Migration::settle(const ddl::Command& command, ddl::Outcome outcome) {
   for (const ddl::Object& object : command.objects) {
     // Published from its first row on, or under another name before: nothing of it is left to copy.
     if (!object.table || !object.holds_rows || !object.published || copied.contains(*object.table)) continue;
-    journal_.record_copied(*object.table, command.commit_lsn);
+    journal_.record_copied(*object.table, object.id, command.commit_lsn);
     Table table;
     table.name = *object.table;
     joined.push_back(std::move(table));
@@ -571,13 +573,13 @@ void Migration::settle(const ddl::Command& command, ddl::Outcome outcome) {
     describe_tables(joined);
     for (const Table& table : joined) set_table_state(table.name, TableState::Ready);
   }
-  for (const QualifiedName& table : command.rewritten) {
+  for (const ddl::RewrittenTable& table : command.rewritten) {
     spdlog::warn("{} made the rows of {} anew on the source: the table will be copied again{}", command.title(),
-                 table.text(),
+                 table.name.text(),
                  outcome == ddl::Outcome::PassedOver ? " when it has the same columns on the target; until then its "
                                                        "changes wait and a cutover is refused"
                                                      : "");
-    journal_.record_copy_again(table);
+    journal_.record_copy_again(table.name, {.id = table.id, .not_before = command.lsn});
   }
   if (watcher_) watcher_->wake();
 }

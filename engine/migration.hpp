@@ -75,7 +75,7 @@ class Migration final : public ControlHandler {
   void start_watcher();
   [[nodiscard]] apply::ApplierOptions applier_options(Lsn until);
   void settle(const ddl::Command& command, ddl::Outcome outcome);
-  Awaitable<void> copy_again(std::vector<QualifiedName> tables);
+  Awaitable<void> copy_again(const store::TablesToCopyAgain& marked);
   void start_applier(Lsn until = {});
   Awaitable<void> stop_applier(Deadline patience);
   void tick();

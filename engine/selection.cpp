@@ -223,6 +223,22 @@ void keep_selected(Catalog& catalog, pg::Session& source, const SelectionRules& 
   std::erase_if(catalog.tables, [&](const Table& table) { return !selected.contains(table.oid); });
 }
 
+std::vector<std::string> defaults_without_sequence(pg::Session& source, const SelectionRules& rules) {
+  if (rules.empty()) return {};
+  const Halves halves = split(source, rules);
+  return first_column(source.exec(
+      fmt::format("SELECT DISTINCT pg_catalog.format('%s.%I draws from %s, the identity of %s', f.adrelid"
+                  "::pg_catalog.regclass, a.attname, s.refobjid::pg_catalog.regclass, "
+                  "i.refobjid::pg_catalog.regclass) FROM pg_catalog.pg_attrdef f JOIN pg_catalog.pg_attribute a ON "
+                  "a.attrelid = f.adrelid AND a.attnum = f.adnum JOIN pg_catalog.pg_depend s ON s.classid = "
+                  "'pg_catalog.pg_attrdef'::pg_catalog.regclass AND s.objid = f.oid AND s.refclassid = "
+                  "'pg_catalog.pg_class'::pg_catalog.regclass AND s.deptype = 'n' JOIN pg_catalog.pg_depend i ON "
+                  "i.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.objid = s.refobjid AND i.deptype = 'i' "
+                  "AND i.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.refobjid = ANY ({}) WHERE "
+                  "f.adrelid = ANY ({}) ORDER BY 1",
+                  halves.left_out, halves.selected)));
+}
+
 LeftOutObjects objects_left_out(pg::Session& source, const SelectionRules& rules) {
   LeftOutObjects objects;
   if (rules.empty()) return objects;

@@ -57,6 +57,8 @@ struct LeftOutObjects {
 
 // Foreign keys of selected tables that reference one that is not: "of_area on public.place references public.area".
 [[nodiscard]] std::vector<std::string> keys_left_out(pg::Session& source, const SelectionRules& rules);
+// Defaults of selected tables that draw from the identity column of one that is left out: they could not be made.
+[[nodiscard]] std::vector<std::string> defaults_without_sequence(pg::Session& source, const SelectionRules& rules);
 // Views that read a table that is left out, and functions that name one.
 [[nodiscard]] std::vector<std::string> readers_left_out(pg::Session& source, const SelectionRules& rules);
 

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <limits>
 #include <random>
 #include <set>
 
@@ -160,11 +161,10 @@ void create_publication(pg::Session& source, const OwnPublication& publication, 
   source.exec(create_publication_sql(publication.name, catalog, publication.via_root));
 }
 
+// A positive bigint.
 std::string new_secret() {
   std::random_device dice;
-  std::string secret;
-  for (int i = 0; i < 8; ++i) secret += fmt::format("{:08x}", dice());
-  return secret;
+  return std::to_string(std::uniform_int_distribution<std::int64_t>{1, std::numeric_limits<std::int64_t>::max()}(dice));
 }
 
 // Before the slot: what changes after its consistent point is in the stream.

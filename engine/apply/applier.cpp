@@ -54,6 +54,10 @@ Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, Applie
              status.apply) {
   writer_.tables().set_copied(options_.copied);
   early_.share_types(writer_.tables());
+  for (const auto& [table, mark] : options_.to_copy_again) {
+    writer_.tables().ignore(table, mark.id);
+    early_.ignore(table, mark.id);
+  }
   ddl_.set_secret(options_.ddl_secret);
 }
 

@@ -41,6 +41,7 @@ struct ApplierOptions {
   std::string client_encoding;
   std::string system_identifier;  // the target must still be this cluster (G4)
   std::map<QualifiedName, Lsn> copied;
+  store::TablesToCopyAgain to_copy_again = {};  // whose changes do not count
   // Stop (return from run) once every transaction that committed before this LSN is applied, and no other; zero: never.
   Lsn until;
   // Schema changes of the source.

@@ -19,9 +19,9 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   ++(outcome == ddl::Outcome::Executed ? status_.ddl.applied : status_.ddl.passed);
   // Whoever runs the command on the target, and whenever: its rows come from a copy, and what follows counts from
   // there.
-  for (const QualifiedName& table : command->rewritten) {
-    writer_.tables().ignore(table);
-    early_.ignore(table);
+  for (const ddl::RewrittenTable& table : command->rewritten) {
+    writer_.tables().ignore(table.name, table.id);
+    early_.ignore(table.name, table.id);
   }
   if (options_.on_command) options_.on_command(*command, outcome);
 }

@@ -9,6 +9,8 @@ namespace {
 
 using pg::quote_name;
 
+constexpr Lsn never{~std::uint64_t{0}};  // a copy LSN that no transaction commits after
+
 // The condition that finds one row by the columns `old_columns`, whose parameters begin at `first_parameter`.
 std::string row_condition(const MappedTable& table, const std::vector<std::uint16_t>& old_columns,
                           std::size_t first_parameter) {
@@ -122,6 +124,7 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
   table->name = name;
   table->partitioned = target->kind == 'p';
   if (const auto copied = copied_.find(name); copied != copied_.end()) table->copy_lsn = copied->second;
+  if (ignored_.contains(relation.id)) table->copy_lsn = never;
   for (const pgoutput::ColumnView& column : relation.columns) {
     const auto same = std::ranges::find(target->columns, column.name, &Column::name);
     if (same == target->columns.end()) return false;
@@ -175,11 +178,11 @@ MappedTable& TableMap::find(RelationId relation) {
   return *found->second.table;
 }
 
-void TableMap::ignore(const QualifiedName& name) {
-  constexpr Lsn never{~std::uint64_t{0}};
+void TableMap::ignore(const QualifiedName& name, RelationId id) {
   copied_[name] = never;
-  for (auto& [id, known] : tables_) {
-    if (known.table && known.table->name == name) known.table->copy_lsn = never;
+  ignored_.insert(id);
+  for (auto& [known_id, known] : tables_) {
+    if (known.table && (known.table->name == name || RelationId{known_id} == id)) known.table->copy_lsn = never;
   }
 }
 

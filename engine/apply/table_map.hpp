@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -94,8 +95,8 @@ class TableMap {
   void share_types(const TableMap& other) { types_ = other.types_; }
   // The table's changes are written one by one until then.
   void distrust(const QualifiedName& name, std::chrono::steady_clock::time_point until);
-  // Changes to the table do not count until it has been copied again.
-  void ignore(const QualifiedName& name);
+  // Changes to the table do not count until it has been copied again, whatever its name is by then.
+  void ignore(const QualifiedName& name, RelationId id);
   // A new connection: nothing is prepared there.
   void forget_prepared();
   // No statement is in flight: descriptions that were replaced meanwhile can go.
@@ -121,6 +122,7 @@ class TableMap {
 
   TargetTables target_;
   std::map<QualifiedName, Lsn> copied_;
+  std::set<RelationId> ignored_;
   std::unordered_map<std::uint32_t, Known> tables_;
   std::shared_ptr<SourceTypes> types_ = std::make_shared<SourceTypes>();
   std::vector<std::unique_ptr<MappedTable>> replaced_;  // statements in flight may still point at them

@@ -17,6 +17,15 @@ void check_selection(End& source, const CheckOptions& options, Findings& finding
                                               .detail = "the rules exclude every table that they include",
                                               .remedy = "correct the patterns"});
   }
+  const std::vector<std::string> defaults = defaults_without_sequence(source.session, options.selection);
+  if (!defaults.empty()) {
+    return findings.fail("source.selection",
+                         {.title = counted(defaults.size(), "selected column draws", "selected columns draw") +
+                                   " from the identity of a table that is left out",
+                          .detail = "an identity's sequence cannot be there without its table: " + listed(defaults, 40),
+                          .remedy = "--include-table with that table as well, or give the columns a sequence of "
+                                    "their own on the source"});
+  }
   findings.pass("source.selection", counts, listed(selected, 60));
   findings.warn(
       "source.selection_limits",

@@ -88,7 +88,7 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, store:
   }
   // A table that came after the migration began is not in the stream.
   const std::vector<Table> selected = read_selected_catalog(source, options.selection).tables;
-  const auto copied = journal.copied_tables();
+  const std::set<RelationId> copied = journal.copied_ids();
   std::set<QualifiedName> published;
   for (const Table& table : published_tables(source, recorded_publications(journal))) published.insert(table.name);
   for (const Table& table : selected) {
@@ -96,11 +96,11 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, store:
     if (every_table && !published.contains(table.name)) {
       blockers.push_back(
           fmt::format("table {} was created after the migration began and is not part of it", table.name.text()));
-    } else if (published.contains(table.name) && !copied.contains(table.name)) {
+    } else if (published.contains(table.name) && !copied.contains(table.relation())) {
       blockers.push_back(fmt::format("table {} has not been copied", table.name.text()));
     }
   }
-  for (const QualifiedName& table : journal.tables_to_copy_again()) {
+  for (const auto& [table, mark] : journal.tables_to_copy_again()) {
     blockers.push_back(fmt::format(
         "table {} waits to be copied again after a schema change: wait, or see that the target's has the same columns",
         table.text()));

@@ -24,12 +24,19 @@ bool flag_of(const element& object, const char* key) {
   return object[key].get(value) == simdjson::SUCCESS && value;
 }
 
+RelationId relation_of(const element& object) {
+  std::uint64_t oid = 0;
+  if (object["oid"].get(oid) != simdjson::SUCCESS) oid = 0;
+  return RelationId{static_cast<std::uint32_t>(oid)};
+}
+
 Object read_object(const element& from) {
   Object object;
   object.type = text_of(from, "type");
   object.identity = text_of(from, "identity");
   const std::string kind = text_of(from, "kind");
   if (kind.empty()) return object;
+  object.id = relation_of(from);
   object.table = QualifiedName{text_of(from, "schema"), text_of(from, "name")};
   object.holds_rows = kind == "r" && text_of(from, "persistence") == "p";
   object.published = flag_of(from, "published");
@@ -105,7 +112,8 @@ std::optional<Command> Reader::accept(std::string_view content, const Place& pla
     for (const element object : objects) {
       std::int64_t reason = 0;
       if (object["reason"].get(reason) != simdjson::SUCCESS) reason = ~std::int64_t{0};
-      rewritten_.emplace_back(text_of(object, "identity"), static_cast<int>(reason & 0xFF));
+      rewritten_.push_back(
+          {.table = text_of(object, "identity"), .id = relation_of(object), .reason = static_cast<int>(reason & 0xFF)});
     }
     return std::nullopt;
   }
@@ -159,12 +167,12 @@ std::optional<Command> Reader::accept(std::string_view content, const Place& pla
   } else if (is_ddl_of_rows(command.tag)) {
     command.not_executable = "it fills the table from a query, whose rows are not in the stream";
   }
-  for (const auto& [table, reason] : rewritten) {
+  for (const auto& [table, id, reason] : rewritten) {
     if (!command.statement) break;
     const std::string doubt = rewrite_doubt(*command.statement, reason);
     if (doubt.empty()) continue;
     if (const auto name = parse_identity(table)) {
-      command.rewritten.push_back(*name);
+      command.rewritten.push_back({.name = *name, .id = id});
     } else {
       command.not_executable = fmt::format("it rewrites {}: {}", table, doubt);
     }

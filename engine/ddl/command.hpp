@@ -25,10 +25,17 @@ struct Object {
 
   // Of a table that is there after the command:
   std::optional<QualifiedName> table = {};
+  RelationId id{};
   bool holds_rows = false;  // ordinary and permanent
   bool published = false;   // in walferry's own publication
   // What rows written before the column was added hold in it: decided once, by the source.
   std::map<std::string, std::optional<std::string>> missing = {};
+};
+
+// A table whose rows a command filled with values that the target would make otherwise: they must be copied again.
+struct RewrittenTable {
+  QualifiedName name;
+  RelationId id{};  // on the source; stays when the table is renamed
 };
 
 struct Command {
@@ -42,8 +49,7 @@ struct Command {
   std::vector<std::pair<std::string, std::string>> settings;  // search_path and what decides how values are read
 
   std::optional<std::string> statement;  // exactly this command, fit for a transaction block
-  // Tables whose rows it filled with values that the target would make otherwise: they must be copied again.
-  std::vector<QualifiedName> rewritten;
+  std::vector<RewrittenTable> rewritten;
   std::string not_executable;  // why it cannot be run on the target as it stands; empty: it can
 
   // "ALTER TABLE public.t"
@@ -71,7 +77,12 @@ class Reader {
  private:
   std::string secret_;
   std::vector<Object> dropped_;
-  std::vector<std::pair<std::string, int>> rewritten_;  // table and reason
+  struct Rewrite {
+    std::string table;
+    RelationId id{};
+    int reason = 0;
+  };
+  std::vector<Rewrite> rewritten_;
   // Of the query string being worked off: which of its statements come next.
   std::string query_key_;
   std::size_t next_statement_ = 0;

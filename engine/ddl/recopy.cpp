@@ -37,7 +37,7 @@ std::string column_list(const Table& table) {
 
 // A table that was rewritten or truncated after the snapshot looks empty to it. The lock, held to the end of the
 // transaction, keeps that from happening from here on.
-bool is_whole(pg::Session& source, const QualifiedName& table) {
+bool is_whole(pg::Session& source, const QualifiedName& table, RelationId id) {
   try {
     source.exec(fmt::format("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", table.quoted()));
   } catch (const Error& error) {
@@ -47,9 +47,18 @@ bool is_whole(pg::Session& source, const QualifiedName& table) {
   // The catalog is read as of the snapshot, the function tells what is now.
   const pg::Result row = source.exec(fmt::format(
       "SELECT c.relfilenode = pg_catalog.pg_relation_filenode(c.oid) FROM pg_catalog.pg_class c WHERE c.oid = "
-      "pg_catalog.to_regclass({})",
-      pg::quote_literal(table.quoted())));
+      "pg_catalog.to_regclass({}) AND c.oid = {}",
+      pg::quote_literal(table.quoted()), static_cast<std::uint32_t>(id)));
   return row.rows() == 1 && row.flag(0, 0);
+}
+
+std::optional<QualifiedName> name_of(pg::Session& source, RelationId id) {
+  const pg::Result row = source.exec(
+      fmt::format("SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
+                  "c.relnamespace WHERE c.oid = {}",
+                  static_cast<std::uint32_t>(id)));
+  if (row.rows() == 0) return std::nullopt;
+  return QualifiedName{row.str(0, 0), row.str(0, 1)};
 }
 
 }  // namespace
@@ -72,7 +81,7 @@ std::optional<Lsn> copy_again(const RecopyRequest& request) {
   const Table* table = on_source.find(request.table);
   if (table == nullptr || shape_of(table) != shape_of(on_target.find(request.table))) return std::nullopt;
 
-  if (!is_whole(source, request.table)) return std::nullopt;
+  if (!is_whole(source, request.table, request.id)) return std::nullopt;
 
   try {
     target.exec("SET session_replication_role = replica");
@@ -100,23 +109,31 @@ std::optional<Lsn> copy_again(const RecopyRequest& request) {
   return snapshot.lsn();
 }
 
-Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target,
-                        const std::vector<QualifiedName>& tables) {
+Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target, const store::TablesToCopyAgain& tables,
+                        Lsn applied) {
   const pg::SessionOptions session_options{.application_name = "walferry copy"};
   pg::Session source_session = pg::Session::open(source, session_options);
   pg::Session target_session = pg::Session::open(target, session_options);
   const Catalog on_source = read_catalog(source_session);
   const Catalog on_target = read_catalog(target_session);
   Waiting waiting;
-  for (const QualifiedName& name : tables) {
+  for (const auto& [name, mark] : tables) {
     const Table* table = on_source.find(name);
     const Table* counterpart = on_target.find(name);
+    if (const auto now = name_of(source_session, mark.id); now && *now != name && !tables.contains(*now))
+      waiting.renamed.emplace(*now, store::CopyAgain{.id = mark.id});
     if (table == nullptr && counterpart == nullptr) {
       waiting.gone.push_back(name);
-    } else if (table != nullptr && shape_of(table) == shape_of(counterpart)) {
-      waiting.ready.push_back(name);
+    } else if (table != nullptr && table->relation() != mark.id) {
+      // Changes under this name were ignored.
+      waiting.renamed.emplace(name, store::CopyAgain{.id = table->relation()});
+    } else if (table != nullptr && mark.not_before <= applied && shape_of(table) == shape_of(counterpart)) {
+      waiting.ready.emplace(name, mark);
     }
   }
+  if (waiting.renamed.empty()) return waiting;
+  const Lsn seen_at = source_session.exec("SELECT pg_catalog.pg_current_wal_insert_lsn()").lsn(0, 0);
+  for (auto& [name, mark] : waiting.renamed) mark.not_before = seen_at;
   return waiting;
 }
 

@@ -12,6 +12,7 @@
 
 #include "engine/catalog.hpp"
 #include "engine/pg/conninfo.hpp"
+#include "engine/store/journal.hpp"
 
 namespace walferry::ddl {
 
@@ -21,6 +22,7 @@ struct RecopyRequest {
   std::string client_encoding;
   std::string slot;  // of the migration
   QualifiedName table;
+  RelationId id{};
   std::function<bool()> stopped;
 };
 
@@ -29,13 +31,13 @@ struct RecopyRequest {
 // yet.
 [[nodiscard]] std::optional<Lsn> copy_again(const RecopyRequest& request);
 
-// Of the tables that wait to be copied again: those that have the same columns on both ends, and those that neither
-// has.
+// Of the tables that wait to be copied again:
 struct Waiting {
-  std::vector<QualifiedName> ready;
-  std::vector<QualifiedName> gone;
+  store::TablesToCopyAgain ready;    // the same columns on both ends
+  std::vector<QualifiedName> gone;   // on neither end
+  store::TablesToCopyAgain renamed;  // to be recorded: a table under its new name, or another one under the old name
 };
 [[nodiscard]] Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target,
-                                      const std::vector<QualifiedName>& tables);
+                                      const store::TablesToCopyAgain& tables, Lsn applied);
 
 }  // namespace walferry::ddl

@@ -7,8 +7,6 @@
 #include <cctype>
 #include <set>
 
-#include "engine/ddl/trigger.hpp"
-
 namespace walferry::ddl {
 namespace {
 
@@ -119,12 +117,6 @@ void SchemaWatch::record_baseline(pg::Session& source, store::Journal& journal) 
 
 std::vector<DdlFinding> SchemaWatch::compare() {
   pg::Session source = open(source_);
-  const auto secret = journal_->get(keys::ddl_secret);
-  if (const auto publication = journal_->get(keys::ddl_trigger); publication && secret) {
-    keep_settings(
-        source,
-        {.migration = journal_->get(keys::migration).value_or(""), .publication = *publication, .secret = *secret});
-  }
   const std::string digest = read_digest(source);
   if (digest == settled_digest_) return {};
   const auto recorded = journal_->get(keys::ddl_baseline);

@@ -8,12 +8,11 @@ namespace walferry::ddl {
 namespace {
 
 // Everything is qualified, operators too: the function keeps the search_path of the statement it reports.
-// {0} function, {1} helper, {2} settings table, {3} migration as literal.
+// {0} function, {1} helper, {2} sequence with the secret, {3} publication as literal.
 constexpr std::string_view functions = R"sql(
 CREATE SCHEMA IF NOT EXISTS walferry;
-CREATE UNLOGGED TABLE IF NOT EXISTS {2} (migration pg_catalog.text PRIMARY KEY, secret pg_catalog.text NOT NULL,
-                                         publication pg_catalog.text NOT NULL);
-REVOKE ALL ON {2} FROM PUBLIC;
+CREATE SEQUENCE IF NOT EXISTS {2};
+REVOKE ALL ON SEQUENCE {2} FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION {1}(relation pg_catalog.oid) RETURNS pg_catalog.jsonb LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' SET "DateStyle" = 'ISO, MDY' SET "IntervalStyle" = 'postgres'
@@ -26,7 +25,8 @@ REVOKE ALL ON FUNCTION {1}(pg_catalog.oid) FROM PUBLIC;
 CREATE OR REPLACE FUNCTION {0}() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
 SET lc_messages = 'C' SET lock_timeout = '1s' AS $note$
 DECLARE
-  ours record;
+  publication CONSTANT pg_catalog.text := {3};
+  secret pg_catalog.text;
   command record;
   objects pg_catalog.jsonb := '[]';
   object pg_catalog.jsonb;
@@ -39,12 +39,12 @@ BEGIN
     RETURN;
   END IF;
   GET DIAGNOSTICS context = PG_CONTEXT;
-  SELECT s.secret, s.publication INTO ours FROM {2} s WHERE s.migration OPERATOR(pg_catalog.=) {3};
-  IF ours IS NULL THEN RETURN; END IF;
+  SELECT s.last_value INTO secret FROM {2} s;
 
   IF tg_event OPERATOR(pg_catalog.=) 'table_rewrite' THEN
     SELECT pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(
-             'type', 'table', 'identity', i.identity, 'reason', pg_catalog.pg_event_trigger_table_rewrite_reason()))
+             'type', 'table', 'identity', i.identity, 'reason', pg_catalog.pg_event_trigger_table_rewrite_reason(),
+             'oid', pg_catalog.pg_event_trigger_table_rewrite_oid()::pg_catalog.int8))
       INTO objects
       FROM pg_catalog.pg_identify_object(1259, pg_catalog.pg_event_trigger_table_rewrite_oid(), 0) i
       WHERE i.schema IS NOT NULL AND i.schema OPERATOR(pg_catalog.!~) '^(pg_temp|pg_toast_temp|walferry$)';
@@ -67,18 +67,18 @@ BEGIN
       IF command.classid OPERATOR(pg_catalog.=) '1259'::pg_catalog.oid
          AND command.object_type OPERATOR(pg_catalog.=) 'table' THEN
         SELECT object OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
-                 'schema', n.nspname, 'name', c.relname, 'kind', c.relkind, 'persistence', c.relpersistence,
+                 'schema', n.nspname, 'name', c.relname, 'oid', c.oid::pg_catalog.int8, 'kind', c.relkind, 'persistence', c.relpersistence,
                  'missing', {1}(c.oid),
                  'published', EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r
                                       JOIN pg_catalog.pg_publication p ON p.oid OPERATOR(pg_catalog.=) r.prpubid
                                       WHERE r.prrelid OPERATOR(pg_catalog.=) c.oid
-                                        AND p.pubname OPERATOR(pg_catalog.=) ours.publication))
+                                        AND p.pubname OPERATOR(pg_catalog.=) publication))
           INTO object
           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
           WHERE c.oid OPERATOR(pg_catalog.=) command.objid;
         -- A new table joins before anybody can have written to it. Without a key it does not: its updates and deletes
         -- would be refused on the source.
-        IF ours.publication OPERATOR(pg_catalog.<>) '' AND NOT (object OPERATOR(pg_catalog.->>) 'published')::pg_catalog.bool
+        IF publication OPERATOR(pg_catalog.<>) '' AND NOT (object OPERATOR(pg_catalog.->>) 'published')::pg_catalog.bool
            AND object OPERATOR(pg_catalog.->>) 'kind' OPERATOR(pg_catalog.=) 'r'
            AND object OPERATOR(pg_catalog.->>) 'persistence' OPERATOR(pg_catalog.=) 'p'
            AND EXISTS (SELECT 1 FROM pg_catalog.pg_index i
@@ -91,7 +91,7 @@ BEGIN
                                            object OPERATOR(pg_catalog.->>) 'name');
             EXECUTE pg_catalog.format('SELECT NOT EXISTS (SELECT 1 FROM ONLY %s)', full_name) INTO empty;
             IF empty THEN
-              EXECUTE pg_catalog.format('ALTER PUBLICATION %I ADD TABLE ONLY %s', ours.publication, full_name);
+              EXECUTE pg_catalog.format('ALTER PUBLICATION %I ADD TABLE ONLY %s', publication, full_name);
               object := object OPERATOR(pg_catalog.||) '{{"published": true, "joined": true}}'::pg_catalog.jsonb;
             END IF;
           EXCEPTION WHEN OTHERS THEN
@@ -111,7 +111,7 @@ BEGIN
   END IF;
 
   PERFORM pg_catalog.pg_logical_emit_message(true, 'walferry.ddl', pg_catalog.convert_to(pg_catalog.jsonb_build_object(
-    'secret', ours.secret, 'event', tg_event, 'tag', tg_tag, 'objects', objects,
+    'secret', secret, 'event', tg_event, 'tag', tg_tag, 'objects', objects,
     'at', pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()),
     'query', pg_catalog.current_query(), 'context', context,
     'role', CASE WHEN pg_catalog.current_setting('role') OPERATOR(pg_catalog.=) 'none' THEN session_user::pg_catalog.text
@@ -135,19 +135,14 @@ END
 $note$;
 )sql";
 
-// Unlogged: no publication FOR ALL TABLES of somebody else's may send it, since its subscribers have no such table.
-constexpr std::string_view settings_table = "walferry.ddl_notes";
-
-std::string put_settings(const TriggerOptions& options) {
-  return fmt::format(
-      "INSERT INTO {} VALUES ({}, {}, {}) ON CONFLICT (migration) DO UPDATE SET secret = excluded.secret, "
-      "publication = excluded.publication;",
-      settings_table, pg::quote_literal(options.migration), pg::quote_literal(options.secret),
-      pg::quote_literal(options.publication));
-}
-
 std::string suffixed(const std::string& migration, std::string_view what) {
   return migration.substr(0, 48) + "_" + std::string{what};
+}
+
+// The secret's home. A function's text is for everybody to read, a table may be in somebody else's publication FOR ALL
+// TABLES, whose subscribers lack it, and an unlogged one is empty after a crash. The value of a sequence is none of it.
+std::string secret_sequence(const std::string& migration) {
+  return "walferry." + pg::quote_name(suffixed(migration, "secret"));
 }
 
 struct Event {
@@ -167,8 +162,9 @@ void install_trigger(pg::Session& source, const TriggerOptions& options) {
   const std::string function = "walferry." + pg::quote_name(suffixed(options.migration, "note"));
   const std::string helper = "walferry." + pg::quote_name(suffixed(options.migration, "missing"));
   std::string sql = "BEGIN; SET LOCAL lock_timeout = '10s';";
-  sql += fmt::format(functions, function, helper, settings_table, pg::quote_literal(options.migration));
-  sql += put_settings(options);
+  const std::string sequence = secret_sequence(options.migration);
+  sql += fmt::format(functions, function, helper, sequence, pg::quote_literal(options.publication));
+  sql += fmt::format("SELECT pg_catalog.setval({}, {});", pg::quote_literal(sequence), options.secret);
   for (const Event& event : events) {
     const std::string name = pg::quote_name(suffixed(options.migration, event.suffix));
     sql += fmt::format(
@@ -179,29 +175,17 @@ void install_trigger(pg::Session& source, const TriggerOptions& options) {
   source.exec(sql + "COMMIT");
 }
 
-void keep_settings(pg::Session& source, const TriggerOptions& options) {
-  if (!trigger_installed(source, options.migration)) return;
-  if (!source.exec("SELECT pg_catalog.to_regclass('walferry.ddl_notes') IS NOT NULL").flag(0, 0)) return;
-  const bool there = source
-                         .exec(fmt::format("SELECT EXISTS (SELECT 1 FROM {} WHERE migration = {})", settings_table,
-                                           pg::quote_literal(options.migration)))
-                         .flag(0, 0);
-  if (!there) source.exec(put_settings(options));
-}
-
 void remove_trigger(pg::Session& source, const std::string& migration) {
-  if (!source.exec("SELECT pg_catalog.to_regclass('walferry.ddl_notes') IS NOT NULL").flag(0, 0)) return;
+  if (!source.exec("SELECT pg_catalog.to_regnamespace('walferry') IS NOT NULL").flag(0, 0)) return;
   std::string sql = "BEGIN; SET LOCAL lock_timeout = '10s';";
   for (const Event& event : events)
     sql += fmt::format("DROP EVENT TRIGGER IF EXISTS {};", pg::quote_name(suffixed(migration, event.suffix)));
   sql += fmt::format(
       "DROP FUNCTION IF EXISTS walferry.{}(); DROP FUNCTION IF EXISTS walferry.{}(pg_catalog.oid); "
-      "DELETE FROM {} WHERE migration = {};",
-      pg::quote_name(suffixed(migration, "note")), pg::quote_name(suffixed(migration, "missing")), settings_table,
-      pg::quote_literal(migration));
+      "DROP SEQUENCE IF EXISTS {};",
+      pg::quote_name(suffixed(migration, "note")), pg::quote_name(suffixed(migration, "missing")),
+      secret_sequence(migration));
   source.exec(sql + "COMMIT");
-  if (!source.exec(fmt::format("SELECT EXISTS (SELECT 1 FROM {})", settings_table)).flag(0, 0))
-    source.exec(fmt::format("DROP TABLE {}", settings_table));
   const bool in_use = source
                           .exec(
                               "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_depend WHERE refclassid = "

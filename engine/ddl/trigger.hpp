@@ -21,7 +21,7 @@ inline constexpr std::string_view message_prefix = "walferry.ddl";
 struct TriggerOptions {
   std::string migration;    // names the objects
   std::string publication;  // that new tables join; empty: none of ours
-  std::string secret;
+  std::string secret;       // a positive bigint, decimal
 };
 
 // Whether this session's role can have them here.
@@ -29,9 +29,6 @@ struct TriggerOptions {
 
 // Makes them, or makes them anew. One transaction.
 void install_trigger(pg::Session& source, const TriggerOptions& options);
-
-// What the function must know is in a table that a crash of the source empties: puts it there again.
-void keep_settings(pg::Session& source, const TriggerOptions& options);
 
 // Idempotent. Leaves schema walferry to whoever else uses it, and drops it when nobody does.
 void remove_trigger(pg::Session& source, const std::string& migration);

@@ -21,6 +21,31 @@ std::string table_key(std::string_view prefix, const QualifiedName& table) {
   return key;
 }
 
+// What is kept of one table: "<relation> <LSN>" under its schema and name.
+struct TableRecord {
+  QualifiedName table;
+  RelationId id{};
+  Lsn lsn;
+};
+
+std::string record_text(RelationId id, Lsn lsn) {
+  return fmt::format("{} {}", static_cast<std::uint32_t>(id), lsn.to_string());
+}
+
+TableRecord read_record(const Database& database, const std::string& name, const std::string& value) {
+  const std::size_t split = name.find('\0');
+  const std::size_t space = value.find(' ');
+  std::uint32_t id = 0;
+  if (split != std::string::npos && space != std::string::npos) {
+    const auto parsed = std::from_chars(value.data(), value.data() + space, id);
+    const auto lsn = Lsn::parse(value.substr(space + 1));
+    if (parsed.ec == std::errc{} && parsed.ptr == value.data() + space && lsn)
+      return {.table = {name.substr(0, split), name.substr(split + 1)}, .id = RelationId{id}, .lsn = *lsn};
+  }
+  throw Error{{ErrorKind::State},
+              fmt::format("state directory {}: a copy record cannot be read", database.directory().string())};
+}
+
 }  // namespace
 
 Phase Journal::phase() const {
@@ -90,44 +115,38 @@ void Journal::pin(Side side, const DatabaseIdentity& identity) {
 
 std::map<QualifiedName, Lsn> Journal::copied_tables() const {
   std::map<QualifiedName, Lsn> tables;
-  for (const auto& [key, value] : database_.scan(Family::State, copied_prefix)) {
-    const std::string_view rest = std::string_view{key}.substr(copied_prefix.size());
-    const std::size_t split = rest.find('\0');
-    const auto lsn = Lsn::parse(value);
-    if (split == std::string_view::npos || !lsn) {
-      throw Error{{ErrorKind::State},
-                  fmt::format("state directory {}: a copy record cannot be read", database_.directory().string())};
-    }
-    tables.emplace(QualifiedName{std::string{rest.substr(0, split)}, std::string{rest.substr(split + 1)}}, *lsn);
+  for (const auto& [name, value] : entries(copied_prefix)) {
+    const TableRecord record = read_record(database_, name, value);
+    tables.emplace(record.table, record.lsn);
   }
   return tables;
 }
 
-void Journal::record_copied(const QualifiedName& table, Lsn copy_lsn) {
-  put(table_key(copied_prefix, table), copy_lsn.to_string());
-  const std::string again = table_key(journal_keys::recopy, table);
-  if (get(again)) erase(again);
+std::set<RelationId> Journal::copied_ids() const {
+  std::set<RelationId> ids;
+  for (const auto& [name, value] : entries(copied_prefix)) ids.insert(read_record(database_, name, value).id);
+  return ids;
 }
 
-std::vector<QualifiedName> Journal::tables_to_copy_again() const {
-  std::vector<QualifiedName> tables;
+void Journal::record_copied(const QualifiedName& table, RelationId id, Lsn copy_lsn) {
+  put(table_key(copied_prefix, table), record_text(id, copy_lsn));
+}
+
+TablesToCopyAgain Journal::tables_to_copy_again() const {
+  TablesToCopyAgain tables;
   for (const auto& [name, value] : entries(journal_keys::recopy)) {
-    const std::size_t split = name.find('\0');
-    if (split != std::string::npos) tables.push_back({name.substr(0, split), name.substr(split + 1)});
+    const TableRecord record = read_record(database_, name, value);
+    tables.emplace(record.table, CopyAgain{.id = record.id, .not_before = record.lsn});
   }
   return tables;
 }
 
-void Journal::record_copy_again(const QualifiedName& table) {
-  put(table_key(journal_keys::recopy, table), "1");
+void Journal::record_copy_again(const QualifiedName& table, const CopyAgain& mark) {
+  put(table_key(journal_keys::recopy, table), record_text(mark.id, mark.not_before));
 }
 
 void Journal::forget_copy_again(const QualifiedName& table) {
   erase(table_key(journal_keys::recopy, table));
-}
-
-void Journal::forget_copied(const QualifiedName& table) {
-  erase(table_key(copied_prefix, table));
 }
 
 }  // namespace walferry::store

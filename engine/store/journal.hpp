@@ -8,6 +8,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,6 +19,13 @@
 #include "engine/store/database.hpp"
 
 namespace walferry::store {
+
+// A table that waits to be copied again.
+struct CopyAgain {
+  RelationId id{};      // what it is to the source, whatever its name
+  Lsn not_before = {};  // until this is applied, the name may stand for another table on the target
+};
+using TablesToCopyAgain = std::map<QualifiedName, CopyAgain>;
 
 class Journal {
  public:
@@ -39,11 +47,12 @@ class Journal {
   // Tables whose rows are wholly on the target, each with its copy LSN: changes of transactions that committed before
   // it are already in the copied rows.
   [[nodiscard]] std::map<QualifiedName, Lsn> copied_tables() const;
-  void record_copied(const QualifiedName& table, Lsn copy_lsn);
-  void forget_copied(const QualifiedName& table);
-  // Tables whose rows a schema change made anew on the source; record_copied() ends it.
-  [[nodiscard]] std::vector<QualifiedName> tables_to_copy_again() const;
-  void record_copy_again(const QualifiedName& table);
+  // What they are to the source, which a renamed one keeps.
+  [[nodiscard]] std::set<RelationId> copied_ids() const;
+  void record_copied(const QualifiedName& table, RelationId id, Lsn copy_lsn);
+  // Tables whose rows a schema change made anew on the source.
+  [[nodiscard]] TablesToCopyAgain tables_to_copy_again() const;
+  void record_copy_again(const QualifiedName& table, const CopyAgain& mark);
   void forget_copy_again(const QualifiedName& table);
 
  private:

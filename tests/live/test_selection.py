@@ -154,6 +154,20 @@ def test_a_sequence_comes_along_when_a_selected_table_draws_from_another_ones(mi
     assert target.scalar(DATABASE, "SELECT max(id) FROM app.ticket") == 23
 
 
+def test_a_default_that_draws_from_an_identity_left_out_is_refused(migrations):
+    """Such a sequence cannot be there without its table."""
+    migration = migrations(DATABASE)
+    migration.load(sql="""
+        CREATE SCHEMA app;
+        CREATE TABLE app.tag (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+        CREATE TABLE app.ticket (id integer PRIMARY KEY DEFAULT nextval('app.tag_id_seq'));""")
+    found = findings_of(migration.daemon.check("--include-table", "app.ticket", "--json"))["source.selection"]
+    assert found["severity"] == "FAIL", found
+    assert "app.ticket.id draws from app.tag_id_seq, the identity of app.tag" in found["detail"], found
+    both = findings_of(migration.daemon.check("--include-table", "app.*", "--json"))["source.selection"]
+    assert both["severity"] == "PASS", both
+
+
 def test_rules_that_cannot_be_meant_are_refused(migrations, tmp_path):
     migration = migrations(DATABASE)
     migration.source.execute(DATABASE, "CREATE TABLE t (id integer PRIMARY KEY)")

@@ -101,18 +101,33 @@ TEST_CASE("copied tables are told apart however their names are spelt") {
   Kept kept;
   const std::array<QualifiedName, 3> names{{{"a.b", "c"}, {"a", "b.c"}, {"a/b", "\"c\n"}}};
   std::uint64_t lsn = 0x1'0000'0000;
-  for (const QualifiedName& name : names) kept.journal.record_copied(name, Lsn{lsn++});
+  for (const QualifiedName& name : names) kept.journal.record_copied(name, RelationId{16'384}, Lsn{lsn++});
   CHECK(Found{kept}.journal.copied_tables() == std::map<QualifiedName, Lsn>{{names[0], Lsn{0x1'0000'0000}},
                                                                             {names[1], Lsn{0x1'0000'0001}},
                                                                             {names[2], Lsn{0x1'0000'0002}}});
-  kept.journal.record_copied(names[0], Lsn{0x2'0000'0000});
-  kept.journal.forget_copied(names[1]);
-  CHECK(Found{kept}.journal.copied_tables() ==
-        std::map<QualifiedName, Lsn>{{names[0], Lsn{0x2'0000'0000}}, {names[2], Lsn{0x1'0000'0002}}});
+  kept.journal.record_copied(names[0], RelationId{4'000'000'000}, Lsn{0x2'0000'0000});
+  CHECK(Found{kept}.journal.copied_tables().at(names[0]) == Lsn{0x2'0000'0000});
+  CHECK(Found{kept}.journal.copied_ids() == std::set<RelationId>{RelationId{16'384}, RelationId{4'000'000'000}});
 }
 
 TEST_CASE("a copy record that cannot be read stops the run instead of copying or skipping the table") {
+  using namespace std::string_literals;
+  const std::array<std::pair<std::string, std::string>, 5> broken{
+      {{"no separator", "7 0/1"}, {"a\0b"s, "0/1"}, {"a\0b"s, "7 0"}, {"a\0b"s, "x 0/1"}, {"a\0b"s, ""}}};
+  for (const auto& [name, value] : broken) {
+    Kept kept;
+    kept.journal.put("copied/" + name, value);
+    CHECK_THROWS_AS(static_cast<void>(kept.journal.copied_tables()), Error);
+  }
+}
+
+TEST_CASE("a table that waits to be copied again is known by what it is to the source") {
   Kept kept;
-  kept.journal.put("copied/no separator", "0/1");
-  CHECK_THROWS_AS(static_cast<void>(kept.journal.copied_tables()), Error);
+  kept.journal.record_copy_again({"a", "b"}, {.id = RelationId{16'400}, .not_before = Lsn{0x10}});
+  const store::TablesToCopyAgain found = Found{kept}.journal.tables_to_copy_again();
+  REQUIRE(found.size() == 1);
+  CHECK(found.begin()->second.id == RelationId{16'400});
+  CHECK(found.begin()->second.not_before == Lsn{0x10});
+  kept.journal.forget_copy_again({"a", "b"});
+  CHECK(Found{kept}.journal.tables_to_copy_again().empty());
 }
