@@ -45,12 +45,19 @@ class Follower:
                            f"{self.name} to carry everything", 0.01)
 
     def stop_confirmed(self) -> None:
-        """Stops when the source has forgotten what was carried, so that the next start does not read it again."""
+        """Stops when the source has forgotten what was carried, so that the next start does not decode it again."""
         wanted = self.rig.written()
         # Something newer makes either confirm what came before it.
         self.rig.execute("INSERT INTO public.done SELECT least(min(id), 0) - 1 FROM public.done")
-        sql = "SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE slot_name = %s"
-        servers.wait_until(lambda: self.rig.ask(sql, (wanted, self.slot)), 60, f"{self.slot} to be confirmed")
+        sql = ("SELECT confirmed_flush_lsn >= %s::pg_lsn AND restart_lsn >= %s::pg_lsn FROM pg_replication_slots"
+               " WHERE slot_name = %s")
+
+        def forgotten() -> bool:
+            # Decoding begins anew at a record of the running transactions, of which a checkpoint writes one.
+            self.rig.source.execute("postgres", "CHECKPOINT")
+            return self.rig.ask(sql, (wanted, wanted, self.slot))
+
+        servers.wait_until(forgotten, 60, f"{self.slot} to be confirmed", 0.1)
         self.stop()
         self.rig.await_free(self.slot)
 

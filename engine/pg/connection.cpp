@@ -4,14 +4,14 @@
 #include <sys/ioctl.h>
 
 #include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/system/system_error.hpp>
 
 #include "engine/pg/round_trip.hpp"
 
 namespace walferry::pg {
 
 using namespace asio::experimental::awaitable_operators;
-using Descriptor = asio::posix::stream_descriptor;
-
 namespace {
 
 constexpr auto near = std::chrono::milliseconds{1};
@@ -21,10 +21,23 @@ constexpr auto near = std::chrono::milliseconds{1};
 Connection::Connection(const asio::any_io_executor& executor, Session session)
     : session_(std::move(session)), side_(session_.side()), descriptor_(executor), timer_(executor) {
   if (PQsetnonblocking(raw(), 1) != 0) fail("switching to non-blocking");
-  descriptor_.assign(PQsocket(raw()));
 }
 
 Connection::~Connection() {
+  alarm_->wait = 0;
+  unwatch();
+}
+
+Awaitable<void> Connection::wait_for(Descriptor::wait_type what) {
+  watch();
+  co_await descriptor_.async_wait(what, asio::use_awaitable);
+}
+
+void Connection::watch() {
+  if (!descriptor_.is_open()) descriptor_.assign(PQsocket(raw()));
+}
+
+void Connection::unwatch() {
   if (descriptor_.is_open()) descriptor_.release();
 }
 
@@ -59,15 +72,32 @@ std::size_t Connection::bytes_waiting() const {
 }
 
 Awaitable<void> Connection::pause_until(Deadline deadline) {
+  unwatch();
   timer_.expires_at(deadline);
   co_await timer_.async_wait(asio::use_awaitable);
 }
 
 Awaitable<bool> Connection::wait_readable(Deadline deadline) {
+  // The timer ends the wait for the socket. Two waits side by side would cost an exception each time.
+  const std::shared_ptr<Alarm> alarm = alarm_;
+  const std::uint64_t mine = ++waits_;
+  alarm->wait = mine;
+  alarm->rang = false;
   timer_.expires_at(deadline);
-  const auto first = co_await (descriptor_.async_wait(Descriptor::wait_read, asio::use_awaitable) ||
-                               timer_.async_wait(asio::use_awaitable));
-  co_return first.index() == 0;
+  timer_.async_wait([this, alarm, mine](const boost::system::error_code& cancelled) {
+    if (cancelled || alarm->wait != mine) return;
+    alarm->rang = true;
+    descriptor_.cancel();
+  });
+  watch();
+  boost::system::error_code error;
+  co_await descriptor_.async_wait(Descriptor::wait_read, asio::redirect_error(asio::use_awaitable, error));
+  if (alarm->wait != mine) throw boost::system::system_error{asio::error::operation_aborted};  // we are gone
+  alarm->wait = 0;
+  timer_.cancel();
+  if (!error) co_return true;
+  if (!alarm->rang) throw boost::system::system_error{error};
+  co_return false;
 }
 
 Awaitable<void> Connection::flush() {
@@ -75,6 +105,7 @@ Awaitable<void> Connection::flush() {
     const int pending = PQflush(raw());
     if (pending < 0) fail("writing");
     if (pending == 0) co_return;
+    watch();
     const auto first = co_await (descriptor_.async_wait(Descriptor::wait_write, asio::use_awaitable) ||
                                  descriptor_.async_wait(Descriptor::wait_read, asio::use_awaitable));
     if (first.index() == 1) consume_input();
@@ -93,7 +124,7 @@ Awaitable<Result> Connection::last_result() {
   std::optional<Error> failure;
   for (;;) {
     while (PQisBusy(raw()) != 0) {
-      co_await descriptor_.async_wait(Descriptor::wait_read, asio::use_awaitable);
+      co_await wait_for(Descriptor::wait_read);
       consume_input();
     }
     ResultPtr result{PQgetResult(raw())};
@@ -156,7 +187,7 @@ Awaitable<void> Connection::send_copy_data(Bytes data) {
     const int sent = PQputCopyData(raw(), reinterpret_cast<const char*>(data.data()), static_cast<int>(data.size()));
     if (sent < 0) fail("writing to the stream");
     if (sent == 1) break;
-    co_await descriptor_.async_wait(Descriptor::wait_write, asio::use_awaitable);
+    co_await wait_for(Descriptor::wait_write);
   }
   co_await flush();
 }
@@ -173,7 +204,7 @@ Awaitable<std::int64_t> Connection::finish_copy_in() {
     const int sent = PQputCopyEnd(raw(), nullptr);
     if (sent < 0) fail("ending a COPY");
     if (sent == 1) break;
-    co_await descriptor_.async_wait(Descriptor::wait_write, asio::use_awaitable);
+    co_await wait_for(Descriptor::wait_write);
   }
   co_await flush();
   const Result result = co_await last_result();
@@ -245,7 +276,7 @@ Awaitable<ResultPtr> Connection::next_result() {
       if (ResultPtr result = take_result()) co_return result;
       throw Error{{ErrorKind::Protocol, side_}, "a result was awaited with no statement outstanding"};
     }
-    co_await descriptor_.async_wait(Descriptor::wait_read, asio::use_awaitable);
+    co_await wait_for(Descriptor::wait_read);
     consume_input();
   }
 }

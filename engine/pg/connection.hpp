@@ -44,7 +44,8 @@ class Connection {
   [[nodiscard]] bool gathers_unread() const;
   // What the socket holds unread.
   [[nodiscard]] std::size_t bytes_waiting() const;
-  // Waits for the deadline alone.
+  // Waits for the deadline alone. The socket is not watched meanwhile: a watched one wakes the thread, and holds up the
+  // sender, at every packet, whether anybody waits for it or not.
   Awaitable<void> pause_until(Deadline deadline);
   // Waits until the socket is readable or the deadline has passed; false: it has passed.
   Awaitable<bool> wait_readable(Deadline deadline);
@@ -98,14 +99,26 @@ class Connection {
   [[nodiscard]] PGconn* raw() const { return session_.raw(); }
 
  private:
+  using Descriptor = asio::posix::stream_descriptor;
+  // Of the wait that its timer may end; outlives the connection.
+  struct Alarm {
+    std::uint64_t wait = 0;  // 0: none
+    bool rang = false;
+  };
+
   Awaitable<Result> last_result();
+  Awaitable<void> wait_for(Descriptor::wait_type what);
+  void watch();
+  void unwatch();
   [[nodiscard]] bool encrypted() const;
   [[noreturn]] void fail(std::string_view doing) const;
 
   Session session_;
   Side side_;
-  asio::posix::stream_descriptor descriptor_;  // after the session: released first
+  Descriptor descriptor_;  // after the session: released first
   asio::steady_timer timer_;
+  std::shared_ptr<Alarm> alarm_ = std::make_shared<Alarm>();
+  std::uint64_t waits_ = 0;
 
   struct FreePq {
     void operator()(char* memory) const { PQfreemem(memory); }
