@@ -12,6 +12,8 @@
 #include <set>
 #include <thread>
 
+#include "engine/pg/copy_out.hpp"
+
 namespace walferry::copy {
 namespace {
 
@@ -196,18 +198,8 @@ class Copier {
     // A lock on a table lasts as long as its part, not as long as the transaction that holds the snapshot: the
     // application can truncate and alter what is copied.
     source_->exec("SAVEPOINT part");
-    if (table.source.kind == 'p') {
-      source_->start_copy_out(fmt::format("COPY (SELECT {} FROM {}) TO STDOUT WITH ({})", joined(columns),
-                                          table.source.name.quoted(), format));
-    } else if (part.whole) {
-      source_->start_copy_out(fmt::format("COPY {}{} TO STDOUT WITH ({})", table.source.name.quoted(), list, format));
-    } else {
-      std::string condition = fmt::format("ctid >= '({},0)'::pg_catalog.tid", part.range.begin);
-      if (part.range.end > 0) condition += fmt::format(" AND ctid < '({},0)'::pg_catalog.tid", part.range.end);
-      source_->start_copy_out(fmt::format("COPY (SELECT {} FROM ONLY {} WHERE {}) TO STDOUT WITH ({})", joined(columns),
-                                          table.source.name.quoted(), condition, format));
-    }
-    forward(*table.counters, bytes, rows);
+    pg::CopyOut source{*source_, reading_statement(table.source, part, columns, list, format)};
+    forward(source, *table.counters, bytes, rows);
     if (binary) {
       // The binary trailer is a message of its own, but no row.
       --rows;
@@ -249,28 +241,30 @@ class Copier {
         .flag(0, 0);
   }
 
+  static std::string reading_statement(const Table& table, const Part& part, const std::vector<std::string>& columns,
+                                       const std::string& list, const std::string& format) {
+    const std::string to = fmt::format("TO STDOUT WITH ({})", format);
+    if (table.kind == 'p') return fmt::format("COPY (SELECT {} FROM {}) {}", joined(columns), table.name.quoted(), to);
+    if (part.whole) return fmt::format("COPY {}{} {}", table.name.quoted(), list, to);
+    std::string condition = fmt::format("ctid >= '({},0)'::pg_catalog.tid", part.range.begin);
+    if (part.range.end > 0) condition += fmt::format(" AND ctid < '({},0)'::pg_catalog.tid", part.range.end);
+    return fmt::format("COPY (SELECT {} FROM ONLY {} WHERE {}) {}", joined(columns), table.name.quoted(), condition,
+                       to);
+  }
+
   // Many rows to one CopyData: the target's backend does fixed work per message.
-  void forward(CopyCounters& counters, std::int64_t& bytes, std::int64_t& rows) {
-    buffer_.clear();
-    std::int64_t rows_in_buffer = 0;
-    const auto send = [&] {
-      target_->put_copy_data(buffer_);
-      bytes += static_cast<std::int64_t>(buffer_.size());
-      rows += rows_in_buffer;
-      counters.bytes += static_cast<std::int64_t>(buffer_.size());
-      counters.rows += rows_in_buffer;
+  void forward(pg::CopyOut& source, CopyCounters& counters, std::int64_t& bytes, std::int64_t& rows) {
+    for (bool more = true; more;) {
       buffer_.clear();
-      rows_in_buffer = 0;
+      more = source.read(buffer_, send_bytes);
+      if (!buffer_.empty()) target_->put_copy_data(buffer_);
+      const std::int64_t new_rows = source.rows() - rows;
+      bytes += static_cast<std::int64_t>(buffer_.size());
+      rows += new_rows;
+      counters.bytes += static_cast<std::int64_t>(buffer_.size());
+      counters.rows += new_rows;
       if (stop_.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped during the copy"};
-    };
-    for (;;) {
-      const std::string_view row = source_->next_copy_row();
-      if (row.data() == nullptr) break;
-      buffer_ += row;
-      ++rows_in_buffer;
-      if (buffer_.size() >= send_bytes) send();
     }
-    if (!buffer_.empty()) send();
   }
 
   const CopyOptions& options_;

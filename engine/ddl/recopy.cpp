@@ -8,10 +8,12 @@
 #include <map>
 
 #include "engine/copy/snapshot.hpp"
+#include "engine/pg/copy_out.hpp"
 
 namespace walferry::ddl {
 namespace {
 
+constexpr std::size_t send_bytes = std::size_t{64} << 10U;
 constexpr std::string_view constraint_violation = "23";  // class of SQLSTATE
 
 // Name and type of each column that the copy carries, in an order of its own.
@@ -92,11 +94,14 @@ std::optional<Lsn> copy_again(const RecopyRequest& request) {
   target.exec(fmt::format("BEGIN; DELETE FROM ONLY {}", request.table.quoted()));
   const std::string columns = column_list(*table);
   const std::string named = columns.empty() ? "" : fmt::format(" ({})", columns);
-  source.start_copy_out(fmt::format("COPY (SELECT {} FROM ONLY {}) TO STDOUT", columns, request.table.quoted()));
   target.start_copy_in(fmt::format("COPY {}{} FROM STDIN", request.table.quoted(), named));
-  for (std::string_view row = source.next_copy_row(); !row.empty(); row = source.next_copy_row()) {
+  pg::CopyOut rows{source, fmt::format("COPY (SELECT {} FROM ONLY {}) TO STDOUT", columns, request.table.quoted())};
+  std::string buffer;
+  for (bool more = true; more;) {
+    buffer.clear();
+    more = rows.read(buffer, send_bytes);
     if (request.stopped && request.stopped()) throw Error{{ErrorKind::Stopped}, "stopped"};
-    target.put_copy_data(row);
+    if (!buffer.empty()) target.put_copy_data(buffer);
   }
   try {
     target.finish_copy_in();

@@ -62,9 +62,15 @@ Error error_of(const PGresult* result, Side side) {
     while (!message.empty() && message.back() == '\n') message.pop_back();
     if (message.empty()) message = "the connection was lost";
   }
+  return make_error(side, sqlstate, std::move(message), field(result, PG_DIAG_MESSAGE_DETAIL),
+                    field(result, PG_DIAG_MESSAGE_HINT));
+}
+
+Error make_error(Side side, const std::string& sqlstate, std::string message, const std::string& detail,
+                 const std::string& hint) {
   if (!sqlstate.empty()) message += fmt::format(" (SQLSTATE {})", sqlstate);
-  if (const std::string detail = field(result, PG_DIAG_MESSAGE_DETAIL); !detail.empty()) message += "; " + detail;
-  if (const std::string hint = field(result, PG_DIAG_MESSAGE_HINT); !hint.empty()) message += "; hint: " + hint;
+  if (!detail.empty()) message += "; " + detail;
+  if (!hint.empty()) message += "; hint: " + hint;
   return Error{{sqlstate.empty() ? ErrorKind::Connection : ErrorKind::Sql, side, sqlstate},
                fmt::format("{}: {}", to_string(side), message)};
 }

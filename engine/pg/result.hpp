@@ -52,6 +52,9 @@ class Result {
 
 // The server's error in `result` as one paragraph with SQLSTATE, detail, hint and context.
 [[nodiscard]] Error error_of(const PGresult* result, Side side);
+// The same from an error's fields.
+[[nodiscard]] Error make_error(Side side, const std::string& sqlstate, std::string message, const std::string& detail,
+                               const std::string& hint);
 
 // "name" with embedded quotes doubled; never relies on search_path or on what needs no quotes.
 [[nodiscard]] std::string quote_name(std::string_view name);

@@ -37,9 +37,14 @@ std::vector<fs::path> folders_to_search() {
   return folders;
 }
 
+// /usr/bin/pg_dump there: asks the user's configuration, and runs one of those in /usr/lib/postgresql.
+constexpr std::string_view debian_wrapper = "pg_wrapper";
+
 std::optional<PgTools> tools_in(const fs::path& folder) {
   PgTools tools{folder / "pg_dump", folder / "pg_restore", 0};
   if (::access(tools.dump.c_str(), X_OK) != 0 || ::access(tools.restore.c_str(), X_OK) != 0) return std::nullopt;
+  std::error_code ignored;
+  if (fs::canonical(tools.dump, ignored).filename() == debian_wrapper) return std::nullopt;
   const ChildOutcome answer =
       run_child({.program = tools.dump, .arguments = {"--version"}, .environment = {{"LC_ALL", "C"}}});
   const std::optional<int> major = answer.succeeded() ? parse_tool_major(answer.output) : std::nullopt;
@@ -68,7 +73,6 @@ std::optional<int> parse_tool_major(std::string_view version_line) {
 
 std::vector<PgTools> list_pg_tools(const std::optional<fs::path>& bin_dir) {
   std::map<int, PgTools> by_major;
-  // PATH comes last: Debian's /usr/bin/pg_dump is a wrapper that asks the user's configuration.
   const std::vector<fs::path> folders = bin_dir ? std::vector{fs::absolute(*bin_dir)} : folders_to_search();
   for (const fs::path& folder : folders) {
     if (const auto tools = tools_in(folder)) by_major.emplace(tools->major, *tools);

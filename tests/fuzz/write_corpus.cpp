@@ -67,6 +67,17 @@ void write_copy_binary(const fs::path& corpus) {
   write(folder, "row_without_columns", out);
 }
 
+// The first byte says how many arrive at a time.
+void write_copy_out(const fs::path& corpus) {
+  const fs::path folder = corpus / "copy_out";
+  write(folder, "rows",
+        wire("06 'H' 0000000b 00 0002 0000 0000 'd' 00000008 '1' 09 'a' 0a 'd' 00000009 '22' 09 'b' 0a"
+             " 'c' 00000004 'C' 0000000b 'COPY 2' 00 'Z' 00000005 'T'"));
+  write(folder, "error",
+        wire("02 'H' 00000007 00 0000 'd' 00000005 'x' 'N' 00000005 00"
+             " 'E' 0000001d 'SERROR' 00 'C57014' 00 'Mcanceled' 00 00 'Z' 00000005 'E'"));
+}
+
 void write_lsn(const fs::path& corpus) {
   write(corpus / "lsn", "first", as_bytes("0/1"));
   write(corpus / "lsn", "both_halves", as_bytes("16/B374D848"));
@@ -148,6 +159,7 @@ int main(int argc, char** argv) {
   walferry::test::write_pgoutput(corpus);
   walferry::test::write_replication(corpus);
   walferry::test::write_copy_binary(corpus);
+  walferry::test::write_copy_out(corpus);
   walferry::test::write_lsn(corpus);
   walferry::test::write_block(corpus);
   walferry::test::write_sql_script(corpus);
