@@ -382,7 +382,8 @@ Awaitable<void> Migration::follow() {
 Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
   ddl::Waiting waiting;
   std::function<void()> look = [this, &waiting, &marked, applied = position_.applied] {
-    waiting = ddl::look_at_waiting(options_.source, options_.target, marked, applied);
+    waiting = ddl::look_at_waiting(options_.source, options_.target, marked, applied,
+                                   journal_.get(keys::via_root).has_value());
   };
   co_await insist_blocking("looking at the tables to be copied again", std::move(look));
   for (const auto& [table, mark] : waiting.renamed) journal_.record_copy_again(table, mark);

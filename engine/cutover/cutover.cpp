@@ -102,8 +102,12 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, store:
   }
   for (const auto& [table, mark] : journal.tables_to_copy_again()) {
     blockers.push_back(fmt::format(
-        "table {} waits to be copied again after a schema change: wait, or see that the target's has the same columns",
-        table.text()));
+        "table {} waits to be copied again after a schema change: wait, or see that the target's has the same "
+        "columns{}",
+        table.text(),
+        via_root
+            ? " (a partition cannot be copied again where it is carried by its root: `walferry abort` and begin anew)"
+            : ""));
   }
   for (const DdlFinding& finding : ddl::SchemaWatch{options.source, options.target, journal}.compare()) {
     blockers.push_back(fmt::format("{} was {} on the source and the target does not have the same: {}", finding.object,

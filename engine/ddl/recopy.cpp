@@ -115,7 +115,7 @@ std::optional<Lsn> copy_again(const RecopyRequest& request) {
 }
 
 Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target, const store::TablesToCopyAgain& tables,
-                        Lsn applied) {
+                        Lsn applied, bool via_root) {
   const pg::SessionOptions session_options{.application_name = "walferry copy"};
   pg::Session source_session = pg::Session::open(source, session_options);
   pg::Session target_session = pg::Session::open(target, session_options);
@@ -132,7 +132,8 @@ Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target, 
     } else if (table != nullptr && table->relation() != mark.id) {
       // Changes under this name were ignored.
       waiting.renamed.emplace(name, store::CopyAgain{.id = table->relation()});
-    } else if (table != nullptr && mark.not_before <= applied && shape_of(table) == shape_of(counterpart)) {
+    } else if (table != nullptr && mark.not_before <= applied && !(via_root && table->partition) &&
+               shape_of(table) == shape_of(counterpart)) {
       waiting.ready.emplace(name, mark);
     }
   }

@@ -37,7 +37,9 @@ struct Waiting {
   std::vector<QualifiedName> gone;   // on neither end
   store::TablesToCopyAgain renamed;  // to be recorded: a table under its new name, or another one under the old name
 };
+// `via_root`: partitioned tables are carried by their root, and a partition of the target need not hold what the
+// source's of that name does; it is never ready.
 [[nodiscard]] Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target,
-                                      const store::TablesToCopyAgain& tables, Lsn applied);
+                                      const store::TablesToCopyAgain& tables, Lsn applied, bool via_root);
 
 }  // namespace walferry::ddl

@@ -369,6 +369,29 @@ def test_a_table_that_is_dropped_on_both_ends_is_not_waited_for(migrations):
     assert_equal(*migration.ends)
 
 
+def test_rows_made_anew_in_a_table_that_is_carried_by_its_root_refuse_the_cutover(migrations):
+    """The target's partition of that name holds other rows: to copy it alone would lose some."""
+    migration = migrations("ddl_recopy_root")
+    source, database, target, _ = migration.ends
+    table = "CREATE TABLE public.p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);"
+    source.psql(database, sql=table + """
+        CREATE TABLE public.low PARTITION OF public.p FOR VALUES FROM (0) TO (100);
+        CREATE TABLE public.high PARTITION OF public.p FOR VALUES FROM (100) TO (200);
+        INSERT INTO public.p SELECT g, 'v' FROM generate_series(1, 150) g;""")
+    target.psql(database, sql=table + "CREATE TABLE public.low PARTITION OF public.p FOR VALUES FROM (0) TO (1000);")
+    migration.daemon.start("--on-ddl", "apply", "--no-schema")
+    migration.daemon.await_phase("follow", 120)
+    source.execute(database, "ALTER TABLE public.p ADD COLUMN r float8 DEFAULT random()",
+                   "UPDATE public.p SET v = 'after' WHERE id % 2 = 0")
+    migration.await_applied()
+    answer = migration.daemon.cutover("--json")
+    assert answer.code == walferry.REFUSED, answer
+    assert any("public.low waits to be copied again" in each and "begin anew" in each
+               for each in answer.json()["blockers"]), answer
+    assert target.scalar(database, "SELECT count(*) FROM public.p") == 150
+    source.execute(database, "INSERT INTO public.p VALUES (160, 'still writable')")
+
+
 RENAMES = {
     "table": ["ALTER TABLE app.wide RENAME TO broad", "UPDATE app.broad SET n = 7 WHERE id = 7"],
     "schema": ["ALTER SCHEMA app RENAME TO application", "DELETE FROM application.wide WHERE id = 7"],
