@@ -386,17 +386,17 @@ Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
                                    journal_.get(keys::via_root).has_value());
   };
   co_await insist_blocking("looking at the tables to be copied again", std::move(look));
-  for (const auto& [table, mark] : waiting.renamed) journal_.record_copy_again(table, mark);
-  for (const QualifiedName& table : waiting.gone) {
-    spdlog::warn("{} is not copied again: neither end has it any more", table.text());
-    journal_.forget_copy_again(table);
+  for (const auto& [id, mark] : waiting.to_record) journal_.record_copy_again(id, mark);
+  for (const auto& [id, mark] : waiting.gone) {
+    spdlog::warn("{} is not copied again: neither end has it any more", mark.table.text());
+    journal_.forget_copy_again(id);
   }
   // Without one that can be copied the apply must not rest: what makes them so may be what it does next.
   if (waiting.ready.empty()) co_return;
   co_await stop_applier(Clock::now() + stop_patience);
-  for (const auto& [table, mark] : waiting.ready) {
-    status_.activity = "copying " + table.text() + " again";
-    std::function<void()> work = [this, table = table, id = mark.id] {
+  for (const auto& [id, mark] : waiting.ready) {
+    status_.activity = "copying " + mark.table.text() + " again";
+    std::function<void()> work = [this, table = mark.table, id = id] {
       const std::optional<Lsn> lsn = ddl::copy_again({.source = options_.source,
                                                       .target = options_.target,
                                                       .client_encoding = ends_.client_encoding,
@@ -406,7 +406,7 @@ Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
                                                       .stopped = [this] { return stop_.stop_requested(); }});
       if (!lsn) return spdlog::info("{} cannot be copied again yet: another schema change is on its way", table.text());
       journal_.record_copied(table, id, *lsn);
-      journal_.forget_copy_again(table);
+      journal_.forget_copy_again(id);
       spdlog::info("{} was copied again as of {}", table.text(), lsn->to_string());
     };
     co_await insist_blocking("copying a table again", std::move(work));
@@ -561,10 +561,12 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
 void Migration::settle(const ddl::Command& command, ddl::Outcome outcome) {
   ddl::SchemaWatch{options_.source, options_.target, journal_}.passed(command);
   const auto copied = journal_.copied_tables();
+  const auto copied_ids = journal_.copied_ids();
   std::vector<Table> joined;
   for (const ddl::Object& object : command.objects) {
+    if (!object.table || !object.holds_rows || !object.published) continue;
     // Published from its first row on, or under another name before: nothing of it is left to copy.
-    if (!object.table || !object.holds_rows || !object.published || copied.contains(*object.table)) continue;
+    if (copied.contains(*object.table) && copied_ids.contains(object.id)) continue;
     journal_.record_copied(*object.table, object.id, command.commit_lsn);
     Table table;
     table.name = *object.table;
@@ -580,7 +582,7 @@ void Migration::settle(const ddl::Command& command, ddl::Outcome outcome) {
                  outcome == ddl::Outcome::PassedOver ? " when it has the same columns on the target; until then its "
                                                        "changes wait and a cutover is refused"
                                                      : "");
-    journal_.record_copy_again(table.name, {.id = table.id, .not_before = command.lsn});
+    journal_.record_copy_again(table.id, {.table = table.name, .not_before = command.lsn});
   }
   if (watcher_) watcher_->wake();
 }

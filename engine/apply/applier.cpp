@@ -55,8 +55,8 @@ Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, Applie
   writer_.tables().set_copied(options_.copied);
   early_.share_types(writer_.tables());
   for (const auto& [table, mark] : options_.to_copy_again) {
-    writer_.tables().ignore(table, mark.id);
-    early_.ignore(table, mark.id);
+    writer_.tables().ignore(table);
+    early_.ignore(table);
   }
   ddl_.set_secret(options_.ddl_secret);
 }

@@ -20,8 +20,8 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   // Whoever runs the command on the target, and whenever: its rows come from a copy, and what follows counts from
   // there.
   for (const ddl::RewrittenTable& table : command->rewritten) {
-    writer_.tables().ignore(table.name, table.id);
-    early_.ignore(table.name, table.id);
+    writer_.tables().ignore(table.id);
+    early_.ignore(table.id);
   }
   if (options_.on_command) options_.on_command(*command, outcome);
 }

@@ -55,7 +55,7 @@ class EarlyTransaction {
   // As ChangeWriter's and TableMap's.
   void record(std::shared_ptr<TouchedRows> touched) { writer_.record(std::move(touched)); }
   void share_types(TableMap& tables) { writer_.tables().share_types(tables); }
-  void ignore(const QualifiedName& table, RelationId id) { writer_.tables().ignore(table, id); }
+  void ignore(RelationId table) { writer_.tables().ignore(table); }
 
  private:
   [[nodiscard]] std::optional<store::Arriving> next() const;

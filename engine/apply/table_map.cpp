@@ -178,12 +178,10 @@ MappedTable& TableMap::find(RelationId relation) {
   return *found->second.table;
 }
 
-void TableMap::ignore(const QualifiedName& name, RelationId id) {
-  copied_[name] = never;
-  ignored_.insert(id);
-  for (auto& [known_id, known] : tables_) {
-    if (known.table && (known.table->name == name || RelationId{known_id} == id)) known.table->copy_lsn = never;
-  }
+void TableMap::ignore(RelationId relation) {
+  ignored_.insert(relation);
+  const auto known = tables_.find(static_cast<std::uint32_t>(relation));
+  if (known != tables_.end() && known->second.table) known->second.table->copy_lsn = never;
 }
 
 void TableMap::distrust(const QualifiedName& name, std::chrono::steady_clock::time_point until) {

@@ -96,7 +96,7 @@ class TableMap {
   // The table's changes are written one by one until then.
   void distrust(const QualifiedName& name, std::chrono::steady_clock::time_point until);
   // Changes to the table do not count until it has been copied again, whatever its name is by then.
-  void ignore(const QualifiedName& name, RelationId id);
+  void ignore(RelationId relation);
   // A new connection: nothing is prepared there.
   void forget_prepared();
   // No statement is in flight: descriptions that were replaced meanwhile can go.

@@ -100,11 +100,11 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, store:
       blockers.push_back(fmt::format("table {} has not been copied", table.name.text()));
     }
   }
-  for (const auto& [table, mark] : journal.tables_to_copy_again()) {
+  for (const auto& [id, mark] : journal.tables_to_copy_again()) {
     blockers.push_back(fmt::format(
         "table {} waits to be copied again after a schema change: wait, or see that the target's has the same "
         "columns{}",
-        table.text(),
+        mark.table.text(),
         via_root
             ? " (a partition cannot be copied again where it is carried by its root: `walferry abort` and begin anew)"
             : ""));

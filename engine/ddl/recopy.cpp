@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 
@@ -52,15 +53,6 @@ bool is_whole(pg::Session& source, const QualifiedName& table, RelationId id) {
       "pg_catalog.to_regclass({}) AND c.oid = {}",
       pg::quote_literal(table.quoted()), static_cast<std::uint32_t>(id)));
   return row.rows() == 1 && row.flag(0, 0);
-}
-
-std::optional<QualifiedName> name_of(pg::Session& source, RelationId id) {
-  const pg::Result row = source.exec(
-      fmt::format("SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
-                  "c.relnamespace WHERE c.oid = {}",
-                  static_cast<std::uint32_t>(id)));
-  if (row.rows() == 0) return std::nullopt;
-  return QualifiedName{row.str(0, 0), row.str(0, 1)};
 }
 
 }  // namespace
@@ -120,26 +112,26 @@ Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target, 
   pg::Session source_session = pg::Session::open(source, session_options);
   pg::Session target_session = pg::Session::open(target, session_options);
   const Catalog on_source = read_catalog(source_session);
+  const Lsn seen_at = source_session.exec("SELECT pg_catalog.pg_current_wal_insert_lsn()").lsn(0, 0);
   const Catalog on_target = read_catalog(target_session);
   Waiting waiting;
-  for (const auto& [name, mark] : tables) {
-    const Table* table = on_source.find(name);
-    const Table* counterpart = on_target.find(name);
-    if (const auto now = name_of(source_session, mark.id); now && *now != name && !tables.contains(*now))
-      waiting.renamed.emplace(*now, store::CopyAgain{.id = mark.id});
-    if (table == nullptr && counterpart == nullptr) {
-      waiting.gone.push_back(name);
-    } else if (table != nullptr && table->relation() != mark.id) {
-      // Changes under this name were ignored.
-      waiting.renamed.emplace(name, store::CopyAgain{.id = table->relation()});
-    } else if (table != nullptr && mark.not_before <= applied && !(via_root && table->partition) &&
-               shape_of(table) == shape_of(counterpart)) {
-      waiting.ready.emplace(name, mark);
+  for (const auto& [id, mark] : tables) {
+    const Table* counterpart = on_target.find(mark.table);
+    const auto table =
+        std::ranges::find_if(on_source.tables, [id = id](const Table& each) { return each.relation() == id; });
+    if (table == on_source.tables.end()) {
+      if (counterpart == nullptr || (mark.dropped && mark.not_before <= applied)) {
+        waiting.gone.emplace(id, mark);
+      } else if (!mark.dropped && on_source.find(mark.table) != nullptr) {
+        waiting.to_record.emplace(id, store::CopyAgain{.table = mark.table, .not_before = seen_at, .dropped = true});
+      }
+    } else if (table->name != mark.table) {
+      waiting.to_record.emplace(id, store::CopyAgain{.table = table->name, .not_before = seen_at});
+    } else if (mark.not_before <= applied && !(via_root && table->partition) &&
+               shape_of(&*table) == shape_of(counterpart)) {
+      waiting.ready.emplace(id, mark);
     }
   }
-  if (waiting.renamed.empty()) return waiting;
-  const Lsn seen_at = source_session.exec("SELECT pg_catalog.pg_current_wal_insert_lsn()").lsn(0, 0);
-  for (auto& [name, mark] : waiting.renamed) mark.not_before = seen_at;
   return waiting;
 }
 

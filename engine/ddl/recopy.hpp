@@ -33,9 +33,9 @@ struct RecopyRequest {
 
 // Of the tables that wait to be copied again:
 struct Waiting {
-  store::TablesToCopyAgain ready;    // the same columns on both ends
-  std::vector<QualifiedName> gone;   // on neither end
-  store::TablesToCopyAgain renamed;  // to be recorded: a table under its new name, or another one under the old name
+  store::TablesToCopyAgain ready;      // the same columns on both ends
+  store::TablesToCopyAgain gone;       // nothing is left of them to wait for
+  store::TablesToCopyAgain to_record;  // they have another name by now, or another table has theirs
 };
 // `via_root`: partitioned tables are carried by their root, and a partition of the target need not hold what the
 // source's of that name does; it is never ready.

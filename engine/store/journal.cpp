@@ -32,18 +32,30 @@ std::string record_text(RelationId id, Lsn lsn) {
   return fmt::format("{} {}", static_cast<std::uint32_t>(id), lsn.to_string());
 }
 
+std::string relation_key(RelationId id) {
+  return std::string{journal_keys::recopy} + std::to_string(static_cast<std::uint32_t>(id));
+}
+
+std::optional<RelationId> parse_relation(std::string_view text) {
+  std::uint32_t id = 0;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), id);
+  if (failure != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return RelationId{id};
+}
+
+Error unreadable(const Database& database) {
+  return Error{{ErrorKind::State},
+               fmt::format("state directory {}: a copy record cannot be read", database.directory().string())};
+}
+
 TableRecord read_record(const Database& database, const std::string& name, const std::string& value) {
   const std::size_t split = name.find('\0');
   const std::size_t space = value.find(' ');
-  std::uint32_t id = 0;
-  if (split != std::string::npos && space != std::string::npos) {
-    const auto parsed = std::from_chars(value.data(), value.data() + space, id);
-    const auto lsn = Lsn::parse(value.substr(space + 1));
-    if (parsed.ec == std::errc{} && parsed.ptr == value.data() + space && lsn)
-      return {.table = {name.substr(0, split), name.substr(split + 1)}, .id = RelationId{id}, .lsn = *lsn};
-  }
-  throw Error{{ErrorKind::State},
-              fmt::format("state directory {}: a copy record cannot be read", database.directory().string())};
+  if (split == std::string::npos || space == std::string::npos) throw unreadable(database);
+  const auto id = parse_relation(std::string_view{value}.substr(0, space));
+  const auto lsn = Lsn::parse(value.substr(space + 1));
+  if (!id || !lsn) throw unreadable(database);
+  return {.table = {name.substr(0, split), name.substr(split + 1)}, .id = *id, .lsn = *lsn};
 }
 
 }  // namespace
@@ -135,18 +147,25 @@ void Journal::record_copied(const QualifiedName& table, RelationId id, Lsn copy_
 TablesToCopyAgain Journal::tables_to_copy_again() const {
   TablesToCopyAgain tables;
   for (const auto& [name, value] : entries(journal_keys::recopy)) {
-    const TableRecord record = read_record(database_, name, value);
-    tables.emplace(record.table, CopyAgain{.id = record.id, .not_before = record.lsn});
+    const std::size_t space = value.find(' ');
+    const std::size_t split = value.find('\0');
+    const auto id = parse_relation(name);
+    const auto not_before = Lsn::parse(value.substr(0, space));
+    if (!id || !not_before || split == std::string::npos || split < space + 2) throw unreadable(database_);
+    tables.emplace(*id, CopyAgain{.table = {value.substr(space + 2, split - space - 2), value.substr(split + 1)},
+                                  .not_before = *not_before,
+                                  .dropped = value[space + 1] == 'd'});
   }
   return tables;
 }
 
-void Journal::record_copy_again(const QualifiedName& table, const CopyAgain& mark) {
-  put(table_key(journal_keys::recopy, table), record_text(mark.id, mark.not_before));
+void Journal::record_copy_again(RelationId id, const CopyAgain& mark) {
+  put(relation_key(id), fmt::format("{} {}{}{}{}", mark.not_before.to_string(), mark.dropped ? 'd' : '-',
+                                    mark.table.schema, '\0', mark.table.name));
 }
 
-void Journal::forget_copy_again(const QualifiedName& table) {
-  erase(table_key(journal_keys::recopy, table));
+void Journal::forget_copy_again(RelationId id) {
+  erase(relation_key(id));
 }
 
 }  // namespace walferry::store

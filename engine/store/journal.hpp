@@ -22,10 +22,12 @@ namespace walferry::store {
 
 // A table that waits to be copied again.
 struct CopyAgain {
-  RelationId id{};      // what it is to the source, whatever its name
-  Lsn not_before = {};  // until this is applied, the name may stand for another table on the target
+  QualifiedName table;   // its name on the source, as it was last seen
+  Lsn not_before;        // until this is applied, the name may stand for another table on the target
+  bool dropped = false;  // on the source, where another table has its name
 };
-using TablesToCopyAgain = std::map<QualifiedName, CopyAgain>;
+// By what they are to the source, which a renamed table keeps.
+using TablesToCopyAgain = std::map<RelationId, CopyAgain>;
 
 class Journal {
  public:
@@ -52,8 +54,8 @@ class Journal {
   void record_copied(const QualifiedName& table, RelationId id, Lsn copy_lsn);
   // Tables whose rows a schema change made anew on the source.
   [[nodiscard]] TablesToCopyAgain tables_to_copy_again() const;
-  void record_copy_again(const QualifiedName& table, const CopyAgain& mark);
-  void forget_copy_again(const QualifiedName& table);
+  void record_copy_again(RelationId id, const CopyAgain& mark);
+  void forget_copy_again(RelationId id);
 
  private:
   Database& database_;
@@ -91,7 +93,7 @@ inline constexpr std::string_view ddl_passed = "ddl-passed/";     // + identity:
 inline constexpr std::string_view ddl_agreed = "ddl-agreed/";     // + identity: changed, and alike on both ends
 inline constexpr std::string_view ddl_differed =
     "ddl-differed";                                    // LSN of the command whose objects were seen to differ
-inline constexpr std::string_view recopy = "recopy/";  // + table: its rows must be copied again
+inline constexpr std::string_view recopy = "recopy/";  // + relation of the source: its rows must be copied again
 inline constexpr std::string_view cutover_step = "cutover-step";  // set while a cutover may hold the lease
 inline constexpr std::string_view fence_begun = "fence-begun";    // set just before the source is closed for good
 }  // namespace journal_keys

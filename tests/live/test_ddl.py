@@ -400,6 +400,13 @@ RENAMES = {
              "UPDATE app.wide SET n = 7 WHERE id = 7", "UPDATE app.old SET n = 8 WHERE id = 8"],
     "there and back": ["ALTER TABLE app.wide RENAME TO w", "UPDATE app.w SET n = n + 1 WHERE id = 3",
                        "ALTER TABLE app.w RENAME TO wide"],
+    # What was under the second name before is not copied again: its changes must not be passed over.
+    "into a name that another had": ["UPDATE app.like_it SET n = 5 WHERE id = 5",
+                                     "ALTER TABLE app.like_it RENAME TO liked", "ALTER TABLE app.wide RENAME TO like_it",
+                                     "UPDATE app.liked SET n = 6 WHERE id = 6", "DELETE FROM app.like_it WHERE id = 6"],
+    "another after a drop": ["CREATE TABLE app.next (LIKE app.wide INCLUDING ALL)",
+                             "INSERT INTO app.next SELECT * FROM app.wide WHERE id < 100", "DROP TABLE app.wide",
+                             "ALTER TABLE app.next RENAME TO wide", "DELETE FROM app.wide WHERE id = 6"],
     "another in its place": ["ALTER TABLE app.wide RENAME TO old",
                              "CREATE TABLE app.wide (LIKE app.old INCLUDING ALL)",
                              "INSERT INTO app.wide SELECT * FROM app.old WHERE id < 100"],

@@ -123,11 +123,15 @@ TEST_CASE("a copy record that cannot be read stops the run instead of copying or
 
 TEST_CASE("a table that waits to be copied again is known by what it is to the source") {
   Kept kept;
-  kept.journal.record_copy_again({"a", "b"}, {.id = RelationId{16'400}, .not_before = Lsn{0x10}});
+  const RelationId id{16'400};
+  const QualifiedName odd{"a 0/1 d", "b c"};
+  kept.journal.record_copy_again(id, {.table = {"a", "b"}, .not_before = Lsn{0x10}});
+  kept.journal.record_copy_again(id, {.table = odd, .not_before = Lsn{0x20}, .dropped = true});
   const store::TablesToCopyAgain found = Found{kept}.journal.tables_to_copy_again();
   REQUIRE(found.size() == 1);
-  CHECK(found.begin()->second.id == RelationId{16'400});
-  CHECK(found.begin()->second.not_before == Lsn{0x10});
-  kept.journal.forget_copy_again({"a", "b"});
+  CHECK(found.at(id).table == odd);
+  CHECK(found.at(id).not_before == Lsn{0x20});
+  CHECK(found.at(id).dropped);
+  kept.journal.forget_copy_again(id);
   CHECK(Found{kept}.journal.tables_to_copy_again().empty());
 }
