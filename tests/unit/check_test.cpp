@@ -77,10 +77,10 @@ TEST_CASE("the JSON form carries counts, exit code and every finding") {
 
 TEST_CASE("long lists are cut and say by how much") {
   const std::vector<std::string> names{"a", "b", "c"};
-  CHECK(check::listed(names) == "a, b, c");
-  CHECK(check::listed(names, 2) == "a, b and 1 more");
-  CHECK(check::listed(names, 2, "\n") == "a\nb\n-- and 1 more");
-  CHECK(check::listed({}).empty());
+  CHECK(listed(names) == "a, b, c");
+  CHECK(listed(names, 2) == "a, b and 1 more");
+  CHECK(listed(names, 2, "\n") == "a\nb\n-- and 1 more");
+  CHECK(listed({}).empty());
   CHECK(check::counted(1, "table", "tables") == "1 table");
   CHECK(check::counted(0, "table", "tables") == "0 tables");
   CHECK(check::bytes_text(512) == "512 bytes");
