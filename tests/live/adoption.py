@@ -83,11 +83,22 @@ def await_replay(copy: Server, past: str) -> None:
 
 
 def pause(copy: Server, past: str) -> str:
-    """Lets the copy replay past the LSN and stand still there; the LSN at which it stands."""
+    """Lets the copy replay past the LSN and stand still there, between the primary's exclusive locks: one that was
+    replayed, a TRUNCATE's say, is held as long as the pause, and a dump would wait for it for ever. The LSN at which
+    it stands."""
     await_replay(copy, past)
-    copy.query("postgres", "SELECT pg_wal_replay_pause()")
-    wait_until(lambda: copy.scalar("postgres", "SELECT pg_get_wal_replay_pause_state()") == "paused", 60,
-               "the replay to be paused")
+
+    def stands_unlocked() -> bool:
+        copy.query("postgres", "SELECT pg_wal_replay_pause()")
+        wait_until(lambda: copy.scalar("postgres", "SELECT pg_get_wal_replay_pause_state()") == "paused", 60,
+                   "the replay to be paused")
+        # On a standby nobody but the replay can hold this lock.
+        if copy.scalar("postgres", "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'") == 0:
+            return True
+        copy.query("postgres", "SELECT pg_wal_replay_resume()")
+        return False
+
+    wait_until(stands_unlocked, 60, "a pause without an exclusive lock")
     return copy.scalar("postgres", "SELECT pg_last_wal_replay_lsn()::text")
 
 

@@ -70,10 +70,23 @@ def pytest_runtest_makereport(item, call):
         _uncovered.append(f"{item.nodeid}: {known.removeprefix('reason: ') if known else reason}")
 
 
+def pytest_sessionfinish(session):
+    """A worker of xdist hands what it has to say to the process that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput.update(notes=_notes, uncovered=_uncovered)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    output = getattr(node, "workeroutput", {})  # none of a worker that died
+    _notes.extend(output.get("notes", []))
+    _uncovered.extend(output.get("uncovered", []))
+
+
 def pytest_terminal_summary(terminalreporter):
-    for note in _notes:
+    for note in dict.fromkeys(_notes):
         terminalreporter.write_line(f"note: {note}")
-    for line in _uncovered:
+    for line in dict.fromkeys(_uncovered):
         terminalreporter.write_line(f"not covered: {line}")
 
 
