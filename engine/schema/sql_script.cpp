@@ -130,6 +130,42 @@ void parse_name_line(std::string_view line, ScriptEntry& entry) {
   entry.type = rest.substr(0, rest.find("; Schema: "));
 }
 
+constexpr std::string_view server_counter = "pg_attver";
+
+// One past the first semicolon outside parentheses.
+std::size_t end_of_statement(std::string_view sql) {
+  int depth = 0;
+  for (std::size_t at = 0; at < sql.size();) {
+    const Lexeme lexeme = lexeme_at(sql, at);
+    at = lexeme.end;
+    if (lexeme.kind != LexemeKind::Symbol) continue;
+    const char symbol = sql[lexeme.begin];
+    if (symbol == '(') ++depth;
+    if (symbol == ')') --depth;
+    if (symbol == ';' && depth == 0) return at;
+  }
+  return sql.size();
+}
+
+// One statement without the option; empty when that was all it set.
+std::string without_counter(std::string_view statement) {
+  const std::vector<Token> tokens = first_statement(statement);
+  std::size_t at = tokens.size();
+  for (std::size_t i = 2; i + 1 < tokens.size() && tokens.front().is("ALTER"); ++i) {
+    if (tokens[i].is(server_counter) && tokens[i + 1].is("=") && (tokens[i - 1].is("(") || tokens[i - 1].is(",")))
+      at = i;
+  }
+  std::size_t end = at;
+  while (end < tokens.size() && !tokens[end].is(",") && !tokens[end].is(")")) ++end;
+  if (end == tokens.size()) return std::string{statement};
+  const bool first = tokens[at - 1].is("(");
+  if (first && tokens[end].is(")")) return {};
+  // With the comma before it, or where it is the first option the one after it.
+  const std::size_t from = first ? tokens[at].begin : tokens[at - 1].begin;
+  const std::size_t to = first ? tokens[end].end : tokens[end].begin;
+  return std::string{statement.substr(0, from)}.append(statement.substr(to));
+}
+
 // Walks the script once; what is not comment is collected for the entry (or the preamble) being read.
 class Splitter {
  public:
@@ -312,31 +348,14 @@ std::vector<std::string> split_statements(std::string_view sql) {
 }
 
 std::string without_server_counters(std::string_view sql) {
-  constexpr std::string_view counter = "pg_attver";
-  if (sql.find(counter) == std::string_view::npos) return std::string{sql};
+  if (sql.find(server_counter) == std::string_view::npos) return std::string{sql};
   std::string kept;
-  bool found = false;
-  for (const std::string& statement : split_statements(sql)) {
-    const std::vector<Token> tokens = first_statement(statement);
-    std::size_t at = tokens.size();
-    for (std::size_t i = 2; i + 1 < tokens.size() && tokens.front().is("ALTER"); ++i) {
-      if (tokens[i].is(counter) && tokens[i + 1].is("=") && (tokens[i - 1].is("(") || tokens[i - 1].is(","))) at = i;
-    }
-    std::size_t end = at;
-    while (end < tokens.size() && !tokens[end].is(",") && !tokens[end].is(")")) ++end;
-    if (end == tokens.size()) {
-      kept += statement + "\n";
-      continue;
-    }
-    found = true;
-    if (tokens[at - 1].is("(") && tokens[end].is(")")) continue;  // its only option
-    // With the comma before it, or where it is the first option the one after it.
-    const bool first = tokens[at - 1].is("(");
-    const std::size_t from = first ? tokens[at].begin : tokens[at - 1].begin;
-    const std::size_t to = first ? tokens[end].end : tokens[end].begin;
-    kept += statement.substr(0, from) + statement.substr(to) + "\n";
+  while (!sql.empty()) {
+    const std::size_t end = end_of_statement(sql);
+    kept += without_counter(sql.substr(0, end));
+    sql.remove_prefix(end);
   }
-  return found ? kept : std::string{sql};
+  return kept;
 }
 
 Script split_script(std::string_view script) {
