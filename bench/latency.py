@@ -3,7 +3,7 @@
 Full load: pgbench as fast as the source can, with nobody following, with native, with walferry; they share the
 processors, so a follower that falls behind costs the source less: the time to catch up afterwards stands beside. 30 % load:
 that part of the throughput with native, and meanwhile one probe after the other, each a row of its own, looked for on the
-target every half millisecond until it is there. Commits are synchronous, as they are by default: a walsender sends no commit
+target ten times a millisecond until it is there. Commits are synchronous, as they are by default: a walsender sends no commit
 before its WAL is flushed, and an asynchronous one waits up to 0.2 s for that. That is the third load: what is sent late, but is
 little. The probes' own commits are synchronous there too.
 """
@@ -108,7 +108,7 @@ class Latency:
         watch.ask_source(f"INSERT INTO public.probe VALUES ({self.probe}) RETURNING id")
         committed = time.monotonic()
         servers.wait_until(lambda: watch.ask_target(f"SELECT 1 FROM public.probe WHERE id = {self.probe}"), 60,
-                           "a probe to arrive", 0.0005)
+                           "a probe to arrive", 0.0001)
         return time.monotonic() - committed
 
 

@@ -12,6 +12,8 @@ constexpr std::size_t in_flight_statements_max = 2'048;
 constexpr std::size_t unflushed_bytes_max = std::size_t{64} << 10U;
 constexpr std::size_t statement_overhead_bytes = 64;
 
+constexpr std::string_view division_by_zero = "22012";  // how a guarded statement fails
+
 bool is_change_of_rows(Operation operation) {
   return operation == Operation::Insert || operation == Operation::Update || operation == Operation::Delete;
 }
@@ -33,6 +35,7 @@ void Pipeline::detach() {
 
 // An insert without triggers or rules meets one row or fails; any other change may meet none.
 bool Pipeline::count_can_differ(const Expected& expected) const {
+  if (expected.guarded) return false;
   if (expected.operation != Operation::Insert) return is_change_of_rows(expected.operation);
   return triggers_fire_ || expected.table->order != MappedTable::Order::Free;
 }
@@ -165,6 +168,8 @@ void Pipeline::accept_result(pg::ResultPtr result) {
 void Pipeline::fail(const Expected& expected, const Error& cause) const {
   // What passes by itself is retried as it is; what does not is a divergence at exactly this change.
   if (is_transient(cause)) throw cause;
+  if (expected.guarded && cause.sqlstate() == division_by_zero)
+    throw NetChangesRefused{expected.table->name, "a row was not there"};
   if (expected.net) throw NetChangesRefused{expected.table->name, cause.what()};
   throw_change_error(expected, cause);
 }

@@ -36,6 +36,7 @@ struct Expected {
   const MappedTable* table = nullptr;
   std::int64_t rows = 1;  // that it must meet; looked at for Advance and changes of rows
   bool net = false;       // stands for changes that can be applied one by one instead
+  bool guarded = false;   // the statement itself fails where it does not meet one row
   ChangeOrigin origin = {};
 };
 

@@ -48,17 +48,18 @@ void RowWriter::insert_net(MappedTable& table, const NetChanges::Row& row) {
 }
 
 void RowWriter::update_net(MappedTable& table, const NetChanges::Row& row) {
-  Statement& statement = tables_.update_statement(table, shape_of(row.fields));
+  Statement& statement = tables_.guarded_update_statement(table, shape_of(row.fields));
   begin();
   bind(table, row.fields, statement.new_columns);
   bind_key(table, row);
-  send(statement, {.operation = Operation::Update, .table = &table, .net = true});
+  send(statement, {.operation = Operation::Update, .table = &table, .net = true, .guarded = true});
 }
 
 void RowWriter::remove_net(MappedTable& table, const NetChanges::Row& row) {
+  Statement& statement = tables_.guarded_remove_statement(table);
   begin();
   bind_key(table, row);
-  send(table.remove, {.operation = Operation::Delete, .table = &table, .net = true});
+  send(statement, {.operation = Operation::Delete, .table = &table, .net = true, .guarded = true});
 }
 
 void RowWriter::begin() {

@@ -107,6 +107,18 @@ void refuse_changed_type(const SourceTypes& before, const pgoutput::RelationView
                   column.name, fmt::format("{}.{}", relation.schema, relation.name), target.type_name)};
 }
 
+// The statement made to divide by zero unless it meets one row: an error ends the pipeline before the commit.
+Statement guarded(const Statement& plain, std::string name) {
+  const bool reads = plain.sql.starts_with("SELECT");
+  Statement statement;
+  statement.name = std::move(name);
+  statement.sql = fmt::format("WITH met AS ({}{}) SELECT 1 / (pg_catalog.count(*) = 1)::pg_catalog.int4 FROM met",
+                              plain.sql, reads ? "" : " RETURNING 1");
+  statement.new_columns = plain.new_columns;
+  statement.old_columns = plain.old_columns;
+  return statement;
+}
+
 }  // namespace
 
 bool TableMap::knows(const pgoutput::RelationView& relation, Bytes message) const {
@@ -195,9 +207,11 @@ void TableMap::forget_prepared() {
     if (!known.table) continue;
     known.table->insert.prepared = false;
     known.table->remove.prepared = false;
+    known.table->guarded_remove.prepared = false;
     known.table->set_remove.prepared = false;
-    for (auto& [shape, statement] : known.table->updates) statement.prepared = false;
-    for (auto& [shape, statement] : known.table->set_updates) statement.prepared = false;
+    for (auto* updates : {&known.table->updates, &known.table->guarded_updates, &known.table->set_updates}) {
+      for (auto& [shape, statement] : *updates) statement.prepared = false;
+    }
   }
 }
 
@@ -301,6 +315,17 @@ Statement& TableMap::update_statement(MappedTable& table, const std::string& sha
                       ? fmt::format("SELECT 1 FROM {} WHERE {}", table.reference(), condition)
                       : fmt::format("UPDATE {} SET {} WHERE {}", table.reference(), assignments, condition);
   return table.updates.emplace(shape, std::move(statement)).first->second;
+}
+
+Statement& TableMap::guarded_update_statement(MappedTable& table, const std::string& shape) {
+  const auto found = table.guarded_updates.find(shape);
+  if (found != table.guarded_updates.end()) return found->second;
+  return table.guarded_updates.emplace(shape, guarded(update_statement(table, shape), next_name("v"))).first->second;
+}
+
+Statement& TableMap::guarded_remove_statement(MappedTable& table) {
+  if (table.guarded_remove.sql.empty()) table.guarded_remove = guarded(table.remove, next_name("e"));
+  return table.guarded_remove;
 }
 
 Statement* TableMap::set_update_statement(MappedTable& table, const std::string& shape) {

@@ -66,6 +66,10 @@ struct MappedTable {
   // Keyed by shape, with an 'o' behind it where an old tuple came with it.
   std::map<std::string, Statement, std::less<>> updates;
   Statement remove;
+  // The same for net changes of few rows: they fail where they do not meet exactly one, so nobody has to look before the
+  // commit is sent.
+  std::map<std::string, Statement, std::less<>> guarded_updates;
+  Statement guarded_remove;                                   // its text is empty until it is needed
   std::map<std::string, Statement, std::less<>> set_updates;  // by the columns that came
   Statement set_remove;                                       // its text is empty until it is needed
 
@@ -105,6 +109,8 @@ class TableMap {
   // The UPDATE for this shape of change; prepared later by the caller.
   [[nodiscard]] Statement& update_statement(MappedTable& table, const pgoutput::UpdateView& update);
   [[nodiscard]] Statement& update_statement(MappedTable& table, const std::string& shape);
+  [[nodiscard]] Statement& guarded_update_statement(MappedTable& table, const std::string& shape);
+  [[nodiscard]] Statement& guarded_remove_statement(MappedTable& table);
   // The UPDATE of many rows of one shape; nullptr where they cannot travel in a set.
   [[nodiscard]] Statement* set_update_statement(MappedTable& table, const std::string& shape);
   // The DELETE of many rows; only where table.set_key.
