@@ -18,11 +18,11 @@
 #include <boost/program_options.hpp>
 #include <cstdio>
 #include <deque>
-#include <iostream>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "bench/program.hpp"
 #include "engine/async.hpp"
 
 namespace walferry {
@@ -145,10 +145,5 @@ int run(int count, char** words) {
 }  // namespace walferry
 
 int main(int count, char** words) {
-  try {
-    return walferry::run(count, words);
-  } catch (const std::exception& error) {
-    std::cerr << "bench_delay_proxy: " << error.what() << '\n';
-    return 1;
-  }
+  return walferry::run_program("bench_delay_proxy", [&] { return walferry::run(count, words); });
 }

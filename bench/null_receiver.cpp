@@ -15,10 +15,10 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <iostream>
 #include <string>
 #include <vector>
 
+#include "bench/program.hpp"
 #include "engine/pg/session.hpp"
 #include "engine/stream/receiver.hpp"
 #include "protocol/pgoutput.hpp"
@@ -266,10 +266,5 @@ int run(int count, char** words) {
 }  // namespace walferry
 
 int main(int count, char** words) {
-  try {
-    return walferry::run(count, words);
-  } catch (const std::exception& error) {
-    std::cerr << "bench_null_receiver: " << error.what() << '\n';
-    return 1;
-  }
+  return walferry::run_program("bench_null_receiver", [&] { return walferry::run(count, words); });
 }

@@ -8,7 +8,8 @@ target_compile_options(walferry_warnings INTERFACE
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # False alarms of GCC 12 inside its own library and in optimised coroutine frames.
   target_compile_options(walferry_warnings INTERFACE
-    -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow -Wno-null-dereference -Wno-maybe-uninitialized)
+    -Wno-restrict -Wno-array-bounds -Wno-stringop-overflow -Wno-null-dereference -Wno-maybe-uninitialized
+    -Wno-mismatched-new-delete)
 endif()
 
 function(walferry_module name)

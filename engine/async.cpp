@@ -1,5 +1,6 @@
 #include "engine/async.hpp"
 
+#include <boost/asio/multiple_exceptions.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/system/system_error.hpp>
@@ -22,6 +23,19 @@ Awaitable<bool> Event::wait_until(Deadline deadline) {
     }
   }
   co_return std::exchange(notified_, false);
+}
+
+bool is_cancellation(const std::exception_ptr& failure) {
+  if (!failure) return false;
+  try {
+    std::rethrow_exception(failure);
+  } catch (const boost::system::system_error& error) {
+    return error.code() == asio::error::operation_aborted;
+  } catch (const asio::multiple_exceptions& both) {
+    return is_cancellation(both.first_exception());  // of `a || b`, both of which were cancelled
+  } catch (const std::exception&) {
+    return false;
+  }
 }
 
 }  // namespace walferry

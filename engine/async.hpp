@@ -48,6 +48,9 @@ class Event {
   bool notified_ = false;
 };
 
+// The failure of a coroutine that was cancelled, rather than of what it did.
+[[nodiscard]] bool is_cancellation(const std::exception_ptr& failure);
+
 // Runs `work` on the pool; the coroutine goes on, on its own executor, with its result or exception. Not cancellable:
 // the work itself must watch its stop token.
 template <typename T>

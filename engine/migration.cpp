@@ -7,11 +7,7 @@
 #include <array>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/multiple_exceptions.hpp>
-#include <boost/json.hpp>
-#include <boost/system/system_error.hpp>
 #include <cstdlib>
-#include <fstream>
 
 #include "engine/cutover/fence.hpp"
 #include "engine/ddl/recopy.hpp"
@@ -30,19 +26,6 @@ using Clock = std::chrono::steady_clock;
 constexpr auto copy_again_interval = seconds{3};
 constexpr auto stop_patience = seconds{10};  // for the group under way
 
-bool is_cancellation(const std::exception_ptr& failure) {
-  if (!failure) return false;
-  try {
-    std::rethrow_exception(failure);
-  } catch (const boost::system::system_error& error) {
-    return error.code() == asio::error::operation_aborted;
-  } catch (const asio::multiple_exceptions& both) {
-    return is_cancellation(both.first_exception());  // of `a || b`, both of which were cancelled
-  } catch (const std::exception&) {
-    return false;
-  }
-}
-
 }  // namespace
 
 Migration::Migration(MigrationOptions options)
@@ -54,9 +37,9 @@ Migration::Migration(MigrationOptions options)
       pool_(4),
       signals_(io_, SIGINT, SIGTERM),
       changed_(io_.get_executor()),
-      applier_ended_(io_.get_executor()),
-      marker_seen_(io_.get_executor()),
-      initial_copy_(options_, ends_, journal_, stop_.get_token(), watch_copy()) {
+      tables_(status_, journal_),
+      initial_copy_(options_, ends_, journal_, stop_.get_token(), watch_copy()),
+      apply_(io_.get_executor(), pool_, spool_, skips_, position_, status_, watch_apply()) {
   // Whether it still follows is seen when both ends are attached again.
   status_.phase = journal_.phase() == Phase::Follow ? Phase::CatchUp : journal_.phase();
   status_.started_at = std::chrono::system_clock::now();
@@ -123,7 +106,7 @@ Awaitable<void> Migration::main() {
   stop_.request_stop();
   // A cutover under way comes to its end first; it needs the stream.
   while (cutover_running_) co_await changed_.wait_until(Clock::now() + seconds{1});
-  co_await stop_applier(Clock::now() + stop_patience);
+  co_await apply_.rest(Clock::now() + stop_patience);
   cancel_receiver_.emit(asio::cancellation_type::all);
   cancel_monitor_.emit(asio::cancellation_type::all);
   cancel_watcher_.emit(asio::cancellation_type::all);
@@ -263,7 +246,7 @@ Awaitable<void> Migration::copy() {
 Awaitable<void> Migration::copy_once() {
   std::function<std::vector<Table>()> list = [this] { return initial_copy_.tables(); };
   const std::vector<Table> tables = co_await run_blocking<std::vector<Table>>(pool_, std::move(list));
-  describe_tables(tables);
+  tables_.describe(tables);
   status_.activity = "copying tables";
   std::function<void()> work = [this, &tables] { initial_copy_.copy(tables); };
   co_await run_blocking<void>(pool_, std::move(work));
@@ -272,7 +255,7 @@ Awaitable<void> Migration::copy_once() {
 Awaitable<void> Migration::build_post_data() {
   std::function<Awaitable<void>()> attempt = [this] { return build_post_data_once(); };
   if (options_.schema) co_await insist("building indexes and constraints", std::move(attempt));
-  for (TableStatus& table : status_.tables) table.state = TableState::Ready;
+  tables_.all_ready();
   set_phase(Phase::CatchUp);
 }
 
@@ -294,13 +277,11 @@ Awaitable<void> Migration::build_post_data_once() {
 
 // Applies the transactions that committed before `lsn` and no other, then lets go of the target again.
 Awaitable<void> Migration::apply_until(Lsn lsn, Deadline deadline) {
-  start_applier(lsn);
-  receiver_->request_confirmation();  // on a quiet source its answer says that nothing else comes before `lsn`
-  while (applier_running_ && Clock::now() < deadline) co_await applier_ended_.wait_until(deadline);
-  const bool arrived = !applier_running_;
-  co_await stop_applier(Clock::now());
+  // On a quiet source the answer says that nothing else comes before `lsn`.
+  std::function<void()> ask = [this] { receiver_->request_confirmation(); };
+  const bool reached = co_await apply_.reach(lsn, deadline, std::move(ask));
   require_running();
-  if (arrived) co_return;
+  if (reached) co_return;
   throw Error{
       {ErrorKind::Timeout, Side::Target},
       fmt::format("the apply did not get to {} in time{}. Remedy: end what blocks it on the target, or give more "
@@ -311,7 +292,7 @@ Awaitable<void> Migration::apply_until(Lsn lsn, Deadline deadline) {
 // Both sides at one LSN: the apply stands still while the source's snapshot is made, catches up to exactly that, and
 // goes on when the target's snapshot is taken as well.
 Awaitable<std::shared_ptr<cutover::Moment>> Migration::make_moment(Deadline deadline) {
-  co_await stop_applier(std::min(deadline, Clock::now() + stop_patience));
+  co_await apply_.rest(std::min(deadline, Clock::now() + stop_patience));
   std::shared_ptr<cutover::Moment> moment;
   std::exception_ptr failure;
   try {
@@ -321,11 +302,9 @@ Awaitable<std::shared_ptr<cutover::Moment>> Migration::make_moment(Deadline dead
   }
   if (!stop_.stop_requested()) {
     // Up to the moment changes went into the record before it: none is in between.
-    if (moment) touched_ = moment->touched_since;
-    start_applier();
-    const Deadline patience = Clock::now() + stop_patience;
-    while (applier_running_ && !status_.target_connected && Clock::now() < patience)
-      co_await applier_ended_.wait_until(Clock::now() + milliseconds{10});
+    if (moment) apply_.record(moment->touched_since);
+    apply_.start();
+    co_await apply_.attached(Clock::now() + stop_patience);
   }
   if (failure) std::rethrow_exception(failure);
   require_running();
@@ -369,13 +348,13 @@ Awaitable<void> Migration::follow() {
   };
   try {
     const std::vector<Table> tables = co_await run_blocking<std::vector<Table>>(pool_, std::move(list));
-    describe_tables(tables);
-    for (TableStatus& table : status_.tables) table.state = TableState::Ready;
+    tables_.describe(tables);
+    tables_.all_ready();
   } catch (const Error& error) {
     if (!is_transient(error)) throw;
     spdlog::warn("the tables cannot be listed for the status now: {}", error.what());
   }
-  start_applier();
+  apply_.start();
 }
 
 // The apply rests, and ignores these tables until they are there again.
@@ -393,7 +372,7 @@ Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
   }
   // Without one that can be copied the apply must not rest: what makes them so may be what it does next.
   if (waiting.ready.empty()) co_return;
-  co_await stop_applier(Clock::now() + stop_patience);
+  co_await apply_.rest(Clock::now() + stop_patience);
   for (const auto& [id, mark] : waiting.ready) {
     status_.activity = "copying " + mark.table.text() + " again";
     std::function<void()> work = [this, table = mark.table, id = id] {
@@ -412,7 +391,7 @@ Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
     co_await insist_blocking("copying a table again", std::move(work));
   }
   status_.activity.clear();
-  start_applier();
+  apply_.start();
 }
 
 Awaitable<void> Migration::wait_for_goal() {
@@ -425,7 +404,7 @@ Awaitable<void> Migration::wait_for_goal() {
       if (!goal) goal = status_.source_lsn;
       if (goal && position_.applied >= goal) set_phase(Phase::Follow);
     }
-    if (applier_running_ && !cutover_running_ && Clock::now() >= next_copy) {
+    if (apply_.running() && !cutover_running_ && Clock::now() >= next_copy) {
       const store::TablesToCopyAgain tables = journal_.tables_to_copy_again();
       if (!tables.empty()) {
         co_await copy_again(tables);
@@ -435,9 +414,9 @@ Awaitable<void> Migration::wait_for_goal() {
     }
     if (options_.until == Until::CaughtUp && status_.phase >= Phase::Follow) co_return;
     if (status_.phase == Phase::Switched && !cutover_running_) {
-      if (applier_running_) {
+      if (apply_.running()) {
         // The target belongs to the applications now.
-        co_await stop_applier(Clock::now() + stop_patience);
+        co_await apply_.rest(Clock::now() + stop_patience);
         cancel_receiver_.emit(asio::cancellation_type::all);
         cancel_watcher_.emit(asio::cancellation_type::all);
         status_.activity = "switched: the target serves, the source refuses writes";
@@ -477,36 +456,23 @@ void Migration::set_phase(Phase phase) {
   changed_.notify();
 }
 
-void Migration::describe_tables(const std::vector<Table>& tables) {
-  const auto copied = journal_.copied_tables();
-  for (const Table& table : tables) {
-    auto [found, added] = table_index_.try_emplace(table.name, status_.tables.size());
-    if (added) status_.tables.push_back({.name = table.name});
-    TableStatus& entry = status_.tables[found->second];
-    entry.bytes_total = table.bytes;
-    entry.rows_estimate = table.rows_estimate;
-    entry.state = copied.contains(table.name) ? TableState::Copied : TableState::Pending;
-    if (entry.state == TableState::Pending) {
-      entry.copied->bytes = 0;
-      entry.copied->rows = 0;
-    }
-  }
-}
-
-void Migration::set_table_state(const QualifiedName& table, TableState state) {
-  const auto found = table_index_.find(table);
-  if (found != table_index_.end() && status_.tables[found->second].state < state)
-    status_.tables[found->second].state = state;
-}
-
 InitialCopy::Watch Migration::watch_copy() {
   return {
       .on_activity =
           [this](std::string text) { asio::post(io_, [this, text = std::move(text)] { status_.activity = text; }); },
       .on_table = [this](
                       const QualifiedName& table,
-                      TableState state) { asio::post(io_, [this, table, state] { set_table_state(table, state); }); },
-      .counters = [this](const QualifiedName& table) { return status_.tables[table_index_.at(table)].copied; }};
+                      TableState state) { asio::post(io_, [this, table, state] { tables_.advance(table, state); }); },
+      .counters = [this](const QualifiedName& table) { return tables_.counters(table); }};
+}
+
+// Runs it until it ends or is cancelled; a failure of its own is the migration's.
+void Migration::run_beside(Awaitable<void> work, asio::cancellation_signal& cancel, std::function<void()> on_end) {
+  auto ended = [this, on_end = std::move(on_end)](const std::exception_ptr& failure) {
+    if (on_end) on_end();
+    if (failure && !is_cancellation(failure)) fail(failure);
+  };
+  asio::co_spawn(io_, std::move(work), asio::bind_cancellation_slot(cancel.slot(), std::move(ended)));
 }
 
 void Migration::start_monitor() {
@@ -515,10 +481,7 @@ void Migration::start_monitor() {
       MonitorOptions{.source = options_.source, .slot = options_.slot, .interval = options_.progress_interval},
       position_, status_);
   std::function<void()> on_tick = [this] { tick(); };
-  asio::co_spawn(io_, monitor_->run(on_tick),
-                 asio::bind_cancellation_slot(cancel_monitor_.slot(), [this](std::exception_ptr failure) {
-                   if (failure && !is_cancellation(failure)) fail(failure);
-                 }));
+  run_beside(monitor_->run(on_tick), cancel_monitor_);
 }
 
 void Migration::start_receiver() {
@@ -530,11 +493,20 @@ void Migration::start_receiver() {
                                                                  .client_encoding = ends_.client_encoding,
                                                                  .system_identifier = ends_.source.system_identifier},
                                          spool_, journal_, position_, status_);
-  asio::co_spawn(io_, receiver_->run(),
-                 asio::bind_cancellation_slot(cancel_receiver_.slot(), [this](std::exception_ptr failure) {
-                   status_.source_connected = false;
-                   if (failure && !is_cancellation(failure)) fail(failure);
-                 }));
+  run_beside(receiver_->run(), cancel_receiver_, [this] { status_.source_connected = false; });
+}
+
+ApplyWorker::Watch Migration::watch_apply() {
+  return {.options = [this](Lsn until) { return applier_options(until); },
+          .on_durable =
+              [this] {
+                if (receiver_) receiver_->request_confirmation();
+              },
+          .on_end =
+              [this](std::exception_ptr failure) {
+                if (failure) fail(failure);
+                changed_.notify();
+              }};
 }
 
 apply::ApplierOptions Migration::applier_options(Lsn until) {
@@ -573,8 +545,8 @@ void Migration::settle(const ddl::Command& command, ddl::Outcome outcome) {
     joined.push_back(std::move(table));
   }
   if (!joined.empty()) {
-    describe_tables(joined);
-    for (const Table& table : joined) set_table_state(table.name, TableState::Ready);
+    tables_.describe(joined);
+    for (const Table& table : joined) tables_.advance(table.name, TableState::Ready);
   }
   for (const ddl::RewrittenTable& table : command.rewritten) {
     spdlog::warn("{} made the rows of {} anew on the source: the table will be copied again{}", command.title(),
@@ -591,44 +563,7 @@ void Migration::start_watcher() {
   status_.ddl.trigger = journal_.get(keys::ddl_trigger).has_value();
   watcher_ = std::make_unique<ddl::Watcher>(io_.get_executor(), pool_,
                                             ddl::SchemaWatch{options_.source, options_.target, journal_}, status_);
-  asio::co_spawn(io_, watcher_->run(),
-                 asio::bind_cancellation_slot(cancel_watcher_.slot(), [this](std::exception_ptr failure) {
-                   if (failure && !is_cancellation(failure)) fail(failure);
-                 }));
-}
-
-// With `until` it applies the transactions that committed before it, and ends.
-void Migration::start_applier(Lsn until) {
-  applier_ = std::make_unique<apply::Applier>(io_.get_executor(), pool_, applier_options(until), spool_, skips_,
-                                              position_, status_);
-  applier_->record(touched_);
-  applier_->on_marker([this](const apply::Marker& marker) {
-    last_marker_ = marker.content;
-    marker_seen_.notify();
-  });
-  applier_->on_durable([this] {
-    if (receiver_) receiver_->request_confirmation();
-  });
-  spool_.on_append([this] { applier_->wake(); });
-  spool_.set_disk_only(false);
-  applier_running_ = true;
-  asio::co_spawn(io_, applier_->run(),
-                 asio::bind_cancellation_slot(cancel_applier_.slot(), [this](std::exception_ptr failure) {
-                   applier_running_ = false;
-                   if (failure && !is_cancellation(failure)) fail(failure);
-                   applier_ended_.notify();
-                   changed_.notify();
-                 }));
-}
-
-// At a commit boundary, or in the middle of a group once patience is over.
-Awaitable<void> Migration::stop_applier(Deadline patience) {
-  if (applier_running_) applier_->stop();
-  while (applier_running_ && Clock::now() < patience) co_await applier_ended_.wait_until(patience);
-  if (applier_running_) cancel_applier_.emit(asio::cancellation_type::all);
-  while (applier_running_) co_await applier_ended_.wait();
-  spool_.on_append({});
-  spool_.set_disk_only(true);
+  run_beside(watcher_->run(), cancel_watcher_);
 }
 
 void Migration::tick() {
@@ -648,120 +583,6 @@ void Migration::fail(std::exception_ptr failure) {
 void Migration::require_running() const {
   if (failure_) std::rethrow_exception(failure_);
   if (stop_.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped"};
-}
-
-void Migration::stop() {
-  stop_.request_stop();
-  changed_.notify();
-}
-
-Skip Migration::skip(Lsn lsn, const std::string& reason) {
-  Skip skip = skips_.add(lsn, reason);
-  spdlog::warn("{} at {} will be left out: {}", to_string(skip.point.what), lsn.to_string(), reason);
-  status_.skips = skips_.list();
-  if (applier_) applier_->wake();
-  return skip;
-}
-
-const Status& Migration::status() {
-  if (monitor_) monitor_->refresh();
-  return status_;
-}
-
-bool Migration::ready() {
-  if (status_.apply_stopped || failure_) return false;
-  switch (status_.phase) {
-    case Phase::Schema:
-    case Phase::Copy:
-    case Phase::PostData:
-      return status_.source_connected;
-    case Phase::CatchUp:
-    case Phase::Follow:
-    case Phase::Cutover:
-      return status_.source_connected && status_.target_connected;
-    case Phase::Switched:
-      return true;
-    case Phase::Init:
-    case Phase::Finished:
-    case Phase::Aborted:
-      return false;
-  }
-  return false;
-}
-
-Awaitable<std::string> Migration::cutover_readiness() {
-  std::vector<std::string> blockers = cutover::own_blockers(status(), CutoverOptions{}.max_lag);
-  std::function<std::vector<std::string>()> ask = [this] { return cutover::source_blockers(options_, journal_); };
-  try {
-    const std::vector<std::string> more = co_await run_blocking<std::vector<std::string>>(pool_, std::move(ask));
-    blockers.insert(blockers.end(), more.begin(), more.end());
-  } catch (const Error& error) {
-    blockers.emplace_back(error.what());
-  }
-  boost::json::array list;
-  for (const std::string& blocker : blockers) list.push_back(boost::json::string{blocker});
-  co_return boost::json::serialize(list);
-}
-
-Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::function<void(std::string)> on_step) {
-  if (cutover_running_) {
-    throw Error{{ErrorKind::Refused}, "a cutover is under way. Remedy: wait for its end; `walferry status` shows it"};
-  }
-  if (status_.phase == Phase::Switched) {
-    throw Error{{ErrorKind::Refused},
-                "this migration has been switched already. Remedy: `walferry finish` removes what it needs no more"};
-  }
-  cutover_running_ = true;
-  const bool real = !options.dry_run;
-  std::function<Awaitable<bool>(std::string, Deadline)> await_marker = [this](std::string marker,
-                                                                              Deadline deadline) -> Awaitable<bool> {
-    while (last_marker_ != marker) {
-      const bool notified = co_await marker_seen_.wait_until(deadline);
-      if (!notified && Clock::now() >= deadline) co_return false;
-    }
-    co_return true;
-  };
-  static_cast<void>(status());  // the guards look at fresh numbers
-  cutover::Cutover cutover{{.options = options_,
-                            .ends = ends_,
-                            .journal = journal_,
-                            .position = position_,
-                            .status = status_,
-                            .executor = io_.get_executor(),
-                            .pool = pool_,
-                            .await_marker = await_marker,
-                            .wake_receiver = [this] { receiver_->request_confirmation(); },
-                            .make_moment = [this](Deadline deadline) { return make_moment(deadline); },
-                            .stop = stop_.get_token()},
-                           options,
-                           std::move(on_step)};
-  std::exception_ptr failure;
-  CommandOutcome outcome;
-  const bool following = status_.phase == Phase::Follow;
-  if (real && following) journal_.set_phase(Phase::Cutover);
-  try {
-    outcome = co_await cutover.run();
-  } catch (...) {
-    failure = std::current_exception();  // rethrown below
-  }
-  if (journal_.phase() == Phase::Switched) {
-    set_phase(Phase::Switched);
-  } else if (cutover.undecided()) {
-    // The phase stays "cutover": the next start asks the source until it answers.
-    fail(std::make_exception_ptr(Error{{ErrorKind::Connection, Side::Source}, cutover.report().error}));
-  } else if (real && following) {
-    set_phase(Phase::Follow);
-  }
-  touched_.reset();
-  if (applier_running_) applier_->record(nullptr);
-  cutover_running_ = false;
-  changed_.notify();
-  if (failure) std::rethrow_exception(failure);
-  if (real) {
-    journal_.put(keys::report, outcome.json);
-    std::ofstream{options_.state_dir / "report.json"} << outcome.json << '\n';
-  }
-  co_return outcome;
 }
 
 }  // namespace walferry

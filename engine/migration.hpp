@@ -3,20 +3,19 @@
 //   begin -> schema -> copy -> post-data -> catch up -> follow -> (cutover) -> switched
 //
 // The main loop is Migration::go_through_phases(). Owns the state directory, the spool, the io thread, the pool of
-// blocking threads and the long-lived coroutines: Receiver (from the moment the slot exists), Applier (from catch-up
-// on), Monitor, http::Server. Invariant: each phase is recorded when it is complete and is safe to begin again, so
-// after any death `run` goes on by itself. Made and run by cli/.
+// blocking threads and the long-lived coroutines: Receiver (from the moment the slot exists), ApplyWorker (from
+// catch-up on), Monitor, http::Server. Invariant: each phase is recorded when it is complete and is safe to begin
+// again, so after any death `run` goes on by itself. Made and run by cli/.
 #pragma once
 
 #include <boost/asio/cancellation_signal.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
-#include <map>
 #include <memory>
 #include <optional>
 #include <stop_token>
 
-#include "engine/apply/applier.hpp"
+#include "engine/apply_worker.hpp"
 #include "engine/control.hpp"
 #include "engine/cutover/cutover.hpp"
 #include "engine/ddl/watcher.hpp"
@@ -27,6 +26,7 @@
 #include "engine/store/skips.hpp"
 #include "engine/store/spool.hpp"
 #include "engine/stream/receiver.hpp"
+#include "engine/table_states.hpp"
 
 namespace walferry {
 
@@ -68,20 +68,18 @@ class Migration final : public ControlHandler {
   Awaitable<void> insist_blocking(std::string what, std::function<void()> work);
 
   void set_phase(Phase phase);
-  void describe_tables(const std::vector<Table>& tables);
-  void set_table_state(const QualifiedName& table, TableState state);
+  void run_beside(Awaitable<void> work, asio::cancellation_signal& cancel, std::function<void()> on_end = {});
   void start_monitor();
   void start_receiver();
   void start_watcher();
   [[nodiscard]] apply::ApplierOptions applier_options(Lsn until);
   void settle(const ddl::Command& command, ddl::Outcome outcome);
   Awaitable<void> copy_again(const store::TablesToCopyAgain& marked);
-  void start_applier(Lsn until = {});
-  Awaitable<void> stop_applier(Deadline patience);
   void tick();
   void fail(std::exception_ptr failure);
   void require_running() const;
   [[nodiscard]] InitialCopy::Watch watch_copy();
+  [[nodiscard]] ApplyWorker::Watch watch_apply();
 
   MigrationOptions options_;
   store::Database database_;
@@ -94,26 +92,20 @@ class Migration final : public ControlHandler {
   asio::signal_set signals_;
   asio::cancellation_signal cancel_receiver_;
   asio::cancellation_signal cancel_monitor_;
-  asio::cancellation_signal cancel_applier_;
   asio::cancellation_signal cancel_watcher_;
   std::stop_source stop_;  // for blocking work
   Event changed_;          // phase, failure, stop, applier's end: whatever go_through_phases() may wait for
-  Event applier_ended_;    // for whoever stopped it
-  Event marker_seen_;
   std::exception_ptr failure_;
 
   Status status_;
   stream::Position position_;
   Ends ends_;
-  std::map<QualifiedName, std::size_t> table_index_;  // into status_.tables
-  std::string last_marker_;
-  std::shared_ptr<TouchedRows> touched_;  // of the cutover under way: whichever applier runs writes to it
-  bool applier_running_ = false;
   bool cutover_running_ = false;
 
+  TableStates tables_;
   InitialCopy initial_copy_;
   std::unique_ptr<stream::Receiver> receiver_;
-  std::unique_ptr<apply::Applier> applier_;
+  ApplyWorker apply_;
   std::unique_ptr<Monitor> monitor_;
   std::unique_ptr<ddl::Watcher> watcher_;
   std::unique_ptr<http::Server> server_;

@@ -129,14 +129,17 @@ Halves split(pg::Session& source, const SelectionRules& rules) {
   return {fmt::format("'{{{}}}'::pg_catalog.oid[]", selected), fmt::format("'{{{}}}'::pg_catalog.oid[]", left_out)};
 }
 
+// Joins what a default draws from: expression f, its sequence d.
+constexpr std::string_view sequences_of_defaults =
+    "pg_catalog.pg_attrdef f JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass "
+    "AND d.objid = f.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'n'";
+
 // Sequences that a default of a selected table draws from, whatever table they belong to.
 std::string sequences_in_use(const Halves& halves) {
   return fmt::format(
-      "SELECT d.refobjid FROM pg_catalog.pg_attrdef f JOIN pg_catalog.pg_depend d ON d.classid = "
-      "'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.objid = f.oid AND d.refclassid = "
-      "'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'n' JOIN pg_catalog.pg_class s ON s.oid = d.refobjid "
-      "AND s.relkind = 'S' WHERE f.adrelid = ANY ({})",
-      halves.selected);
+      "SELECT d.refobjid FROM {} JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' WHERE f.adrelid "
+      "= ANY ({})",
+      sequences_of_defaults, halves.selected);
 }
 
 // "out": what depends on a table that is left out, by way of anything but the tables that are selected and the
@@ -228,15 +231,13 @@ std::vector<std::string> defaults_without_sequence(pg::Session& source, const Se
   const Halves halves = split(source, rules);
   return first_column(source.exec(
       fmt::format("SELECT DISTINCT pg_catalog.format('%s.%I draws from %s, the identity of %s', f.adrelid"
-                  "::pg_catalog.regclass, a.attname, s.refobjid::pg_catalog.regclass, "
-                  "i.refobjid::pg_catalog.regclass) FROM pg_catalog.pg_attrdef f JOIN pg_catalog.pg_attribute a ON "
-                  "a.attrelid = f.adrelid AND a.attnum = f.adnum JOIN pg_catalog.pg_depend s ON s.classid = "
-                  "'pg_catalog.pg_attrdef'::pg_catalog.regclass AND s.objid = f.oid AND s.refclassid = "
-                  "'pg_catalog.pg_class'::pg_catalog.regclass AND s.deptype = 'n' JOIN pg_catalog.pg_depend i ON "
-                  "i.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.objid = s.refobjid AND i.deptype = 'i' "
+                  "::pg_catalog.regclass, a.attname, d.refobjid::pg_catalog.regclass, "
+                  "i.refobjid::pg_catalog.regclass) FROM {} JOIN pg_catalog.pg_attribute a ON a.attrelid = f.adrelid "
+                  "AND a.attnum = f.adnum JOIN pg_catalog.pg_depend i ON i.classid = "
+                  "'pg_catalog.pg_class'::pg_catalog.regclass AND i.objid = d.refobjid AND i.deptype = 'i' "
                   "AND i.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.refobjid = ANY ({}) WHERE "
                   "f.adrelid = ANY ({}) ORDER BY 1",
-                  halves.left_out, halves.selected)));
+                  sequences_of_defaults, halves.left_out, halves.selected)));
 }
 
 LeftOutObjects objects_left_out(pg::Session& source, const SelectionRules& rules) {

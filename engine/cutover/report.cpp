@@ -16,11 +16,6 @@ json::object end_json(const DatabaseIdentity& identity) {
           {"server_version", identity.server_version}};
 }
 
-json::value value_json(const std::optional<SequenceValue>& value) {
-  if (!value) return nullptr;
-  return json::object{{"last_value", value->last_value}, {"is_called", value->is_called}};
-}
-
 json::array tables_json(const VerifyReport& verification) {
   json::array tables;
   for (const TableComparison& table : verification.tables) {
@@ -39,8 +34,8 @@ json::array sequences_json(const VerifyReport& verification) {
   json::array sequences;
   for (const SequenceComparison& sequence : verification.sequences) {
     sequences.push_back(json::object{{"name", sequence.name.text()},
-                                     {"source", value_json(sequence.source)},
-                                     {"target", value_json(sequence.target)},
+                                     {"source", json_of(sequence.source)},
+                                     {"target", json_of(sequence.target)},
                                      {"equal", sequence.equal},
                                      {"note", sequence.note}});
   }

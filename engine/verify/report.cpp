@@ -12,11 +12,6 @@ std::string called(const std::optional<SequenceValue>& value) {
   return fmt::format("{}{}", value->last_value, value->is_called ? "" : " (not called)");
 }
 
-boost::json::value json_of(const std::optional<SequenceValue>& value) {
-  if (!value) return nullptr;
-  return boost::json::object{{"last_value", value->last_value}, {"is_called", value->is_called}};
-}
-
 boost::json::array json_of(const std::vector<QualifiedName>& names) {
   boost::json::array array;
   for (const QualifiedName& name : names) {
@@ -26,6 +21,11 @@ boost::json::array json_of(const std::vector<QualifiedName>& names) {
 }
 
 }  // namespace
+
+boost::json::value json_of(const std::optional<SequenceValue>& value) {
+  if (!value) return nullptr;
+  return boost::json::object{{"last_value", value->last_value}, {"is_called", value->is_called}};
+}
 
 std::string render_text(const VerifyReport& report) {
   std::string text;

@@ -1,6 +1,7 @@
 // What a comparison of both ends found, for people and for programs. Filled by Verification, read by cli and cutover.
 #pragma once
 
+#include <boost/json/value.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -34,6 +35,8 @@ struct VerifyReport {
 // Differences first, the verdict last.
 [[nodiscard]] std::string render_text(const VerifyReport& report);
 [[nodiscard]] std::string render_json(const VerifyReport& report);
+// {"last_value": ..., "is_called": ...}, or null where there is none.
+[[nodiscard]] boost::json::value json_of(const std::optional<SequenceValue>& value);
 // 0 equal, 3 differences (mission: exit codes).
 [[nodiscard]] int exit_code(const VerifyReport& report);
 

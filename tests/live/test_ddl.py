@@ -287,14 +287,18 @@ def test_a_table_whose_rows_were_made_anew_is_copied_again(migrations, policy):
     assert_equal(*migration.ends)
 
 
+def wide(rows: int) -> str:
+    return ("CREATE SCHEMA app; CREATE TABLE app.wide (id int PRIMARY KEY, filler text, n int DEFAULT 0);"
+            f"INSERT INTO app.wide SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, {rows}) g;")
+
+
 def test_kills_while_a_table_is_copied_again_lose_nothing(migrations, note):
     """kill -9 at random moments of the copy that follows a rewriting command; the next start begins it anew."""
     seed = int(os.environ.get("WALFERRY_CRASH_SEED", "0")) or random.randrange(1 << 30)
     dice = random.Random(seed)
     migration = migrations("ddl_recopy_kills")
-    migration.load(sql="CREATE SCHEMA app; CREATE TABLE app.wide (id int PRIMARY KEY, filler text, n int DEFAULT 0);"
+    migration.load(sql=wide(30000) +
                        "CREATE TABLE app.beside (id int PRIMARY KEY, wide int REFERENCES app.wide);"
-                       "INSERT INTO app.wide SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 30000) g;"
                        "INSERT INTO app.beside SELECT g, g FROM generate_series(1, 1000) g;")
     daemon = migration.daemon
     daemon.start("--on-ddl", "apply")
@@ -417,8 +421,7 @@ RENAMES = {
 def test_a_table_is_copied_again_under_the_name_that_it_has_by_then(migrations, renames):
     """The apply is held up, so that the source is far ahead when the table is looked at."""
     migration = migrations("ddl_recopy_renamed")
-    migration.load(sql="CREATE SCHEMA app; CREATE TABLE app.wide (id int PRIMARY KEY, filler text, n int DEFAULT 0);"
-                       "INSERT INTO app.wide SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 5000) g;"
+    migration.load(sql=wide(5000) +
                        "CREATE TABLE app.like_it (id int PRIMARY KEY, filler text, n int, r float8 DEFAULT random());"
                        "INSERT INTO app.like_it SELECT g, 'other', g FROM generate_series(1, 3000) g;"
                        "CREATE TABLE public.gate (id int PRIMARY KEY); INSERT INTO public.gate VALUES (1);")

@@ -1,0 +1,121 @@
+// What is asked of the running migration through the control socket and the status port.
+#include <spdlog/spdlog.h>
+
+#include <boost/json.hpp>
+#include <fstream>
+
+#include "engine/cutover/fence.hpp"
+#include "engine/migration.hpp"
+
+namespace walferry {
+
+namespace keys = store::journal_keys;
+
+void Migration::stop() {
+  stop_.request_stop();
+  changed_.notify();
+}
+
+Skip Migration::skip(Lsn lsn, const std::string& reason) {
+  Skip skip = skips_.add(lsn, reason);
+  spdlog::warn("{} at {} will be left out: {}", to_string(skip.point.what), lsn.to_string(), reason);
+  status_.skips = skips_.list();
+  apply_.wake();
+  return skip;
+}
+
+const Status& Migration::status() {
+  if (monitor_) monitor_->refresh();
+  return status_;
+}
+
+bool Migration::ready() {
+  if (status_.apply_stopped || failure_) return false;
+  switch (status_.phase) {
+    case Phase::Schema:
+    case Phase::Copy:
+    case Phase::PostData:
+      return status_.source_connected;
+    case Phase::CatchUp:
+    case Phase::Follow:
+    case Phase::Cutover:
+      return status_.source_connected && status_.target_connected;
+    case Phase::Switched:
+      return true;
+    case Phase::Init:
+    case Phase::Finished:
+    case Phase::Aborted:
+      return false;
+  }
+  return false;
+}
+
+Awaitable<std::string> Migration::cutover_readiness() {
+  std::vector<std::string> blockers = cutover::own_blockers(status(), CutoverOptions{}.max_lag);
+  std::function<std::vector<std::string>()> ask = [this] { return cutover::source_blockers(options_, journal_); };
+  try {
+    const std::vector<std::string> more = co_await run_blocking<std::vector<std::string>>(pool_, std::move(ask));
+    blockers.insert(blockers.end(), more.begin(), more.end());
+  } catch (const Error& error) {
+    blockers.emplace_back(error.what());
+  }
+  boost::json::array list;
+  for (const std::string& blocker : blockers) list.push_back(boost::json::string{blocker});
+  co_return boost::json::serialize(list);
+}
+
+Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::function<void(std::string)> on_step) {
+  if (cutover_running_) {
+    throw Error{{ErrorKind::Refused}, "a cutover is under way. Remedy: wait for its end; `walferry status` shows it"};
+  }
+  if (status_.phase == Phase::Switched) {
+    throw Error{{ErrorKind::Refused},
+                "this migration has been switched already. Remedy: `walferry finish` removes what it needs no more"};
+  }
+  cutover_running_ = true;
+  const bool real = !options.dry_run;
+  static_cast<void>(status());  // the guards look at fresh numbers
+  cutover::Cutover cutover{
+      {.options = options_,
+       .ends = ends_,
+       .journal = journal_,
+       .position = position_,
+       .status = status_,
+       .executor = io_.get_executor(),
+       .pool = pool_,
+       .await_marker = [this](std::string marker,
+                              Deadline deadline) { return apply_.await_marker(std::move(marker), deadline); },
+       .wake_receiver = [this] { receiver_->request_confirmation(); },
+       .make_moment = [this](Deadline deadline) { return make_moment(deadline); },
+       .stop = stop_.get_token()},
+      options,
+      std::move(on_step)};
+  std::exception_ptr failure;
+  CommandOutcome outcome;
+  const bool following = status_.phase == Phase::Follow;
+  if (real && following) journal_.set_phase(Phase::Cutover);
+  try {
+    outcome = co_await cutover.run();
+  } catch (...) {
+    failure = std::current_exception();  // rethrown below
+  }
+  if (journal_.phase() == Phase::Switched) {
+    set_phase(Phase::Switched);
+  } else if (cutover.undecided()) {
+    // The phase stays "cutover": the next start asks the source until it answers.
+    fail(std::make_exception_ptr(Error{{ErrorKind::Connection, Side::Source}, cutover.report().error}));
+  } else if (real && following) {
+    set_phase(Phase::Follow);
+  }
+  apply_.record(nullptr);
+  cutover_running_ = false;
+  changed_.notify();
+  if (failure) std::rethrow_exception(failure);
+  if (real) {
+    journal_.put(keys::report, outcome.json);
+    std::ofstream{options_.state_dir / "report.json"} << outcome.json << '\n';
+  }
+  co_return outcome;
+}
+
+}  // namespace walferry
