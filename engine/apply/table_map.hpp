@@ -66,8 +66,8 @@ struct MappedTable {
   // Keyed by shape, with an 'o' behind it where an old tuple came with it.
   std::map<std::string, Statement, std::less<>> updates;
   Statement remove;
-  // The same for net changes of few rows: they fail where they do not meet exactly one, so nobody has to look before the
-  // commit is sent.
+  // The same for net changes of few rows: they fail where they do not meet exactly one, so nobody has to look before
+  // the commit is sent.
   std::map<std::string, Statement, std::less<>> guarded_updates;
   Statement guarded_remove;                                   // its text is empty until it is needed
   std::map<std::string, Statement, std::less<>> set_updates;  // by the columns that came
