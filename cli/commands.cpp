@@ -279,6 +279,7 @@ int check_command(const Words& words) {
   add_value(options, "publication", "existing publications that `run` would be given, comma between");
   add_selection(options);
   add_value(options, "jobs", "as of `run`", "2");
+  add_value(options, "apply-lanes", "as of `run`", "1");
   add_value(options, "pg-bin-dir", "folder of pg_dump and pg_restore");
   add_switch(options, "replica-identity-full", "judge tables without a key as `run --replica-identity-full` would");
   add_switch(options, "allow-nonempty-target", "as of `run`");
@@ -299,6 +300,7 @@ int check_command(const Words& words) {
   check.origin = slot;
   check.application_name = "walferry " + slot;
   check.jobs = arguments->number("jobs", 1, 64);
+  check.apply_lanes = arguments->number("apply-lanes", 1, 16);
   check.publications = split_list(arguments->text("publication"));
   check.pg_bin_dir = optional_path(*arguments, "pg-bin-dir");
   check.replica_identity_full = arguments->flag("replica-identity-full");
@@ -327,6 +329,7 @@ int run_command(const Words& words) {
   add_connections(options);
   add_state_dir(options);
   add_value(options, "jobs", "connections for the copy and for building indexes, a side", "2");
+  add_value(options, "apply-lanes", "connections that write large groups of changes to the target together", "1");
   add_value(options, "listen", "address of the status endpoint, such as 127.0.0.1:9187");
   add_value(options, "until", "stop when this is reached: copied, caught-up or cutover");
   add_value(options, "slot", "name of slot, publication and origin (default: walferry_<database>)");
@@ -350,6 +353,7 @@ int run_command(const Words& words) {
   migration.target = arguments->connection(Side::Target);
   migration.state_dir = arguments->required("state-dir");
   migration.jobs = arguments->number("jobs", 1, 64);
+  migration.apply_lanes = static_cast<unsigned>(arguments->number("apply-lanes", 1, 16));
   migration.listen = arguments->text("listen");
   migration.until = parse_until(arguments->text("until"));
   migration.slot = arguments->text("slot").value_or("");

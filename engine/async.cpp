@@ -1,5 +1,8 @@
 #include "engine/async.hpp"
 
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
 #include <boost/asio/multiple_exceptions.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -23,6 +26,49 @@ Awaitable<bool> Event::wait_until(Deadline deadline) {
     }
   }
   co_return std::exchange(notified_, false);
+}
+
+namespace {
+
+// What together() waits for; shared with the handlers of its works.
+struct Open {
+  explicit Open(const asio::any_io_executor& executor) : ended(executor) {}
+
+  std::size_t count = 0;
+  Event ended;
+  std::exception_ptr failure;
+};
+
+}  // namespace
+
+Awaitable<void> together(asio::any_io_executor executor, std::vector<Awaitable<void>> works) {
+  const auto open = std::make_shared<Open>(executor);
+  open->count = works.size();
+  std::vector<std::unique_ptr<asio::cancellation_signal>> cancels;
+  for (Awaitable<void>& work : works) {
+    auto& cancel = cancels.emplace_back(std::make_unique<asio::cancellation_signal>());
+    auto ended = [open](const std::exception_ptr& failure) {
+      if (failure && !open->failure) open->failure = failure;
+      --open->count;
+      open->ended.notify();
+    };
+    asio::co_spawn(executor, std::move(work), asio::bind_cancellation_slot(cancel->slot(), std::move(ended)));
+  }
+  bool cancelled = false;
+  while (open->count > 0) {
+    std::exception_ptr failure;
+    try {
+      co_await open->ended.wait();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    if (!failure) continue;
+    cancelled = true;
+    for (const auto& cancel : cancels) cancel->emit(asio::cancellation_type::all);
+    co_await asio::this_coro::reset_cancellation_state();
+  }
+  if (cancelled) throw boost::system::system_error{asio::error::operation_aborted};
+  if (open->failure) std::rethrow_exception(open->failure);
 }
 
 bool is_cancellation(const std::exception_ptr& failure) {

@@ -19,6 +19,7 @@
 #include <memory>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace walferry {
 
@@ -47,6 +48,10 @@ class Event {
   asio::steady_timer timer_;
   bool notified_ = false;
 };
+
+// Runs all of them at the same time and returns when the last has ended. Rethrows the first failure. Cancelled, it
+// cancels them and still waits for their ends: what they refer to may go when it returns.
+Awaitable<void> together(asio::any_io_executor executor, std::vector<Awaitable<void>> works);
 
 // The failure of a coroutine that was cancelled, rather than of what it did.
 [[nodiscard]] bool is_cancellation(const std::exception_ptr& failure);

@@ -521,6 +521,9 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
       .on_ddl = options_.on_ddl,
       .ddl_secret = journal_.get(keys::ddl_secret).value_or(""),
       .owners = options_.owners,
+      .lanes = {.wanted = options_.apply_lanes,
+                .plan = journal_.lane_plan(),
+                .record_plan = [this](const store::LanePlan& plan) { journal_.record_lane_plan(plan); }},
       .give_up_on_divergence = options_.until != Until::Never || status_.phase < Phase::CatchUp};
   options.target_has = [this](const ddl::Command& command) {
     return ddl::SchemaWatch{options_.source, options_.target, journal_}.target_has(command);

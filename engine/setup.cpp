@@ -313,6 +313,7 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
   check_options.origin = options.slot;
   check_options.application_name = "walferry " + options.slot;
   check_options.jobs = options.jobs;
+  check_options.apply_lanes = static_cast<int>(options.apply_lanes);
   check_options.owners = options.owners;
   check_options.selection = options.selection;
   check_options.ddl_trigger = options.ddl_trigger;

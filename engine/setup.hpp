@@ -26,6 +26,7 @@ struct MigrationOptions {
   pg::ConnInfo target;
   std::filesystem::path state_dir;
   int jobs = 2;
+  unsigned apply_lanes = 1;  // connections that write a large group of changes at the same time
   std::optional<std::string> listen;
   Until until = Until::Never;
   std::string slot;                       // empty: walferry_<source database>

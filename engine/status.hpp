@@ -63,6 +63,7 @@ struct ApplyCounters {
   std::uint64_t source_transactions = 0;
   std::uint64_t target_transactions = 0;
   std::uint64_t early_transactions = 0;  // of the source's: written while they were in progress there
+  std::uint64_t split_transactions = 0;  // of the target's: written by several lanes
   std::uint64_t received_bytes = 0;
 };
 

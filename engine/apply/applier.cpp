@@ -22,6 +22,9 @@ constexpr auto group_age_max = milliseconds{50};
 // What a writer gathers before it writes: a large transaction goes in piece by piece.
 constexpr std::size_t gathered_bytes_max = std::size_t{8} << 20U;
 
+// Without a backlog less than this is not worth the further round trip of a group that is split.
+constexpr std::size_t split_bytes_min = std::size_t{64} << 10U;
+
 constexpr auto durable_interval = seconds{1};
 constexpr auto repair_interval = seconds{5};  // between attempts while a divergence waits for a person
 
@@ -51,12 +54,20 @@ Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, Applie
       wake_(executor),
       writer_(pool, target_reader(options_), gathered_bytes_max, status.apply),
       early_(executor, pool, attachment_options(), target_reader(options_), options_.copied, spool, position,
-             status.apply) {
+             status.apply),
+      lanes_(executor, pool, attachment_options(), options_.lanes, [this] {
+        return std::make_unique<ChangeWriter>(pool_, target_reader(options_), gathered_bytes_max, status_.apply);
+      }) {
   writer_.tables().set_copied(options_.copied);
   early_.share_types(writer_.tables());
+  for (const auto& lane : lanes_.writers()) {
+    lane->tables().set_copied(options_.copied);
+    lane->tables().share_types(writer_.tables());
+  }
   for (const auto& [table, mark] : options_.to_copy_again) {
     writer_.tables().ignore(table);
     early_.ignore(table);
+    for (const auto& lane : lanes_.writers()) lane->tables().ignore(table);
   }
   ddl_.set_secret(options_.ddl_secret);
 }
@@ -69,6 +80,7 @@ void Applier::record(std::shared_ptr<TouchedRows> touched) {
   // What was applied early is in no record: it is rolled back, and applied and recorded at its commit.
   if (touched) early_.abandon_soon();
   writer_.record(touched);
+  for (const auto& lane : lanes_.writers()) lane->record(touched);
   early_.record(std::move(touched));
 }
 
@@ -94,7 +106,10 @@ Awaitable<void> Applier::run() {
                       fmt::format("the source's stream cannot be understood: {}", error.what())};
     } catch (const NetChangesRefused& refused) {
       refuse_net_changes(refused);
+    } catch (const CannotSplit& cause) {
+      refuse_split(cause);
     }
+    if (failure && group_.split) refuse_split(*failure);
     let_go();
     // Stopped, arrived, the source's connection broke a transaction off, or net changes were refused.
     if (!failure) continue;
@@ -133,12 +148,20 @@ void Applier::refuse_net_changes(const NetChangesRefused& refused) {
   one_by_one_until_ = std::max(one_by_one_until_, group_.end_lsn);
   if (transaction_) one_by_one_until_ = std::max(one_by_one_until_, Lsn{transaction_->final_lsn.value + 1});
   writer_.distrust(refused.table());
+  if (group_.split) lanes_.rest();
+}
+
+// The group is written again, by lane 0.
+void Applier::refuse_split(const std::exception& cause) {
+  spdlog::info("the apply has one lane for a while: {}", cause.what());
+  lanes_.rest();
 }
 
 // Everything of the connection and of what was on its way.
 void Applier::let_go() {
   writer_.detach();
   early_.let_go();
+  lanes_.let_go();
   transaction_.reset();
   group_ = {};
   deferred_.clear();
@@ -159,6 +182,7 @@ Awaitable<void> Applier::connect() {
             "to an asynchronous standby. Nothing was applied. Remedy: abort and begin anew",
             attached.position.to_string(), position_.target_durable.to_string())};
   }
+  co_await lanes_.connect(attached.progress, attached.tables, attached.replica_role);
   progress_ = attached.progress;
   committed_ = attached.position;
   position_.target_durable = attached.position;
@@ -205,7 +229,7 @@ Awaitable<void> Applier::apply() {
       continue;
     }
     position_.apply_idle = false;
-    writer_.read_from(block_);
+    read_from(block_);
     if (block_->kind == store::Block::Kind::StreamedCommit) {
       co_await apply_streamed();
     } else {
@@ -240,15 +264,8 @@ Awaitable<void> Applier::apply_block() {
     if (rewound_ && std::get_if<pgoutput::RelationView>(&message) == nullptr) begin_after_rewind(message);
     if (!deferred_.empty()) co_await describe_deferred(message);
     if (!transaction_ && is_change(payload)) throw ProtocolError{"a change outside a transaction"};
-    const Taken taken = transaction_ ? writer_.take(*transaction_, message, payload) : Taken::No;
-    if (taken == Taken::Yes) {
-      if (writer_.needs_relief()) co_await writer_.relieve();
-      continue;
-    }
-    if (taken == Taken::Behind) {
-      co_await writer_.write_behind(*transaction_, message, payload);
-      continue;
-    }
+    const bool change = co_await apply_change(message, payload);
+    if (change) continue;
     const auto* begin = std::get_if<pgoutput::Begin>(&message);
     if (begin != nullptr && is_behind_until(begin->final_lsn)) {
       if (writer_.begun()) co_await commit_group();
@@ -267,8 +284,50 @@ Awaitable<void> Applier::apply_block() {
   }
 }
 
+Awaitable<bool> Applier::apply_change(const pgoutput::Message& message, Bytes payload) {
+  if (!transaction_) co_return false;
+  ChangeWriter* writer = &writer_;
+  if (transaction_->counts() && is_change(payload)) {
+    if (lanes_.holds(*transaction_, message, writer_.tables())) co_return true;
+    begin_group(message);
+    if (group_.split) {
+      ChangeWriter* lane = lanes_.writer_of(*transaction_, message, writer_.tables());
+      if (lane != nullptr) writer = lane;
+    }
+  }
+  const Taken taken = writer->take(*transaction_, message, payload);
+  if (taken == Taken::No) co_return false;
+  if (taken == Taken::Behind) co_await writer->write_behind(*transaction_, message, payload);
+  if (group_.split && writer->must_write()) {
+    // Each has gathered about as much: they write at the same time.
+    std::vector<Awaitable<void>> writes;
+    writes.push_back(writer_.write_gathered());
+    for (ChangeWriter* lane : lanes_.begun()) writes.push_back(lane->write_gathered());
+    co_await together(executor_, std::move(writes));
+  } else if (writer->needs_relief()) {
+    co_await writer->relieve();
+  }
+  co_return true;
+}
+
+// At its first change it is decided whether the group is split.
+void Applier::begin_group(const pgoutput::Message& first) {
+  if (writer_.begun()) return;
+  const bool large = backlog() || transaction_->streamed || block_->messages.size() >= split_bytes_min;
+  group_.split = large && !transaction_->one_by_one && !early_.begun() &&
+                 std::get_if<pgoutput::TruncateView>(&first) == nullptr && lanes_.may_split(committed_);
+  if (!group_.split) return;
+  writer_.limit_lock_waits(true);
+  writer_.begin();
+}
+
+void Applier::read_from(std::shared_ptr<const void> owner) {
+  for (const auto& lane : lanes_.writers()) lane->read_from(owner);
+  writer_.read_from(std::move(owner));
+}
+
 bool Applier::group_is_full() const {
-  return group_.transactions >= group_transactions_max || writer_.bytes() >= group_bytes_max ||
+  return group_.transactions >= group_transactions_max || writer_.bytes() + lanes_.bytes() >= group_bytes_max ||
          Clock::now() - writer_.begun_at() >= group_age_max;
 }
 
@@ -300,16 +359,14 @@ Awaitable<void> Applier::apply_streamed() {
   }
   for (std::uint64_t chunk = 0; chunk < commit.chunks && transaction_->counts(); ++chunk) {
     const store::Chunk held = spool_.stream_chunk(commit.stream, chunk);
-    writer_.read_from(held);
+    read_from(held);
     Bytes rest = *held;
     while (!rest.empty()) {
       const Bytes payload = store::take_message(rest);
       const pgoutput::Message message = pgoutput::decode(payload, {.in_stream = true});
       if (!deferred_.empty()) co_await describe_deferred(message);
-      const Taken taken = writer_.take(*transaction_, message, payload);
-      if (taken == Taken::No) co_await apply_control(message, payload);
-      if (taken == Taken::Behind) co_await writer_.write_behind(*transaction_, message, payload);
-      if (writer_.needs_relief()) co_await writer_.relieve();
+      const bool change = co_await apply_change(message, payload);
+      if (!change) co_await apply_control(message, payload);
     }
     if (stopping_) co_return;  // in the middle: rolled back with the connection, applied whole by the next run
   }
@@ -341,7 +398,7 @@ Awaitable<void> Applier::apply_control(const pgoutput::Message& message, Bytes p
     if (transaction_ && transaction_->is_aborted(relation->stream_xid)) co_return;
     if (transaction_ && transaction_->counts()) {
       deferred_.erase(relation->id);
-      co_await writer_.describe(*transaction_, *relation, payload);
+      co_await describe(*relation, payload);
     } else {
       deferred_[relation->id].assign(payload.begin(), payload.end());
     }
@@ -392,9 +449,32 @@ Awaitable<void> Applier::end_transaction(Lsn end_lsn, PgTime commit_time) {
   writer_.begin();
 }
 
+Awaitable<void> Applier::describe(const pgoutput::RelationView& relation, Bytes payload) {
+  co_await writer_.describe(*transaction_, relation, payload);
+  co_await lanes_.describe(*transaction_, relation, payload, writer_.tables().find(relation.id));
+}
+
 Awaitable<void> Applier::commit_group() {
-  co_await writer_.commit(group_.end_lsn, group_.commit_time);
+  if (group_.split) {
+    co_await commit_split_group();
+  } else {
+    co_await writer_.commit(group_.end_lsn, group_.commit_time);
+  }
   note_committed();
+}
+
+// Nothing is committed before all outcomes are known, and lane 0 last: where it stands the others have been (Lanes).
+Awaitable<void> Applier::commit_split_group() {
+  const std::vector<ChangeWriter*> lanes = lanes_.begun();
+  std::vector<Awaitable<void>> outcomes;
+  outcomes.push_back(writer_.settle());
+  for (ChangeWriter* lane : lanes) outcomes.push_back(lane->settle());
+  co_await together(executor_, std::move(outcomes));
+  std::vector<Awaitable<void>> commits;
+  for (ChangeWriter* lane : lanes) commits.push_back(lane->commit(group_.end_lsn, group_.commit_time));
+  co_await together(executor_, std::move(commits));
+  co_await writer_.commit(group_.end_lsn, group_.commit_time);
+  if (!lanes.empty()) ++status_.apply.split_transactions;
 }
 
 // The target holds the group.
@@ -452,7 +532,7 @@ Awaitable<void> Applier::describe_deferred(const pgoutput::Message& message) {
     const std::vector<std::byte> description = std::move(found->second);
     deferred_.erase(found);
     const pgoutput::Message relation = pgoutput::decode(description, {});
-    co_await writer_.describe(*transaction_, std::get<pgoutput::RelationView>(relation), description);
+    co_await describe(std::get<pgoutput::RelationView>(relation), description);
   }
 }
 

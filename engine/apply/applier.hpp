@@ -5,10 +5,11 @@
 // more whole source transactions, committed together with the end LSN of the last one (G1). While there is a backlog
 // groups grow; with none each transaction is committed at once. Changes are written as what they come to where that is
 // safe; where the net changes are refused, their transactions are written again, one by one in source order. A
-// transaction that is streamed while in progress is written ahead (EarlyTransaction) when nothing else is to do. A
-// change that does not meet exactly one row stops the stream before anything of its group is committed (G3). On any
-// failure the connection is dropped, the server rolls the open group back, and the next attempt begins where the target
-// says it stands. Started by Migration when the copy is complete.
+// transaction that is streamed while in progress is written ahead (EarlyTransaction) when nothing else is to do; a
+// group can be written by several connections (Lanes) while there is a backlog. A change that does not meet exactly one
+// row stops the stream before anything of its group is committed (G3). On any failure the connection is dropped, the
+// server rolls the open group back, and the next attempt begins where the target says it stands. Started by Migration
+// when the copy is complete.
 #pragma once
 
 #include <functional>
@@ -20,6 +21,7 @@
 #include "engine/apply/attachment.hpp"
 #include "engine/apply/change_writer.hpp"
 #include "engine/apply/early_transaction.hpp"
+#include "engine/apply/lanes.hpp"
 #include "engine/apply/progress.hpp"
 #include "engine/apply/source_transaction.hpp"
 #include "engine/apply/stop.hpp"
@@ -50,6 +52,7 @@ struct ApplierOptions {
   bool owners = true;                                                      // run them as the role that ran them there
   std::function<bool(const ddl::Command&)> target_has = {};                // blocking: it is on the target already
   std::function<void(const ddl::Command&, ddl::Outcome)> on_command = {};  // it is settled
+  LaneOptions lanes = {};
   // Throw the first divergence instead of waiting for a person to repair it.
   bool give_up_on_divergence = false;
 };
@@ -83,6 +86,7 @@ class Applier {
 
   struct Group {
     bool ddl = false;              // holds a schema change: it ends with this source transaction
+    bool split = false;            // written by all lanes
     std::size_t transactions = 0;  // whole source transactions in it
     Lsn end_lsn;
     PgTime commit_time;
@@ -93,6 +97,9 @@ class Applier {
   Awaitable<void> connect();
   Awaitable<void> apply_block();
   Awaitable<void> apply_streamed();
+  // A message of transaction_: false when it is no change of rows.
+  Awaitable<bool> apply_change(const pgoutput::Message& message, Bytes payload);
+  void begin_group(const pgoutput::Message& first);
   Awaitable<void> apply_control(const pgoutput::Message& message, Bytes payload);
   Awaitable<void> describe_deferred(const pgoutput::Message& message);
   // A message of the event trigger on the source (applier_ddl.cpp).
@@ -102,7 +109,11 @@ class Applier {
   [[noreturn]] void stop_at(const ddl::Command& command, const std::string& why) const;
   [[nodiscard]] bool stand_still(const Error& failure, const std::optional<StopPoint>& point);
   Awaitable<void> end_transaction(Lsn end_lsn, PgTime commit_time);
+  Awaitable<void> describe(const pgoutput::RelationView& relation, Bytes payload);
   Awaitable<void> commit_group();
+  Awaitable<void> commit_split_group();
+  // Reads `owner`'s messages from now on.
+  void read_from(std::shared_ptr<const void> owner);
   Awaitable<void> commit_early(const store::StreamedCommit& commit);
   void note_committed();
   Awaitable<void> check_durable();
@@ -110,6 +121,7 @@ class Applier {
   void begin_after_rewind(const pgoutput::Message& message);
   void begin_transaction(Xid xid, Lsn final_lsn);
   void refuse_net_changes(const NetChangesRefused& refused);
+  void refuse_split(const std::exception& cause);
   void let_go();
   [[nodiscard]] AttachmentOptions attachment_options() const;
   [[nodiscard]] bool may_apply_early();
@@ -131,6 +143,7 @@ class Applier {
   Event wake_;
   ChangeWriter writer_;
   EarlyTransaction early_;
+  Lanes lanes_;
   // Descriptions that came in transactions whose changes do not count, and are wanted only if a later one uses them:
   // the target may be past the shape that they describe.
   std::map<RelationId, std::vector<std::byte>> deferred_;

@@ -9,6 +9,7 @@
 namespace walferry::apply {
 
 Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
+  if (group_.split) throw CannotSplit{"a schema change concerns all lanes"};
   const ddl::Place place{.lsn = note.lsn, .commit_lsn = transaction_->final_lsn, .xid = transaction_->xid};
   const std::optional<ddl::Command> command = ddl_.accept(as_text(note.content), place);
   if (!command) co_return;
@@ -22,6 +23,7 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   for (const ddl::RewrittenTable& table : command->rewritten) {
     writer_.tables().ignore(table.id);
     early_.ignore(table.id);
+    for (const auto& lane : lanes_.writers()) lane->tables().ignore(table.id);
   }
   if (options_.on_command) options_.on_command(*command, outcome);
 }
@@ -84,6 +86,7 @@ Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
     ddl_failed_ = command.lsn;
     stop_at(command, fmt::format("the target refuses it: {}", failure->what()));
   }
+  for (const auto& lane : lanes_.writers()) lane->tables().set_target(tables);
   writer_.tables().set_target(std::move(tables));
   spdlog::info("schema change of the source applied at {}: {}", command.lsn.to_string(), command.title());
 }

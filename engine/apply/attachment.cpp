@@ -54,8 +54,9 @@ Attachment attach(const AttachmentOptions& options) {
   // is alive.
   session.exec(fmt::format(
       "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-      "WHERE application_name IN ({}, {}) AND pid <> pg_catalog.pg_backend_pid()",
-      pg::quote_literal(application_name(options, "apply")), pg::quote_literal(application_name(options, "early"))));
+      "WHERE application_name IN ({}, {}, {}) AND pid <> pg_catalog.pg_backend_pid()",
+      pg::quote_literal(application_name(options, "apply")), pg::quote_literal(application_name(options, "early")),
+      pg::quote_literal(application_name(options, "lane"))));
   Progress progress = Progress::of(session, options.migration);
   TargetTables tables = read_target_tables(session);
   const bool replica_role = become_replica(session);
@@ -73,6 +74,17 @@ Attachment attach_beside(const AttachmentOptions& options) {
   const bool replica_role = become_replica(session);
   session.exec(progress.settings_sql());
   return {std::move(session), std::move(progress), Lsn{}, std::move(tables), replica_role};
+}
+
+Attachment attach_lane(const AttachmentOptions& options, unsigned lane) {
+  pg::Session session = open_session(options, "lane");
+  Progress progress = Progress::prepare_lane(session, options.migration, lane);
+  const bool replica_role = become_replica(session);
+  session.exec(progress.settings_sql());
+  session.exec(progress.take_sql());
+  // Read last: a dead predecessor's backend could still have committed before.
+  const Lsn position = progress.read(session);
+  return {std::move(session), std::move(progress), position, {}, replica_role};
 }
 
 }  // namespace walferry::apply

@@ -2,7 +2,8 @@
 //
 // attach() makes sure that the target is the pinned cluster (G4), ends a dead predecessor's backend, takes the position
 // as its own, and reads where it stands, last of all: the apply connection, of which there is one. attach_beside()
-// makes one more that does not own the position. Called by Applier and EarlyTransaction.
+// makes one more that does not own the position, attach_lane() one that owns the position of a lane. Called by Applier,
+// EarlyTransaction and Lanes.
 #pragma once
 
 #include <string>
@@ -31,5 +32,7 @@ struct Attachment {
 
 [[nodiscard]] Attachment attach(const AttachmentOptions& options);
 [[nodiscard]] Attachment attach_beside(const AttachmentOptions& options);
+// Of lane 1 and on; after attach(). `tables` is left empty: they are those of lane 0.
+[[nodiscard]] Attachment attach_lane(const AttachmentOptions& options, unsigned lane);
 
 }  // namespace walferry::apply

@@ -82,6 +82,11 @@ Awaitable<void> ChangeWriter::complete() {
   if (pipeline_.counts_open()) co_await pipeline_.settle();
 }
 
+Awaitable<void> ChangeWriter::settle() {
+  co_await write_gathered();
+  co_await pipeline_.settle();
+}
+
 Awaitable<void> ChangeWriter::commit(Lsn end_lsn, PgTime commit_time) {
   co_await complete();
   const std::string lsn = end_lsn.to_string();

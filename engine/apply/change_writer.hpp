@@ -60,6 +60,8 @@ class ChangeWriter {
   // Enough was taken that relieve() must be awaited, so that memory stays bounded whatever the size of a transaction.
   [[nodiscard]] bool needs_relief() const;
   Awaitable<void> relieve();
+  // Of that, enough was gathered.
+  [[nodiscard]] bool must_write() const;
   // A Relation message. Throws Stop when the target has no such table or column.
   Awaitable<void> describe(const SourceTransaction& transaction, const pgoutput::RelationView& relation, Bytes message);
 
@@ -73,8 +75,10 @@ class ChangeWriter {
   void limit_lock_waits(bool limited) { lock_waits_limited_ = limited; }
   // Writes what was gathered, inside the open transaction.
   Awaitable<void> write_gathered();
-  // The same, and reads the outcome of every change.
+  // The same, and reads the outcome of every change whose row count can be wrong.
   Awaitable<void> complete();
+  // The same, and every other outcome: what is left is the commit.
+  Awaitable<void> settle();
   // Commits with the position `end_lsn`; the target then holds it (G1).
   Awaitable<void> commit(Lsn end_lsn, PgTime commit_time);
 
@@ -99,7 +103,6 @@ class ChangeWriter {
   [[nodiscard]] MappedTable* table_of(const SourceTransaction& transaction, RelationId relation,
                                       const std::optional<Xid>& stream_xid);
   [[nodiscard]] bool folds(const SourceTransaction& transaction, MappedTable& table);
-  [[nodiscard]] bool must_write() const;
   [[nodiscard]] bool goes_behind(const MappedTable& table) const;
   void keep(MappedTable& table, bool first, Bytes payload);
   void touch(const MappedTable& table, const pgoutput::TupleView& tuple);

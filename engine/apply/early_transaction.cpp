@@ -131,8 +131,7 @@ Awaitable<bool> EarlyTransaction::complete(const store::StreamedCommit& commit) 
   try {
     while (chunks_ < commit.chunks) co_await write_chunk(chunks_++);
     writer_.begin();  // without any change for the target it still moves the position
-    co_await writer_.complete();
-    co_await writer_.pipeline().settle();
+    co_await writer_.settle();
   } catch (const boost::system::system_error&) {
     throw;  // cancelled
   } catch (const std::runtime_error& refused) {

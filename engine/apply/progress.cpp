@@ -29,6 +29,11 @@ bool row_exists(pg::Session& target, const std::string& name) {
       .flag(0, 0);
 }
 
+// Of the names of its lanes' origins; a slot's name holds no space.
+std::string lane_prefix(const std::string& name) {
+  return name + " lane ";
+}
+
 }  // namespace
 
 std::optional<Progress> Progress::find(pg::Session& target, const std::string& name) {
@@ -83,14 +88,23 @@ Progress Progress::prepare(pg::Session& target, const std::string& name, Lsn sta
   return {ProgressKind::Row, name};
 }
 
+Progress Progress::prepare_lane(pg::Session& target, const std::string& name, unsigned lane) {
+  Progress progress{ProgressKind::Origin, fmt::format("{}{}", lane_prefix(name), lane)};
+  target.exec(
+      fmt::format("SELECT pg_catalog.pg_replication_origin_create({0}) WHERE NOT EXISTS (SELECT 1 FROM "
+                  "pg_catalog.pg_replication_origin WHERE roname = {0})",
+                  quote_literal(progress.name)));
+  return progress;
+}
+
 void Progress::drop(pg::Session& target, const std::string& name) {
   // Without the right to the function the statement fails even where there is nothing to drop.
   const auto found = find(target, name);
   if (found && found->kind == ProgressKind::Origin) {
     target.exec(
         fmt::format("SELECT pg_catalog.pg_replication_origin_drop(roname) FROM pg_catalog.pg_replication_origin "
-                    "WHERE roname = {}",
-                    quote_literal(name)));
+                    "WHERE roname = {} OR pg_catalog.starts_with(roname, {})",
+                    quote_literal(name), quote_literal(lane_prefix(name))));
   }
   if (row_exists(target, name)) {
     target.exec(fmt::format("DELETE FROM {} WHERE migration = {}", row_table, quote_literal(name)));

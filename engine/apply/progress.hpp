@@ -23,10 +23,13 @@ struct Progress {
   // Makes the origin (or the row) and lets it stand at `start`. Only before anything is applied. Idempotent. Creates
   // schema walferry for the row.
   static Progress prepare(pg::Session& target, const std::string& name, Lsn start);
+  // An origin for a lane of the apply; it stands at nothing until the lane has committed. Idempotent.
+  static Progress prepare_lane(pg::Session& target, const std::string& name, unsigned lane);
   // Which of the two exists; nullopt when neither does.
   static std::optional<Progress> find(pg::Session& target, const std::string& name);
   // The same; throws Error{Refused} when neither does.
   static Progress of(pg::Session& target, const std::string& name);
+  // With those of its lanes.
   static void drop(pg::Session& target, const std::string& name);
 
   // The position, flushed: everything before it survives a crash of the target.

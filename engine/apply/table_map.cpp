@@ -165,6 +165,11 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
     for (MappedColumn& column : table->columns) column.key = !table->full_identity && in_key(column);
   }
   match_types(*table, *target);
+  const auto traits = target_.tables.find(target->oid);
+  table->splits = table->order == MappedTable::Order::Free && table->set_key && !table->partitioned &&
+                  relation.identity != pgoutput::ReplicaIdentity::Full && traits != target_.tables.end() &&
+                  traits->second.unique_indexes == 1 &&
+                  std::ranges::any_of(table->columns, [](const MappedColumn& column) { return column.key; });
   build_statements(*table);
   Known& known = tables_[static_cast<std::uint32_t>(relation.id)];
   known.message.assign(message.begin(), message.end());

@@ -60,6 +60,7 @@ struct MappedTable {
   std::optional<NetChanges> changes;                         // gathered and not yet written
   std::chrono::steady_clock::time_point distrusted_until{};  // its net changes were refused: nothing is gathered
   bool set_key = false;                                      // the key can travel in a set
+  bool splits = false;                                       // rows of different keys do not depend on each other
   std::string copy_sql;                                      // COPY of whole rows
 
   Statement insert;

@@ -39,6 +39,11 @@ TargetTables read_target_tables(pg::Session& session) {
       "SELECT indrelid FROM pg_catalog.pg_index WHERE indisexclusion OR (indisunique AND NOT indimmediate)"));
   for (int row = 0; row < in_order.rows(); ++row) target.tables[Oid{in_order.u32(row, 0)}].in_order = true;
 
+  const pg::Result unique = session.exec(
+      "SELECT indrelid, pg_catalog.count(*) FROM pg_catalog.pg_index WHERE indisunique OR indisexclusion GROUP BY 1");
+  for (int row = 0; row < unique.rows(); ++row)
+    target.tables[Oid{unique.u32(row, 0)}].unique_indexes = static_cast<int>(unique.i64(row, 1));
+
   // Strategy 3 of a btree (403) is equality. Of several unique indexes on a column that of the row's identity counts:
   // it comes last.
   const pg::Result equality = session.exec(fmt::format(R"(

@@ -16,6 +16,7 @@ struct TableTraits {
   bool fires = false;
   // A deferrable or exclusion constraint: what changes stand together decides whether they are accepted.
   bool in_order = false;
+  int unique_indexes = 0;
   // By column of a unique index: the operator by which the index compares it.
   std::map<std::string, std::string> equality = {};
 };

@@ -36,6 +36,7 @@ struct CheckOptions {
   std::string origin = "walferry";             // the replication origin on the target
   std::string application_name = "walferry";   // of the walsender
   int jobs = 2;                                // copy workers, for the count of connections
+  int apply_lanes = 1;                         // connections and origins on the target
   bool replica_identity_full = false;
   bool allow_nonempty_target = false;
   bool ddl_trigger = true;

@@ -95,15 +95,20 @@ void check_origins(End& target, const CheckOptions& options, Findings& findings)
   const std::string setting = target.major() >= 18 ? "max_active_replication_origins" : "max_replication_slots";
   const std::int64_t maximum = std::stoll(target.setting(setting));
   const std::int64_t free = maximum - target.number("SELECT count(*) FROM pg_catalog.pg_replication_origin");
-  if (free >= 1) {
+  // Those of an own migration under way are there already.
+  const bool enough = free >= (options.pinned ? 0 : options.apply_lanes);
+  if (enough) {
     findings.pass(id, fmt::format("{} of {} replication origins are free", free, maximum));
   } else {
-    findings.fail(id, {.title = fmt::format("none of {} replication origins is free", maximum),
-                       .detail = "an origin records, together with the changes, how far they have been applied",
-                       .remedy = fmt::format(
-                           "SELECT pg_replication_origin_drop('<name>'); for those no longer used, or ALTER SYSTEM "
-                           "SET {} = {}; and restart the target server",
-                           setting, maximum + 4)});
+    findings.fail(
+        id,
+        {.title =
+             fmt::format("{} of {} replication origins are free, {} are needed", free, maximum, options.apply_lanes),
+         .detail = "an origin records, together with the changes, how far they have been applied; each "
+                   "lane of the apply has one",
+         .remedy = fmt::format("SELECT pg_replication_origin_drop('<name>'); for those no longer used, or ALTER SYSTEM "
+                               "SET {} = {}; and restart the target server",
+                               setting, maximum + 3 + options.apply_lanes)});
   }
   const bool exists = target.number("SELECT count(*) FROM pg_catalog.pg_replication_origin WHERE roname = " +
                                     pg::quote_literal(options.origin)) > 0;
@@ -239,7 +244,7 @@ void check_target(End& target, const CheckOptions& options, Findings& findings) 
   check_version(target, findings);
   check_writable(target, findings);
   check_direct_connection(target, findings);
-  check_free_connections(target, 2 * options.jobs + 4, findings);
+  check_free_connections(target, 2 * options.jobs + 3 + options.apply_lanes, findings);
   findings.ask("target.create", [&] { check_create_rights(target, options, findings); });
   findings.ask("target.session_replication_role", [&] { check_replication_role(target, findings); });
   findings.ask("target.ownership", [&] { check_ownership(target, options, findings); });

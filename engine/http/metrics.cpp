@@ -187,6 +187,8 @@ void add_apply(Families& families, const ApplyCounters& apply) {
   families.counter("walferry_apply_early_transactions_total",
                    "Source transactions that were written while they were in progress.",
                    real(apply.early_transactions));
+  families.counter("walferry_apply_split_transactions_total", "Groups that several lanes committed on the target.",
+                   real(apply.split_transactions));
 }
 
 }  // namespace

@@ -85,6 +85,7 @@ json::object apply_object(const Status& status) {
   apply["source_transactions"] = status.apply.source_transactions;
   apply["target_transactions"] = status.apply.target_transactions;
   apply["early_transactions"] = status.apply.early_transactions;
+  apply["split_transactions"] = status.apply.split_transactions;
   apply["received_bytes"] = status.apply.received_bytes;
   apply["changes_per_second"] = number(status.apply_changes_per_second);
   apply["changes_per_second_long"] = number(status.apply_changes_per_second_long);

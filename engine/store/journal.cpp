@@ -168,4 +168,20 @@ void Journal::forget_copy_again(RelationId id) {
   erase(relation_key(id));
 }
 
+LanePlan Journal::lane_plan() const {
+  const auto text = get(journal_keys::lane_plan);
+  if (!text) return {};
+  auto plan = LanePlan::parse(*text);
+  if (!plan) {
+    throw Error{{ErrorKind::State},
+                fmt::format("state directory {}: the plan of the apply's lanes cannot be read",
+                            database_.directory().string())};
+  }
+  return *std::move(plan);
+}
+
+void Journal::record_lane_plan(const LanePlan& plan) {
+  put(journal_keys::lane_plan, plan.text());
+}
+
 }  // namespace walferry::store

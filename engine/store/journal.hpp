@@ -17,6 +17,7 @@
 #include "engine/catalog.hpp"
 #include "engine/status.hpp"
 #include "engine/store/database.hpp"
+#include "engine/store/lane_plan.hpp"
 
 namespace walferry::store {
 
@@ -57,6 +58,10 @@ class Journal {
   void record_copy_again(RelationId id, const CopyAgain& mark);
   void forget_copy_again(RelationId id);
 
+  // Where the apply has several lanes, or had when it last ended.
+  [[nodiscard]] LanePlan lane_plan() const;
+  void record_lane_plan(const LanePlan& plan);
+
  private:
   Database& database_;
 };
@@ -92,8 +97,9 @@ inline constexpr std::string_view ddl_baseline = "ddl-baseline";  // the source'
 inline constexpr std::string_view ddl_passed = "ddl-passed/";     // + identity: settled by its place in the stream
 inline constexpr std::string_view ddl_agreed = "ddl-agreed/";     // + identity: changed, and alike on both ends
 inline constexpr std::string_view ddl_differed =
-    "ddl-differed";                                    // LSN of the command whose objects were seen to differ
-inline constexpr std::string_view recopy = "recopy/";  // + relation of the source: its rows must be copied again
+    "ddl-differed";                                         // LSN of the command whose objects were seen to differ
+inline constexpr std::string_view recopy = "recopy/";       // + relation of the source: its rows must be copied again
+inline constexpr std::string_view lane_plan = "lane-plan";  // LanePlan::text()
 inline constexpr std::string_view cutover_step = "cutover-step";  // set while a cutover may hold the lease
 inline constexpr std::string_view fence_begun = "fence-begun";    // set just before the source is closed for good
 }  // namespace journal_keys

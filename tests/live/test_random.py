@@ -39,7 +39,7 @@ class Trouble:
         kind = self.dice.choice(["kill", "kill", "stop", "cut source", "cut target", "cut both"])
         daemon = self.migration.daemon
         if not daemon.alive():
-            daemon.start()
+            daemon.start("--apply-lanes", str(self.dice.choice([1, 1, 2, 3])))
             return
         if kind == "kill":
             daemon.kill()  # the next turn starts it again: meanwhile a backlog grows

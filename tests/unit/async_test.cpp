@@ -191,3 +191,69 @@ TEST_CASE("a failure on the pool is thrown where it was waited for") {
   REQUIRE(failure != nullptr);
   CHECK_THROWS_WITH(std::rethrow_exception(failure), "the disk is full");
 }
+
+namespace {
+
+Awaitable<void> count_after(Event& event, int& count) {
+  co_await event.wait();
+  ++count;
+}
+
+Awaitable<void> fail_at_once() {
+  throw std::runtime_error{"refused"};
+  co_return;
+}
+
+// How together() ended.
+Awaitable<void> run_together(asio::any_io_executor executor, std::vector<Awaitable<void>> works, std::string& outcome) {
+  try {
+    co_await together(executor, std::move(works));
+    outcome = "done";
+  } catch (const std::exception& error) {
+    outcome = is_cancellation(std::current_exception()) ? "cancelled" : error.what();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("works run together, and the first failure is told when the last of them has ended") {
+  Io io;
+  Event second{io.context.get_executor()};
+  int count = 0;
+  std::string outcome;
+  std::vector<Awaitable<void>> works;
+  works.push_back(count_after(io.event, count));
+  works.push_back(count_after(second, count));
+  SUBCASE("all succeed") {
+    asio::co_spawn(io.context, run_together(io.context.get_executor(), std::move(works), outcome), asio::detached);
+    io.event.notify();
+    io.settle();
+    CHECK(count == 1);
+    CHECK(outcome.empty());
+    second.notify();
+    io.settle();
+    CHECK(count == 2);
+    CHECK(outcome == "done");
+  }
+  SUBCASE("one fails") {
+    works.push_back(fail_at_once());
+    asio::co_spawn(io.context, run_together(io.context.get_executor(), std::move(works), outcome), asio::detached);
+    io.event.notify();
+    io.settle();
+    CHECK(outcome.empty());
+    second.notify();
+    io.settle();
+    CHECK(count == 2);
+    CHECK(outcome == "refused");
+  }
+  SUBCASE("cancelled") {
+    asio::cancellation_signal cancel;
+    asio::co_spawn(io.context, run_together(io.context.get_executor(), std::move(works), outcome),
+                   asio::bind_cancellation_slot(cancel.slot(), asio::detached));
+    io.settle();
+    cancel.emit(asio::cancellation_type::all);
+    io.settle();
+    CHECK(count == 0);
+    CHECK(outcome == "cancelled");
+  }
+}

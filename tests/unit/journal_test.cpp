@@ -135,3 +135,16 @@ TEST_CASE("a table that waits to be copied again is known by what it is to the s
   kept.journal.forget_copy_again(id);
   CHECK(Found{kept}.journal.tables_to_copy_again().empty());
 }
+
+TEST_CASE("the plan of the lanes is kept") {
+  Kept kept;
+  CHECK(kept.journal.lane_plan() == LanePlan{});
+  const LanePlan plan{3, {RelationId{16'384}, RelationId{4'000'000'000}}};
+  kept.journal.record_lane_plan(plan);
+  CHECK(Found{kept}.journal.lane_plan() == plan);
+  CHECK(plan.text() == "3 16384 4000000000");
+  for (const char* broken : {"", "0", "x", "2 ", "2 x", "2  7", "2,7"}) {
+    CAPTURE(broken);
+    CHECK_FALSE(LanePlan::parse(broken));
+  }
+}

@@ -1,0 +1,169 @@
+#include "engine/apply/lanes.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <xxhash.h>
+
+#include <algorithm>
+
+namespace walferry::apply {
+namespace {
+
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto rest_interval = seconds{60};
+constexpr auto plan_interval = seconds{1};  // between additions to the plan: each is a synced write
+
+// The same in every version of the program: after a crash it says who wrote what.
+std::uint64_t hash_of(Bytes field, std::uint64_t seed) {
+  return XXH64(field.data(), field.size(), seed);
+}
+
+// Of a change of one row.
+struct Changed {
+  RelationId relation{};
+  std::optional<Xid> stream_xid;
+};
+
+std::optional<Changed> changed_by(const pgoutput::Message& message) {
+  if (const auto* insert = std::get_if<pgoutput::InsertView>(&message))
+    return Changed{insert->relation, insert->stream_xid};
+  if (const auto* update = std::get_if<pgoutput::UpdateView>(&message))
+    return Changed{update->relation, update->stream_xid};
+  if (const auto* remove = std::get_if<pgoutput::DeleteView>(&message))
+    return Changed{remove->relation, remove->stream_xid};
+  return std::nullopt;
+}
+
+}  // namespace
+
+Lanes::Lanes(asio::any_io_executor executor, asio::thread_pool& pool, AttachmentOptions attachment, LaneOptions options,
+             const std::function<std::unique_ptr<ChangeWriter>()>& make_writer)
+    : executor_(std::move(executor)),
+      pool_(pool),
+      attachment_(std::move(attachment)),
+      options_(std::move(options)),
+      plan_(options_.plan),
+      splittable_(plan_.tables) {
+  for (unsigned lane = 1; lane < options_.wanted; ++lane) writers_.push_back(make_writer());
+}
+
+Awaitable<void> Lanes::connect(const Progress& own, const TargetTables& tables, bool replica_role) {
+  const bool usable = own.kind == ProgressKind::Origin && replica_role;
+  if (!usable && options_.wanted > 1)
+    spdlog::info("the apply has one lane: more need replication origins and session_replication_role on the target");
+  const unsigned lanes = std::max(plan_.lanes, usable ? options_.wanted : 1);
+  positions_.assign(lanes, Lsn{});
+  furthest_ = {};
+  for (unsigned lane = 1; lane < lanes; ++lane) {
+    std::function<Attachment()> open = [options = attachment_, lane] { return attach_lane(options, lane); };
+    Attachment attached = co_await run_blocking<Attachment>(pool_, std::move(open));
+    positions_[lane] = attached.position;
+    furthest_ = std::max(furthest_, attached.position);
+    if (lane > writers_.size() || !usable) continue;  // of an earlier run: its position was all that is wanted of it
+    ChangeWriter& writer = *writers_[lane - 1];
+    writer.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)), tables, attached.progress,
+                  attached.replica_role);
+    writer.limit_lock_waits(true);  // nobody on the target sees that lanes wait for each other
+    co_await writer.pipeline().settle();
+  }
+  attached_ = usable && !writers_.empty();
+}
+
+void Lanes::let_go() {
+  for (const auto& writer : writers_) writer->detach();
+  attached_ = false;
+}
+
+void Lanes::rest() {
+  resting_until_ = Clock::now() + rest_interval;
+}
+
+// Throws CannotSplit where the key did not come whole.
+unsigned Lanes::lane_of(const MappedTable& table, const pgoutput::TupleView& row) const {
+  std::uint64_t hash = 0;
+  auto column = table.columns.begin();
+  for (const pgoutput::FieldView field : row) {
+    if (column == table.columns.end()) break;
+    if (column->key) {
+      if (field.kind != pgoutput::FieldKind::Text) throw CannotSplit{"a key did not come whole"};
+      hash = hash_of(field.value, hash);
+    }
+    ++column;
+  }
+  return static_cast<unsigned>(hash % plan_.lanes);
+}
+
+unsigned Lanes::lane_of(const MappedTable& table, const pgoutput::Message& message) const {
+  if (const auto* insert = std::get_if<pgoutput::InsertView>(&message)) return lane_of(table, insert->row);
+  if (const auto* remove = std::get_if<pgoutput::DeleteView>(&message)) return lane_of(table, remove->old.tuple);
+  const auto& update = std::get<pgoutput::UpdateView>(message);
+  const unsigned lane = lane_of(table, update.row);
+  if (update.old && lane_of(table, update.old->tuple) != lane)
+    throw CannotSplit{"a row moves to a key of another lane"};
+  return lane;
+}
+
+bool Lanes::holds(const SourceTransaction& transaction, const pgoutput::Message& message, TableMap& tables) const {
+  if (transaction.final_lsn >= furthest_) return false;
+  const std::optional<Changed> changed = changed_by(message);
+  if (!changed || !is_planned(changed->relation) || transaction.is_aborted(changed->stream_xid)) return false;
+  return positions_.at(lane_of(tables.find(changed->relation), message)) > transaction.final_lsn;
+}
+
+bool Lanes::may_split(Lsn position) {
+  if (!attached_ || position < furthest_ || Clock::now() < resting_until_) return false;
+  const bool fits = plan_.lanes == options_.wanted && std::ranges::includes(splittable_, plan_.tables);
+  if (!fits || (plan_.tables != splittable_ && Clock::now() >= next_plan_)) {
+    store::LanePlan plan{options_.wanted, splittable_};
+    options_.record_plan(plan);
+    plan_ = std::move(plan);
+    next_plan_ = Clock::now() + plan_interval;
+  }
+  return !plan_.tables.empty();
+}
+
+ChangeWriter* Lanes::writer_of(const SourceTransaction& transaction, const pgoutput::Message& message,
+                               TableMap& tables) const {
+  const std::optional<Changed> changed = changed_by(message);
+  if (!changed) throw CannotSplit{"a truncation concerns all lanes"};
+  if (transaction.is_aborted(changed->stream_xid)) return nullptr;
+  const MappedTable& table = tables.find(changed->relation);
+  if (!is_planned(changed->relation)) {
+    if (table.order == MappedTable::Order::Everywhere) throw CannotSplit{"a trigger or rule can see other tables"};
+    return nullptr;
+  }
+  if (!table.splits) throw CannotSplit{"a table was described anew"};
+  const unsigned lane = lane_of(table, message);
+  return lane == 0 ? nullptr : writers_[lane - 1].get();
+}
+
+Awaitable<void> Lanes::describe(const SourceTransaction& transaction, const pgoutput::RelationView& relation,
+                                Bytes message, const MappedTable& own) {
+  if (!attached_) co_return;
+  for (const auto& writer : writers_) co_await writer->describe(transaction, relation, message);
+  if (own.splits) {
+    splittable_.insert(relation.id);
+  } else {
+    splittable_.erase(relation.id);
+  }
+}
+
+std::size_t Lanes::bytes() const {
+  std::size_t bytes = 0;
+  for (const auto& writer : writers_) {
+    if (writer->begun()) bytes += writer->bytes();
+  }
+  return bytes;
+}
+
+std::vector<ChangeWriter*> Lanes::begun() const {
+  std::vector<ChangeWriter*> begun;
+  for (const auto& writer : writers_) {
+    if (writer->begun()) begun.push_back(writer.get());
+  }
+  return begun;
+}
+
+}  // namespace walferry::apply

@@ -1,0 +1,88 @@
+// Further connections to the target that write a part of each large group beside the apply's own connection (lane 0):
+// every row always through the same lane, chosen by its key.
+//
+// Owns these connections, each with an origin of its own, and the plan of which tables are split. Invariants (G1): a
+// lane commits its part with the group's end as its position when the outcome of every change of the group is known,
+// and before lane 0 commits; so lane 0 stands lowest, and a lane that stands beyond it after a crash holds its part of
+// what lies between: holds(). The plan is in the journal before a group relies on it, and changes only while no lane
+// stands beyond lane 0. What depends on more than its own row (a table with a second unique index, a truncation, a key
+// that moves to another lane, a schema change) is not split. Used by Applier, whose coroutine drives it.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <stdexcept>
+#include <vector>
+
+#include "engine/apply/attachment.hpp"
+#include "engine/apply/change_writer.hpp"
+#include "engine/async.hpp"
+#include "engine/store/lane_plan.hpp"
+
+namespace walferry::apply {
+
+// The group under way must be written by lane 0 alone.
+class CannotSplit : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+struct LaneOptions {
+  unsigned wanted = 1;                                           // with lane 0
+  store::LanePlan plan = {};                                     // of the last run
+  std::function<void(const store::LanePlan&)> record_plan = {};  // blocking, on disk when it returns
+};
+
+class Lanes {
+ public:
+  // `make_writer`: of a lane, as the applier's own.
+  Lanes(asio::any_io_executor executor, asio::thread_pool& pool, AttachmentOptions attachment, LaneOptions options,
+        const std::function<std::unique_ptr<ChangeWriter>()>& make_writer);
+
+  // After lane 0: takes the lanes' positions, of the last run's lanes too.
+  Awaitable<void> connect(const Progress& own, const TargetTables& tables, bool replica_role);
+  void let_go();
+  // A group that was split failed: for a while groups are written by lane 0.
+  void rest();
+
+  // The transaction's change of this row is on the target already.
+  [[nodiscard]] bool holds(const SourceTransaction& transaction, const pgoutput::Message& message,
+                           TableMap& tables) const;
+
+  // Whether a group that begins at `position` may be split.
+  [[nodiscard]] bool may_split(Lsn position);
+  // The lane of a change in a group that is split; nullptr: lane 0. Throws CannotSplit.
+  [[nodiscard]] ChangeWriter* writer_of(const SourceTransaction& transaction, const pgoutput::Message& message,
+                                        TableMap& tables) const;
+  // A relation was described to lane 0, which knows it as `own`.
+  Awaitable<void> describe(const SourceTransaction& transaction, const pgoutput::RelationView& relation, Bytes message,
+                           const MappedTable& own);
+
+  [[nodiscard]] const std::vector<std::unique_ptr<ChangeWriter>>& writers() const { return writers_; }
+  // Of the group under way.
+  [[nodiscard]] std::size_t bytes() const;
+  [[nodiscard]] std::vector<ChangeWriter*> begun() const;
+
+ private:
+  [[nodiscard]] bool is_planned(RelationId relation) const { return plan_.tables.contains(relation); }
+  [[nodiscard]] unsigned lane_of(const MappedTable& table, const pgoutput::TupleView& row) const;
+  // Of a change to a planned table.
+  [[nodiscard]] unsigned lane_of(const MappedTable& table, const pgoutput::Message& message) const;
+
+  asio::any_io_executor executor_;
+  asio::thread_pool& pool_;
+  AttachmentOptions attachment_;
+  LaneOptions options_;
+  store::LanePlan plan_;
+  std::vector<std::unique_ptr<ChangeWriter>> writers_;  // of lane 1 and on
+  bool attached_ = false;
+  std::vector<Lsn> positions_;       // by lane, as connect() found them; of lane 0 nothing
+  Lsn furthest_;                     // of them
+  std::set<RelationId> splittable_;  // as they were described last
+  Deadline resting_until_{};
+  Deadline next_plan_{};
+};
+
+}  // namespace walferry::apply

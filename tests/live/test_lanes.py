@@ -1,0 +1,199 @@
+"""Several lanes write a backlog together (`run --apply-lanes`): every row goes in once, whatever dies in between."""
+
+import os
+import random
+import time
+
+import pytest
+
+from compare import assert_equal, data_differences
+from held_commit import HeldCommit
+from servers import wait_until
+
+pytestmark = pytest.mark.limit(300)
+
+SCHEMA = """
+    CREATE TABLE public.t (id bigint PRIMARY KEY, n int NOT NULL DEFAULT 0, payload text);
+    CREATE TABLE public.pairs (a int, b text, n int NOT NULL DEFAULT 0, PRIMARY KEY (a, b));
+    CREATE TABLE public.slots (id int PRIMARY KEY, place int UNIQUE);
+    CREATE TABLE public.whole (id int PRIMARY KEY, n int NOT NULL DEFAULT 0);
+    ALTER TABLE public.whole REPLICA IDENTITY FULL;
+    CREATE TABLE public.log (at timestamptz DEFAULT now(), n int);
+    ALTER TABLE public.log REPLICA IDENTITY FULL;
+    INSERT INTO public.t (id, payload) SELECT g, repeat('x', g % 50) FROM generate_series(1, 3000) g;
+    INSERT INTO public.pairs SELECT g, 'b' || g FROM generate_series(1, 500) g;
+    INSERT INTO public.slots SELECT g, g FROM generate_series(1, 100) g;
+    INSERT INTO public.whole SELECT g FROM generate_series(1, 100) g;
+"""
+
+
+class Lanes:
+    """A migration that follows, and is then stopped so that a backlog grows."""
+
+    def __init__(self, migrations, name: str, *options: str):
+        self.migration = migrations(name, *options)
+        self.source, self.database, self.target, self.copy = self.migration.ends
+        self.migration.load(sql=SCHEMA)
+        self.daemon = self.migration.daemon
+        self.daemon.start()
+        self.daemon.await_phase("follow", 120)
+        self.daemon.terminate()
+
+    def write(self, dice: random.Random, transactions: int) -> None:
+        """Changes of every kind but those that no group is split with."""
+        for _ in range(transactions):
+            low = dice.randrange(1, 3000)
+            top = self.source.scalar(self.database, "SELECT max(id) FROM public.t")
+            self.source.execute(
+                self.database, "BEGIN",
+                f"INSERT INTO public.t (id, payload) SELECT g, 'new' FROM generate_series({top + 1}, {top + 200}) g",
+                f"UPDATE public.t SET n = n + 1, payload = payload || 'y' WHERE id BETWEEN {low} AND {low + 300}",
+                f"DELETE FROM public.t WHERE id % 97 = {dice.randrange(97)}",
+                f"UPDATE public.pairs SET n = n + 1 WHERE a % 5 = {dice.randrange(5)}",
+                f"UPDATE public.slots SET place = place + {dice.choice([1000, -1000])} WHERE id = {dice.randrange(1, 100)}",
+                f"UPDATE public.whole SET n = n + 1 WHERE id = {dice.randrange(1, 100)}",
+                f"INSERT INTO public.log (n) VALUES ({low})",
+                "COMMIT")
+
+    def await_backlog(self) -> None:
+        """Until what was written counts as late by the source's own clock when it is sent."""
+        written = self.source.scalar(self.database, "SELECT clock_timestamp()")
+        wait_until(lambda: self.source.scalar(self.database, "SELECT clock_timestamp() - %s > '0.5 s'", (written,)), 10,
+                   "the changes to be late")
+
+    def switch(self) -> None:
+        self.daemon.await_phase("follow", 60)
+        self.migration.switch()
+        assert_equal(*self.migration.ends)
+
+    def split_transactions(self) -> int:
+        return self.daemon.status()["apply"]["split_transactions"]
+
+    def expect_equal(self) -> None:
+        self.migration.await_applied(120)
+        assert data_differences(*self.migration.ends, sequences=False) == []
+
+    def origins(self) -> list[str]:
+        return [name for name, in self.target.query("postgres", "SELECT roname FROM pg_replication_origin ORDER BY 1")
+                if name.startswith(f"walferry_{self.database}")]
+
+
+@pytest.mark.tsan
+def test_a_backlog_is_written_by_all_lanes(migrations):
+    lanes = Lanes(migrations, "lanes")
+    lanes.write(random.Random(1), 20)
+    lanes.daemon.start("--apply-lanes", "3")
+    lanes.expect_equal()
+    assert lanes.split_transactions() > 0
+    slot = f"walferry_{lanes.database}"
+    assert lanes.origins() == [slot, f"{slot} lane 1", f"{slot} lane 2"]
+    # Without a backlog one lane does it, and fewer or more of them go on from there.
+    split = lanes.split_transactions()
+    lanes.source.execute(lanes.database, "UPDATE public.t SET n = n + 1 WHERE id = 5")
+    lanes.expect_equal()
+    assert lanes.split_transactions() == split
+    for wanted in ("1", "4", "2"):
+        lanes.daemon.terminate()
+        lanes.write(random.Random(2), 5)
+        lanes.daemon.start("--apply-lanes", wanted)
+        lanes.expect_equal()
+        assert (lanes.split_transactions() > 0) == (wanted != "1")
+    lanes.switch()
+    assert lanes.daemon.finish().code == 0
+    assert lanes.origins() == []
+
+
+@pytest.mark.parametrize("then", ["1", "3", "5"])
+def test_a_group_that_some_lanes_have_committed_goes_in_once(migrations, then):
+    """kill -9 when lane 0 has sent its COMMIT, which does not arrive; the next start takes it from there."""
+    lanes = Lanes(migrations, "lanes_partly")
+    lanes.source.execute(
+        lanes.database, "BEGIN",
+        "INSERT INTO public.t (id, n) SELECT g, 1 FROM generate_series(10001, 12000) g",
+        "DELETE FROM public.t WHERE id <= 1000",
+        "UPDATE public.t SET n = n + 1 WHERE id BETWEEN 1001 AND 3000",
+        "INSERT INTO public.log (n) VALUES (1)",
+        "COMMIT")
+    count = "SELECT count(*) FROM public.t WHERE id > 10000"
+    lanes.await_backlog()
+    direct = lanes.daemon.target
+    with HeldCommit(lanes.target) as held:
+        lanes.daemon.target = held.dsn(lanes.copy)
+        lanes.daemon.start("--apply-lanes", "3")
+        held.await_held()
+        assert 0 < lanes.target.scalar(lanes.copy, count) < 2000, "a part of the group, and not lane 0's"
+        lanes.daemon.kill()
+        lanes.daemon.target = direct
+    # More behind it: it is read together with what is half there.
+    lanes.source.execute(
+        lanes.database, "UPDATE public.t SET n = n + 10 WHERE id % 3 = 0", "DELETE FROM public.t WHERE id = 11500",
+        "INSERT INTO public.t (id, n) VALUES (1, 7)", "UPDATE public.pairs SET n = 3",
+        "UPDATE public.t SET id = id + 50000 WHERE id = 2001", "TRUNCATE public.whole")
+    lanes.daemon.start("--apply-lanes", then)
+    lanes.expect_equal()
+    assert lanes.target.scalar(lanes.copy, "SELECT count(*) FROM public.log") == 1
+    lanes.switch()
+
+
+BARRIERS = {
+    "truncation": ["TRUNCATE public.pairs", "INSERT INTO public.pairs VALUES (1, 'again')"],
+    "a key that moves": ["UPDATE public.t SET id = id + 100000 WHERE id % 10 = 0"],
+    "unique values that change places": ["UPDATE public.slots SET place = place + 5000 WHERE id <= 50",
+                                         "UPDATE public.slots SET place = place - 50 WHERE id > 50",
+                                         "UPDATE public.slots SET place = place - 4950 WHERE id <= 50"],
+    "a schema change": ["ALTER TABLE public.pairs ADD COLUMN c int DEFAULT 5", "UPDATE public.pairs SET c = 6"],
+    "an identity that changes": ["ALTER TABLE public.t REPLICA IDENTITY FULL",
+                                 "UPDATE public.t SET n = n + 1 WHERE id % 2 = 0"],
+    "another unique index": ["CREATE UNIQUE INDEX ON public.t ((id + 1))", "DELETE FROM public.t WHERE id % 5 = 0"],
+}
+
+
+@pytest.mark.parametrize("statements", BARRIERS.values(), ids=BARRIERS)
+def test_what_concerns_all_lanes_is_written_by_one(migrations, statements):
+    lanes = Lanes(migrations, "lanes_barrier", "--on-ddl", "apply")
+    lanes.write(random.Random(3), 3)
+    lanes.source.execute(lanes.database, "BEGIN", "UPDATE public.t SET n = n + 1", *statements,
+                         "UPDATE public.t SET n = n + 1 WHERE id % 2 = 1", "COMMIT")
+    lanes.write(random.Random(4), 3)
+    lanes.daemon.start("--apply-lanes", "3")
+    lanes.expect_equal()
+    assert not lanes.daemon.status()["apply_stopped"]
+    lanes.switch()
+
+
+def test_a_divergence_stops_all_lanes_and_goes_on_when_it_is_mended(migrations):
+    lanes = Lanes(migrations, "lanes_diverged")
+    lanes.write(random.Random(5), 3)
+    lanes.source.execute(lanes.database, "UPDATE public.t SET n = -1 WHERE id BETWEEN 1 AND 3000")
+    missing = lanes.source.scalar(lanes.database, "SELECT max(id) FROM public.t WHERE id < 3000")
+    lanes.target.execute(lanes.copy, f"DELETE FROM public.t WHERE id = {missing}")
+    lanes.daemon.start("--apply-lanes", "3")
+    status = lanes.daemon.await_status(lambda status: status["apply_stopped"], 60, "the apply to stop")
+    assert f"(id)=({missing})" in status["last_error"]["text"], status["last_error"]
+    lanes.target.execute(lanes.copy, "SET session_replication_role = replica; "
+                                     f"INSERT INTO public.t (id) VALUES ({missing})")
+    lanes.expect_equal()
+
+
+def test_kills_while_lanes_write_lose_nothing(migrations, note):
+    seed = int(os.environ.get("WALFERRY_CRASH_SEED", "0")) or random.randrange(1 << 30)
+    dice = random.Random(seed)
+    lanes = Lanes(migrations, "lanes_killed")
+    beyond = 0
+    for number in range(12):
+        lanes.write(dice, 12)
+        lanes.daemon.start("--apply-lanes", str(dice.choice([2, 3, 4])))
+        lanes.daemon.await_status(lambda status: status["target_connected"], 60, "the apply to begin")
+        time.sleep(dice.random() * 0.15)  # the random moment of the kill
+        lanes.daemon.kill()
+        beyond += lanes.target.scalar(
+            "postgres", "SELECT count(*) FROM pg_replication_origin o WHERE roname LIKE %s AND"
+                        " pg_replication_origin_progress(roname, false) > pg_replication_origin_progress(%s, false)",
+            (f"walferry_{lanes.database} lane %", f"walferry_{lanes.database}")) > 0
+        if number % 4 == 3:
+            lanes.target.restart("immediate")
+    lanes.daemon.start("--apply-lanes", "2")
+    lanes.daemon.await_phase("follow", 120)
+    lanes.expect_equal()
+    lanes.switch()
+    note(f"kills while lanes write: seed {seed}, {beyond} of 12 with lanes at different positions")
