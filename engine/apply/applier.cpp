@@ -18,7 +18,10 @@ using Clock = std::chrono::steady_clock;
 // Bounds of a group while there is a backlog.
 constexpr std::size_t group_transactions_max = 10'000;
 constexpr std::size_t group_bytes_max = std::size_t{8} << 20U;
-constexpr auto group_age_max = milliseconds{50};
+// A group costs some round trips of rest, which must stay a small part of its age.
+constexpr std::chrono::steady_clock::duration group_age_min = milliseconds{50};
+constexpr std::chrono::steady_clock::duration group_age_limit = milliseconds{500};
+constexpr int round_trips_per_age = 40;
 // What a writer gathers before it writes: a large transaction goes in piece by piece.
 constexpr std::size_t gathered_bytes_max = std::size_t{8} << 20U;
 
@@ -187,8 +190,9 @@ Awaitable<void> Applier::connect() {
   committed_ = attached.position;
   position_.target_durable = attached.position;
   position_.applied = attached.position;
-  writer_.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)), std::move(attached.tables),
-                 progress_, attached.replica_role);
+  co_await writer_.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)),
+                          std::move(attached.tables), progress_, attached.replica_role);
+  group_age_max_ = std::min(group_age_min + round_trips_per_age * writer_.round_trip(), group_age_limit);
   writer_.pipeline().prepare("durable", progress_.durable_sql());
   co_await writer_.pipeline().settle();
   spool_.rewind();
@@ -216,7 +220,7 @@ Awaitable<void> Applier::apply() {
     writer_.limit_lock_waits(early_.begun());
     block_ = spool_.next();
     if (!block_ && at_boundary() && writer_.begun()) {
-      co_await wake_.wait_until(writer_.begun_at() + group_age_max);  // the source is behind: there is more to come
+      co_await wake_.wait_until(writer_.begun_at() + group_age_max_);  // the source is behind: there is more to come
       continue;
     }
     if (!block_ && at_boundary() && may_apply_early()) {
@@ -328,7 +332,7 @@ void Applier::read_from(std::shared_ptr<const void> owner) {
 
 bool Applier::group_is_full() const {
   return group_.transactions >= group_transactions_max || writer_.bytes() + lanes_.bytes() >= group_bytes_max ||
-         Clock::now() - writer_.begun_at() >= group_age_max;
+         Clock::now() - writer_.begun_at() >= group_age_max_;
 }
 
 // A transaction that was streamed while in progress stands in the spool as chunks, and becomes a group of its own; what

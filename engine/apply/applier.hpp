@@ -152,6 +152,7 @@ class Applier {
   Lsn ddl_failed_;  // message LSN of the command that the target refused
   std::optional<SourceTransaction> transaction_;
   Group group_;
+  std::chrono::steady_clock::duration group_age_max_{};  // while there is a backlog
 
   Lsn one_by_one_until_;  // transactions before it are written as they came: their net changes were refused
 

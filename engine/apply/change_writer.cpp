@@ -29,8 +29,8 @@ ChangeWriter::ChangeWriter(asio::thread_pool& pool, std::function<TargetTables()
                            std::size_t gathered_bytes_max, ApplyCounters& counts)
     : pool_(pool), read_target_(std::move(read_target)), gathered_bytes_max_(gathered_bytes_max), counts_(counts) {}
 
-void ChangeWriter::attach(std::unique_ptr<pg::Connection> connection, TargetTables tables, const Progress& progress,
-                          bool replica_role) {
+Awaitable<void> ChangeWriter::attach(std::unique_ptr<pg::Connection> connection, TargetTables tables, Progress progress,
+                                     bool replica_role) {
   connection_ = std::move(connection);
   replica_role_ = replica_role;
   tables_.set_target(std::move(tables));
@@ -43,6 +43,10 @@ void ChangeWriter::attach(std::unique_ptr<pg::Connection> connection, TargetTabl
                                   {"advance", progress.advance_sql()}}) {
     pipeline_.prepare(name, sql);
   }
+  co_await pipeline_.settle();
+  const auto asked = Clock::now();
+  co_await pipeline_.settle();
+  round_trip_ = Clock::now() - asked;
 }
 
 void ChangeWriter::detach() {

@@ -43,10 +43,10 @@ class ChangeWriter {
   ChangeWriter(asio::thread_pool& pool, std::function<TargetTables()> read_target, std::size_t gathered_bytes_max,
                ApplyCounters& counts);
 
-  // Takes an idle connection, enters pipeline mode and queues what must be prepared; `replica_role`: triggers and
-  // foreign keys are off there. settle() the pipeline next.
-  void attach(std::unique_ptr<pg::Connection> connection, TargetTables tables, const Progress& progress,
-              bool replica_role);
+  // Takes an idle connection, enters pipeline mode and prepares what it needs; `replica_role`: triggers and foreign
+  // keys are off there.
+  Awaitable<void> attach(std::unique_ptr<pg::Connection> connection, TargetTables tables, Progress progress,
+                         bool replica_role);
   // Drops the connection and everything that was on its way; the server rolls back.
   void detach();
   [[nodiscard]] bool attached() const { return connection_ != nullptr; }
@@ -91,6 +91,11 @@ class ChangeWriter {
   void record(std::shared_ptr<TouchedRows> touched) { touched_ = std::move(touched); }
   void touch_everything();
 
+  // To the target and back, as it was when attached.
+  [[nodiscard]] std::chrono::steady_clock::duration round_trip() const { return round_trip_; }
+  // From now on so much is gathered before it is written.
+  void gather(std::size_t bytes) { gathered_bytes_max_ = bytes; }
+
   [[nodiscard]] bool replica_role() const { return replica_role_; }
   [[nodiscard]] TableMap& tables() { return tables_; }
   [[nodiscard]] Pipeline& pipeline() { return pipeline_; }
@@ -117,6 +122,7 @@ class ChangeWriter {
   std::size_t gathered_bytes_max_;
   ApplyCounters& counts_;
   std::unique_ptr<pg::Connection> connection_;
+  std::chrono::steady_clock::duration round_trip_{};
   bool replica_role_ = false;  // without it foreign keys and triggers fire, and every change keeps its place
   TableMap tables_;
   Pipeline pipeline_;

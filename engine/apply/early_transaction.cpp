@@ -11,8 +11,18 @@ namespace {
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
-// Little: while it is written, what was committed meanwhile waits.
-constexpr std::size_t gathered_bytes_max = std::size_t{1} << 20U;
+// Little is written at a time: meanwhile what was committed waits. But some round trips with each piece must not take
+// longer than the piece.
+constexpr std::size_t piece_bytes_min = std::size_t{1} << 20U;
+constexpr std::size_t piece_bytes_max = std::size_t{8} << 20U;
+constexpr std::size_t piece_bytes_per_millisecond = std::size_t{2} << 20U;  // of round trip
+
+std::size_t piece_bytes(std::chrono::steady_clock::duration round_trip) {
+  const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(round_trip).count();
+  return std::clamp(static_cast<std::size_t>(milliseconds) * piece_bytes_per_millisecond, piece_bytes_min,
+                    piece_bytes_max);
+}
+
 // A transaction that rests would only hold locks on the target, and its vacuum back.
 constexpr auto rest_max = seconds{30};
 
@@ -27,7 +37,7 @@ EarlyTransaction::EarlyTransaction(asio::any_io_executor executor, asio::thread_
       options_(std::move(options)),
       spool_(spool),
       position_(position),
-      writer_(pool, std::move(read_target), gathered_bytes_max, counts) {
+      writer_(pool, std::move(read_target), piece_bytes_min, counts) {
   writer_.tables().set_copied(copied);
 }
 
@@ -76,9 +86,9 @@ Awaitable<void> EarlyTransaction::apply_next() {
 Awaitable<void> EarlyTransaction::connect() {
   std::function<Attachment()> open = [options = options_] { return attach_beside(options); };
   Attachment attached = co_await run_blocking<Attachment>(pool_, std::move(open));
-  writer_.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)), std::move(attached.tables),
-                 attached.progress, attached.replica_role);
-  co_await writer_.pipeline().settle();
+  co_await writer_.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)),
+                          std::move(attached.tables), attached.progress, attached.replica_role);
+  writer_.gather(piece_bytes(writer_.round_trip()));
 }
 
 Awaitable<void> EarlyTransaction::write_chunk(std::uint64_t chunk) {

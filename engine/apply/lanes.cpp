@@ -63,10 +63,9 @@ Awaitable<void> Lanes::connect(const Progress& own, const TargetTables& tables, 
     furthest_ = std::max(furthest_, attached.position);
     if (lane > writers_.size() || !usable) continue;  // of an earlier run: its position was all that is wanted of it
     ChangeWriter& writer = *writers_[lane - 1];
-    writer.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)), tables, attached.progress,
-                  attached.replica_role);
+    co_await writer.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)), tables,
+                           attached.progress, attached.replica_role);
     writer.limit_lock_waits(true);  // nobody on the target sees that lanes wait for each other
-    co_await writer.pipeline().settle();
   }
   attached_ = usable && !writers_.empty();
 }

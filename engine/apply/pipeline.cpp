@@ -126,7 +126,7 @@ Awaitable<std::string> Pipeline::ask(std::string name) {
 
 Awaitable<void> Pipeline::copy(const MappedTable& table, std::int64_t rows,
                                std::function<bool(std::vector<std::byte>&)> next) {
-  co_await settle();
+  if (!expected_.empty()) co_await settle();
   connection_->exit_pipeline();  // libpq has no COPY in it
   std::optional<Error> failure;
   std::int64_t loaded = 0;
