@@ -8,11 +8,11 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import REPOSITORY, clone, copying, drain, latency, large, micro, rtt, table, tables, workload
+from bench import REPOSITORY, clone, copying, drain, lanes, latency, large, micro, rtt, table, tables, workload
 from bench.show import Show
 from bench.store import Results, machine
 
-SECTIONS = {"drain": drain, "unix": drain, "copy": copying, "clone": clone, "latency": latency, "rtt": rtt,
+SECTIONS = {"drain": drain, "unix": drain, "copy": copying, "clone": clone, "latency": latency, "rtt": rtt, "lanes": lanes,
             "tables": tables, "large": large, "micro": micro}
 # What takes long and needs the disk is left to a full run.
 NOT_IN_QUICK = {"unix", "large"}

@@ -97,6 +97,7 @@ class Native(Follower):
 
 class Walferry(Follower):
     name = database = "walferry"
+    run_options: tuple[str, ...] = ()  # of the next start
 
     def prepare(self, *options: str) -> None:
         """A whole migration up to following; its slot is made there."""
@@ -115,7 +116,7 @@ class Walferry(Follower):
         self.daemon.source, self.daemon.target = source_address, target_address
 
     def start(self) -> None:
-        self.daemon.start()
+        self.daemon.start(*self.run_options)
 
     def stop(self) -> None:
         self.daemon.terminate(120)

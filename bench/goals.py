@@ -116,6 +116,16 @@ def _rtt(results: Results) -> float | None:
     return max((ratio for ratio in ratios if ratio), default=None)
 
 
+def _lanes(results: Results) -> float | None:
+    """The least gain from 1 to 2 lanes, by the CPU of the busiest backend, over the works that the target holds back."""
+    runs = results.runs("lanes")
+    def busiest(work: str, side: str) -> float:
+        return runs.median(work, side, lambda run: run.more["busiest_s"])
+    held_back = [work for work in runs.works()
+                 if busiest(work, "1 lane") > runs.median(work, "1 lane", lambda run: run.cpu["source"])]
+    return min((busiest(work, "1 lane") / busiest(work, "2 lanes") for work in held_back), default=None)
+
+
 def _growth(results: Results) -> float | None:
     """The worst step that takes a second or more where there are most tables."""
     from bench import table
@@ -149,6 +159,7 @@ GOALS = [
     Goal("10M rows at once: time / in small transactions", _large_against_small, 1.1, at_most=True),
     Goal("10M rows at once: spilled on the source, MiB", _large("spill_mib"), 0, at_most=True),
     Goal("delay of both servers: time / without", _rtt, 1.1, at_most=True),
+    Goal("2 lanes where the target holds a drain back: CPU of the busiest backend, 1 lane / 2", _lanes, 1.7),
     Goal("many tables: worst step's power", _growth, 1.1, at_most=True),
 ]
 

@@ -95,6 +95,19 @@ def rtt(runs: Runs) -> str:
     return markdown(["work", "side", "s (fastest to slowest)", "s / without delay", "CPU s source", "target", "own"], rows)
 
 
+def lanes(runs: Runs) -> str:
+    rows = []
+    for work in runs.works():
+        alone = more_of(runs, work, "1 lane", "busiest_s") if runs.has(work, "1 lane") else 0.0
+        for side in runs.sides(work):
+            busiest = more_of(runs, work, side, "busiest_s")
+            rows.append([work, side, runs.spread(work, side), f"{busiest:.2f}",
+                         f"{more_of(runs, work, side, 'backends_s'):.2f}", times(alone / busiest if busiest else None),
+                         f"{more_of(runs, work, side, 'split'):.0f}", *cpu_columns(runs, work, side)])
+    return markdown(["work", "side", "s (fastest to slowest)", "CPU s of the busiest apply backend", "of all of them",
+                     "gain where the target has a processor for each", "groups split", "CPU s source", "target", "own"], rows)
+
+
 def tables(runs: Runs) -> str:
     works = sorted(runs.works(), key=lambda work: runs.of(work, runs.sides(work)[0])[0].changes)
     steps = list(dict.fromkeys(side for work in works for side in runs.sides(work)))
@@ -133,6 +146,7 @@ TABLES: dict[str, tuple[str, Callable[[Runs], str]]] = {
     "latency": ("Without a backlog", latency),
     "large": ("Ten million rows in one transaction", large),
     "rtt": ("With a round trip of milliseconds", rtt),
+    "lanes": ("Lanes of the apply", lanes),
     "tables": ("Many tables", tables),
     "micro": ("Micro benchmarks", micro),
 }

@@ -67,7 +67,7 @@ class Lanes {
 
  private:
   [[nodiscard]] bool is_planned(RelationId relation) const { return plan_.tables.contains(relation); }
-  [[nodiscard]] unsigned lane_of(const MappedTable& table, const pgoutput::TupleView& row) const;
+  [[nodiscard]] unsigned lane_of(RelationId relation, const MappedTable& table, const pgoutput::TupleView& row) const;
   // Of a change to a planned table.
   [[nodiscard]] unsigned lane_of(const MappedTable& table, const pgoutput::Message& message) const;
 
