@@ -117,10 +117,15 @@ class Cleaner {
     pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
     require_pinned(target, journal_, Side::Target);
     target.exec(
-        fmt::format("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-                    "WHERE application_name IN ({}, {}) AND pid <> pg_catalog.pg_backend_pid()",
-                    pg::quote_literal(("walferry apply " + sides_.slot).substr(0, 63)),
-                    pg::quote_literal(("walferry early " + sides_.slot).substr(0, 63))));
+        fmt::format("DO $end$ BEGIN FOR i IN 1..200 LOOP "
+                    "PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE {0}; "
+                    "PERFORM pg_catalog.pg_stat_clear_snapshot(); "
+                    "EXIT WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE {0}); "
+                    "PERFORM pg_catalog.pg_sleep(0.05); END LOOP; END $end$",
+                    fmt::format("application_name IN ({}, {}, {}) AND pid <> pg_catalog.pg_backend_pid()",
+                                pg::quote_literal(("walferry apply " + sides_.slot).substr(0, 63)),
+                                pg::quote_literal(("walferry early " + sides_.slot).substr(0, 63)),
+                                pg::quote_literal(("walferry lane " + sides_.slot).substr(0, 63)))));
     const bool adopted = journal_.get(keys::adopted).has_value();
     if (drop_objects && adopted) {
       say("target: its data was adopted, walferry made no objects there, none are dropped");

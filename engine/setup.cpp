@@ -193,6 +193,11 @@ std::set<QualifiedName> names_of(const std::vector<Table>& tables) {
   return names;
 }
 
+void record_addresses(const MigrationOptions& options, store::Journal& journal) {
+  journal.put(keys::source, options.source.without_secrets());
+  journal.put(keys::target, options.target.without_secrets());
+}
+
 }  // namespace
 
 void require_end(pg::Session& session, Side side, const std::string& slot) {
@@ -295,6 +300,7 @@ Ends identify(const MigrationOptions& options, store::Journal& journal) {
   if (pinned_source && pinned_target) {
     refuse_other_end(Side::Source, *pinned_source, ends.source, *pinned_target);
     refuse_other_end(Side::Target, *pinned_target, ends.target, *pinned_source);
+    record_addresses(options, journal);  // finish and abort take the way that led there last
   }
   return ends;
 }
@@ -328,8 +334,7 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
   if (!options.copy) journal.put(keys::without_copy, "1");
   if (options.adopt) journal.put(keys::adopted, options.adopt->to_string());
   journal.put(keys::migration, options.slot);
-  journal.put(keys::source, options.source.without_secrets());
-  journal.put(keys::target, options.target.without_secrets());
+  record_addresses(options, journal);
   std::string publications;
   for (const std::string& name : options.publications) publications += (publications.empty() ? "" : "\n") + name;
   if (!options.schema) journal.put(keys::without_schema, "1");
@@ -372,6 +377,8 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
       journal.put(keys::via_root, "1");
       spdlog::info("the target partitions its tables differently: partitioned tables are carried as a whole");
     }
+  } else if (publishes_via_root(source, publications)) {
+    journal.put(keys::via_root, "1");
   }
   // The slot's snapshot must see the publication with every table in it: a table created in between means another
   // round.

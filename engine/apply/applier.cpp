@@ -185,7 +185,7 @@ Awaitable<void> Applier::connect() {
             "to an asynchronous standby. Nothing was applied. Remedy: abort and begin anew",
             attached.position.to_string(), position_.target_durable.to_string())};
   }
-  co_await lanes_.connect(attached.progress, attached.tables, attached.replica_role);
+  co_await lanes_.connect(attached.position, attached.progress, attached.tables, attached.replica_role);
   progress_ = attached.progress;
   committed_ = attached.position;
   position_.target_durable = attached.position;
@@ -245,7 +245,8 @@ Awaitable<void> Applier::apply() {
 }
 
 bool Applier::may_apply_early() {
-  return writer_.replica_role() && !options_.until && !stopping_ && early_.ready();
+  // What a lane holds already it must not meet again.
+  return writer_.replica_role() && !options_.until && !stopping_ && early_.ready() && !lanes_.ahead_of(committed_);
 }
 
 // Nothing to read: the target holds everything that was received, unless a transaction is still arriving.
@@ -319,7 +320,8 @@ void Applier::begin_group(const pgoutput::Message& first) {
   if (writer_.begun()) return;
   const bool large = backlog() || transaction_->streamed || block_->messages.size() >= split_bytes_min;
   group_.split = large && !transaction_->one_by_one && !early_.begun() &&
-                 std::get_if<pgoutput::TruncateView>(&first) == nullptr && lanes_.may_split(committed_);
+                 std::get_if<pgoutput::TruncateView>(&first) == nullptr &&
+                 lanes_.may_split(committed_, position_.target_durable);
   if (!group_.split) return;
   writer_.limit_lock_waits(true);
   writer_.begin();
@@ -478,7 +480,9 @@ Awaitable<void> Applier::commit_split_group() {
   for (ChangeWriter* lane : lanes) commits.push_back(lane->commit(group_.end_lsn, group_.commit_time));
   co_await together(executor_, std::move(commits));
   co_await writer_.commit(group_.end_lsn, group_.commit_time);
-  if (!lanes.empty()) ++status_.apply.split_transactions;
+  if (lanes.empty()) co_return;
+  lanes_.committed(group_.end_lsn);
+  ++status_.apply.split_transactions;
 }
 
 // The target holds the group.

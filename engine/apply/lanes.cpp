@@ -52,30 +52,49 @@ Lanes::Lanes(asio::any_io_executor executor, asio::thread_pool& pool, Attachment
   for (unsigned lane = 1; lane < options_.wanted; ++lane) writers_.push_back(make_writer());
 }
 
-Awaitable<void> Lanes::connect(const Progress& own, const TargetTables& tables, bool replica_role) {
+Awaitable<void> Lanes::connect(Lsn position, const Progress& own, const TargetTables& tables, bool replica_role) {
   const bool usable = own.kind == ProgressKind::Origin && replica_role;
   if (!usable && options_.wanted > 1)
     spdlog::info("the apply has one lane: more need replication origins and session_replication_role on the target");
-  const unsigned lanes = std::max(plan_.lanes, usable ? options_.wanted : 1);
-  positions_.assign(lanes, Lsn{});
+  const unsigned wanted = usable ? options_.wanted : 1;
+  positions_.assign(plan_.lanes, Lsn{});
   furthest_ = {};
-  for (unsigned lane = 1; lane < lanes; ++lane) {
-    std::function<Attachment()> open = [options = attachment_, lane] { return attach_lane(options, lane); };
-    Attachment attached = co_await run_blocking<Attachment>(pool_, std::move(open));
-    positions_[lane] = attached.position;
-    furthest_ = std::max(furthest_, attached.position);
-    if (lane > writers_.size() || !usable) continue;  // of an earlier run: its position was all that is wanted of it
-    ChangeWriter& writer = *writers_[lane - 1];
-    co_await writer.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)), tables,
-                           attached.progress, attached.replica_role);
-    writer.limit_lock_waits(true);  // nobody on the target sees that lanes wait for each other
+  attached_ = 1;
+  for (unsigned lane = 1; lane < std::max(plan_.lanes, wanted); ++lane) {
+    const bool writes = co_await connect_lane(lane, tables);
+    if (writes && usable && attached_ == lane) ++attached_;
   }
-  attached_ = usable && !writers_.empty();
+  if (wanted == 1 && plan_.lanes > 1 && position >= furthest_) plan({});
+}
+
+// Whether it can write.
+Awaitable<bool> Lanes::connect_lane(unsigned lane, const TargetTables& tables) {
+  std::function<Attachment()> open = [options = attachment_, lane] { return attach_lane(options, lane); };
+  std::optional<Error> failure;
+  std::optional<Attachment> attached;
+  try {
+    attached = co_await run_blocking<Attachment>(pool_, std::move(open));
+  } catch (const Error& error) {
+    failure = error;
+  }
+  if (failure) {
+    if (lane < plan_.lanes) throw *failure;  // what it holds must be known
+    spdlog::warn("the apply does without lane {}: {}", lane, failure->what());
+    co_return false;
+  }
+  if (lane < plan_.lanes) positions_[lane] = attached->position;
+  furthest_ = std::max(furthest_, attached->position);
+  if (lane > writers_.size()) co_return false;  // of an earlier run: its position was all that is wanted of it
+  ChangeWriter& writer = *writers_[lane - 1];
+  co_await writer.attach(std::make_unique<pg::Connection>(executor_, std::move(attached->session)), tables,
+                         attached->progress, attached->replica_role);
+  writer.limit_lock_waits(true);  // nobody on the target sees that lanes wait for each other
+  co_return true;
 }
 
 void Lanes::let_go() {
   for (const auto& writer : writers_) writer->detach();
-  attached_ = false;
+  attached_ = 1;
 }
 
 void Lanes::rest() {
@@ -116,19 +135,37 @@ bool Lanes::holds(const SourceTransaction& transaction, const pgoutput::Message&
   if (transaction.final_lsn >= furthest_) return false;
   const std::optional<Changed> changed = changed_by(message);
   if (!changed || !is_planned(changed->relation) || transaction.is_aborted(changed->stream_xid)) return false;
-  return positions_.at(lane_of(tables.find(changed->relation), message)) > transaction.final_lsn;
+  const MappedTable& table = tables.find(changed->relation);
+  try {
+    return positions_.at(lane_of(table, message)) > transaction.final_lsn;
+  } catch (const CannotSplit& contradiction) {
+    throw Error{{ErrorKind::Divergence, Side::Target},
+                fmt::format("lanes of the apply hold a part of transaction {} (commit LSN {}), which cannot be: in {} "
+                            "{}. Remedy: abort and begin anew",
+                            static_cast<std::uint32_t>(transaction.xid), transaction.final_lsn.to_string(),
+                            table.name.text(), contradiction.what())};
+  }
 }
 
-bool Lanes::may_split(Lsn position) {
-  if (!attached_ || position < furthest_ || Clock::now() < resting_until_) return false;
-  const bool fits = plan_.lanes == options_.wanted && std::ranges::includes(splittable_, plan_.tables);
+bool Lanes::may_split(Lsn position, Lsn durable) {
+  if (attached_ == 1 || position < furthest_ || Clock::now() < resting_until_) return false;
+  const bool fits = plan_.lanes == attached_ && std::ranges::includes(splittable_, plan_.tables);
   if (!fits || (plan_.tables != splittable_ && Clock::now() >= next_plan_)) {
-    store::LanePlan plan{options_.wanted, splittable_};
-    options_.record_plan(plan);
-    plan_ = std::move(plan);
-    next_plan_ = Clock::now() + plan_interval;
+    // A crash of the target could take lane 0 back behind a lane, which holds what the plan says that it wrote.
+    if (durable >= furthest_) {
+      plan({attached_, splittable_});
+    } else if (!fits) {
+      return false;
+    }
   }
   return !plan_.tables.empty();
+}
+
+void Lanes::plan(store::LanePlan plan) {
+  options_.record_plan(plan);
+  plan_ = std::move(plan);
+  positions_.assign(plan_.lanes, Lsn{});  // no lane holds what lane 0 has not
+  next_plan_ = Clock::now() + plan_interval;
 }
 
 ChangeWriter* Lanes::writer_of(const SourceTransaction& transaction, const pgoutput::Message& message,
@@ -148,8 +185,8 @@ ChangeWriter* Lanes::writer_of(const SourceTransaction& transaction, const pgout
 
 Awaitable<void> Lanes::describe(const SourceTransaction& transaction, const pgoutput::RelationView& relation,
                                 Bytes message, const MappedTable& own) {
-  if (!attached_) co_return;
-  for (const auto& writer : writers_) co_await writer->describe(transaction, relation, message);
+  for (unsigned lane = 1; lane < attached_; ++lane)
+    co_await writers_[lane - 1]->describe(transaction, relation, message);
   if (own.splits) {
     splittable_.insert(relation.id);
   } else {

@@ -4,9 +4,9 @@
 // Owns these connections, each with an origin of its own, and the plan of which tables are split. Invariants (G1): a
 // lane commits its part with the group's end as its position when the outcome of every change of the group is known,
 // and before lane 0 commits; so lane 0 stands lowest, and a lane that stands beyond it after a crash holds its part of
-// what lies between: holds(). The plan is in the journal before a group relies on it, and changes only while no lane
-// stands beyond lane 0. What depends on more than its own row (a table with a second unique index, a truncation, a key
-// that moves to another lane, a schema change) is not split. Used by Applier, whose coroutine drives it.
+// what lies between: holds(). The plan is in the journal before a group relies on it, and changes only while lane 0 has
+// on disk what any lane has. What depends on more than its own row (a table with a second unique index, a truncation, a
+// key that moves to another lane, a schema change) is not split. Used by Applier, whose coroutine drives it.
 #pragma once
 
 #include <functional>
@@ -41,8 +41,9 @@ class Lanes {
   Lanes(asio::any_io_executor executor, asio::thread_pool& pool, AttachmentOptions attachment, LaneOptions options,
         const std::function<std::unique_ptr<ChangeWriter>()>& make_writer);
 
-  // After lane 0: takes the lanes' positions, of the last run's lanes too.
-  Awaitable<void> connect(const Progress& own, const TargetTables& tables, bool replica_role);
+  // After lane 0, which stands at `position` on disk: takes the lanes' positions, of the last run's lanes too. A lane
+  // that nothing depends on yet and that cannot be attached is done without.
+  Awaitable<void> connect(Lsn position, const Progress& own, const TargetTables& tables, bool replica_role);
   void let_go();
   // A group that was split failed: for a while groups are written by lane 0.
   void rest();
@@ -51,8 +52,12 @@ class Lanes {
   [[nodiscard]] bool holds(const SourceTransaction& transaction, const pgoutput::Message& message,
                            TableMap& tables) const;
 
-  // Whether a group that begins at `position` may be split.
-  [[nodiscard]] bool may_split(Lsn position);
+  // Some lane holds changes of transactions behind `position`, where lane 0 stands.
+  [[nodiscard]] bool ahead_of(Lsn position) const { return position < furthest_; }
+  // Whether a group that begins at `position` may be split; lane 0 has everything before `durable` on disk.
+  [[nodiscard]] bool may_split(Lsn position, Lsn durable);
+  // A group that was split is committed.
+  void committed(Lsn end_lsn) { furthest_ = std::max(furthest_, end_lsn); }
   // The lane of a change in a group that is split; nullptr: lane 0. Throws CannotSplit.
   [[nodiscard]] ChangeWriter* writer_of(const SourceTransaction& transaction, const pgoutput::Message& message,
                                         TableMap& tables) const;
@@ -66,6 +71,8 @@ class Lanes {
   [[nodiscard]] std::vector<ChangeWriter*> begun() const;
 
  private:
+  Awaitable<bool> connect_lane(unsigned lane, const TargetTables& tables);
+  void plan(store::LanePlan plan);
   [[nodiscard]] bool is_planned(RelationId relation) const { return plan_.tables.contains(relation); }
   [[nodiscard]] unsigned lane_of(RelationId relation, const MappedTable& table, const pgoutput::TupleView& row) const;
   // Of a change to a planned table.
@@ -77,10 +84,10 @@ class Lanes {
   LaneOptions options_;
   store::LanePlan plan_;
   std::vector<std::unique_ptr<ChangeWriter>> writers_;  // of lane 1 and on
-  bool attached_ = false;
-  std::vector<Lsn> positions_;       // by lane, as connect() found them; of lane 0 nothing
-  Lsn furthest_;                     // of them
-  std::set<RelationId> splittable_;  // as they were described last
+  unsigned attached_ = 1;                               // lanes that can write, with lane 0
+  std::vector<Lsn> positions_;                          // by lane, as connect() found them; of lane 0 nothing
+  Lsn furthest_;                                        // of all lanes but lane 0
+  std::set<RelationId> splittable_;                     // as they were described last
   Deadline resting_until_{};
   Deadline next_plan_{};
 };

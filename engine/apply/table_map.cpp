@@ -155,7 +155,8 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
                               .source_type = column.type,
                               .source_modifier = column.type_modifier});
   }
-  if (relation.identity == pgoutput::ReplicaIdentity::Full) {
+  table->whole_old_rows = relation.identity == pgoutput::ReplicaIdentity::Full;
+  if (table->whole_old_rows) {
     // The whole old row comes along. Where the target has a key it serves, found by index; else all columns do.
     const auto in_key = [&](const MappedColumn& column) {
       return std::ranges::count(target->identity_columns, column.name) > 0;
@@ -165,11 +166,7 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
     for (MappedColumn& column : table->columns) column.key = !table->full_identity && in_key(column);
   }
   match_types(*table, *target);
-  const auto traits = target_.tables.find(target->oid);
-  table->splits = table->order == MappedTable::Order::Free && table->set_key && !table->partitioned &&
-                  relation.identity != pgoutput::ReplicaIdentity::Full && traits != target_.tables.end() &&
-                  traits->second.unique_indexes == 1 &&
-                  std::ranges::any_of(table->columns, [](const MappedColumn& column) { return column.key; });
+  judge(*table, *target);
   build_statements(*table);
   Known& known = tables_[static_cast<std::uint32_t>(relation.id)];
   known.message.assign(message.begin(), message.end());
@@ -224,13 +221,32 @@ std::string TableMap::next_name(std::string_view prefix) {
   return fmt::format("{}{}", prefix, next_statement_++);
 }
 
-// How changes to the table may be gathered and written.
+void TableMap::set_target(TargetTables target) {
+  target_ = std::move(target);
+  for (auto& [id, known] : tables_) {
+    if (!known.table) continue;
+    const Table* table = target_.catalog.find(known.table->name);
+    if (table != nullptr) judge(*known.table, *table);
+  }
+}
+
+void TableMap::judge(MappedTable& table, const Table& target) const {
+  table.order = MappedTable::Order::Free;
+  table.splits = false;
+  const auto traits = target_.tables.find(target.oid);
+  if (traits == target_.tables.end()) return;
+  if (traits->second.in_order) table.order = MappedTable::Order::InTable;
+  if (traits->second.fires) table.order = MappedTable::Order::Everywhere;
+  std::set<std::string> key;
+  for (const MappedColumn& column : table.columns) {
+    if (column.key) key.insert(column.name);
+  }
+  table.splits = table.order == MappedTable::Order::Free && !table.whole_old_rows && !table.partitioned &&
+                 table.set_key && !key.empty() && traits->second.only_key == key;
+}
+
 void TableMap::match_types(MappedTable& table, const Table& target) const {
   const auto traits = target_.tables.find(target.oid);
-  if (traits != target_.tables.end()) {
-    if (traits->second.in_order) table.order = MappedTable::Order::InTable;
-    if (traits->second.fires) table.order = MappedTable::Order::Everywhere;
-  }
   std::vector<std::uint16_t> key;
   table.set_key = true;
   for (std::uint16_t i = 0; i < table.columns.size(); ++i) {

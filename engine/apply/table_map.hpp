@@ -49,6 +49,7 @@ struct Statement {
 struct MappedTable {
   QualifiedName name;
   bool full_identity = false;         // no key on the target either: rows are found by all their columns
+  bool whole_old_rows = false;        // REPLICA IDENTITY FULL on the source
   bool partitioned = false;           // on the target: statements must reach the partitions
   std::vector<MappedColumn> columns;  // in the stream's order
   Lsn copy_lsn;                       // transactions that committed before it are already in the copied rows
@@ -94,7 +95,9 @@ class TableMap {
   // The table a change belongs to; describe() has been called before it in every block.
   [[nodiscard]] MappedTable& find(RelationId relation);
 
-  void set_target(TargetTables target) { target_ = std::move(target); }
+  // Of tables that are described already, what depends on the target's constraints and triggers is looked at again.
+  // Nothing is gathered for them.
+  void set_target(TargetTables target);
   void set_copied(std::map<QualifiedName, Lsn> copied) { copied_ = std::move(copied); }
   // Of two maps that see changes of the same relations: a type that changed must be noticed by either.
   void share_types(const TableMap& other) { types_ = other.types_; }
@@ -123,6 +126,8 @@ class TableMap {
     std::unique_ptr<MappedTable> table;
   };
 
+  // How changes to the table may be gathered and written.
+  void judge(MappedTable& table, const Table& target) const;
   void match_types(MappedTable& table, const Table& target) const;
   void build_statements(MappedTable& table);
   [[nodiscard]] std::string next_name(std::string_view prefix);

@@ -39,10 +39,20 @@ TargetTables read_target_tables(pg::Session& session) {
       "SELECT indrelid FROM pg_catalog.pg_index WHERE indisexclusion OR (indisunique AND NOT indimmediate)"));
   for (int row = 0; row < in_order.rows(); ++row) target.tables[Oid{in_order.u32(row, 0)}].in_order = true;
 
-  const pg::Result unique = session.exec(
-      "SELECT indrelid, pg_catalog.count(*) FROM pg_catalog.pg_index WHERE indisunique OR indisexclusion GROUP BY 1");
-  for (int row = 0; row < unique.rows(); ++row)
-    target.tables[Oid{unique.u32(row, 0)}].unique_indexes = static_cast<int>(unique.i64(row, 1));
+  // bool, integers, text, oid, varchar, date, timestamps, uuid: the text of equal values is the same.
+  const pg::Result only_key = session.exec(R"(
+SELECT i.indrelid, a.attname
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid
+     AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])
+WHERE i.indisunique AND i.indisvalid AND i.indexprs IS NULL AND i.indpred IS NULL
+  AND a.atttypid = ANY ('{16,20,21,23,25,26,1043,1082,1114,1184,2950}'::pg_catalog.oid[])
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_index j WHERE j.indrelid = i.indrelid AND j.indexrelid <> i.indexrelid
+                  AND (j.indisunique OR j.indisexclusion))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_collation c
+                  WHERE c.oid = ANY (i.indcollation::pg_catalog.oid[]) AND NOT c.collisdeterministic))");
+  for (int row = 0; row < only_key.rows(); ++row)
+    target.tables[Oid{only_key.u32(row, 0)}].only_key.insert(only_key.str(row, 1));
 
   // Strategy 3 of a btree (403) is equality. Of several unique indexes on a column that of the row's identity counts:
   // it comes last.

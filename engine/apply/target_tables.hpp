@@ -5,6 +5,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 
 #include "engine/catalog.hpp"
@@ -16,7 +17,8 @@ struct TableTraits {
   bool fires = false;
   // A deferrable or exclusion constraint: what changes stand together decides whether they are accepted.
   bool in_order = false;
-  int unique_indexes = 0;
+  // The columns of the one unique index, where no two values of them are equal that differ as text; else none.
+  std::set<std::string> only_key = {};
   // By column of a unique index: the operator by which the index compares it.
   std::map<std::string, std::string> equality = {};
 };

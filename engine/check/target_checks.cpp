@@ -95,9 +95,13 @@ void check_origins(End& target, const CheckOptions& options, Findings& findings)
   const std::string setting = target.major() >= 18 ? "max_active_replication_origins" : "max_replication_slots";
   const std::int64_t maximum = std::stoll(target.setting(setting));
   const std::int64_t free = maximum - target.number("SELECT count(*) FROM pg_catalog.pg_replication_origin");
-  // Those of an own migration under way are there already.
-  const bool enough = free >= (options.pinned ? 0 : options.apply_lanes);
-  if (enough) {
+  const std::int64_t own =
+      options.pinned
+          ? target.number(fmt::format("SELECT count(*) FROM pg_catalog.pg_replication_origin WHERE roname = "
+                                      "{} OR pg_catalog.starts_with(roname, {})",
+                                      pg::quote_literal(options.origin), pg::quote_literal(options.origin + " lane ")))
+          : 0;
+  if (free + own >= options.apply_lanes) {
     findings.pass(id, fmt::format("{} of {} replication origins are free", free, maximum));
   } else {
     findings.fail(

@@ -75,13 +75,14 @@ class Reader:
             cursor.execute(sql, parameters)
             return cursor.fetchall()
 
-    def relations(self, kinds: str) -> list[tuple[int, str, str]]:
+    def relations(self, kinds: str, unlogged: bool = False) -> list[tuple[int, str, str]]:
         """oid, schema, name of all permanent relations of these kinds outside system and excluded schemas."""
         return self.fetch(
             "SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class c"
             " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
             " WHERE c.relkind = ANY (%s) AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-            " AND NOT n.nspname = ANY (%s) AND c.relpersistence = 'p' ORDER BY 2, 3", (list(kinds), self.exclude))
+            " AND NOT n.nspname = ANY (%s) AND c.relpersistence = ANY (%s) ORDER BY 2, 3",
+            (list(kinds), self.exclude, ["p", "u"] if unlogged else ["p"]))
 
     def columns(self, oid: int) -> list[str]:
         return [row[0] for row in self.fetch(
@@ -111,15 +112,15 @@ class Reader:
             cursor.copy_expert("COPY (SELECT loid, pageno, data FROM pg_catalog.pg_largeobject) TO STDOUT", sink)
         return count, sink.total
 
-    def contents(self, matviews: bool) -> Contents:
+    def contents(self, matviews: bool, unlogged: bool) -> Contents:
         result = Contents()
-        for oid, schema, name in self.relations("r"):
+        for oid, schema, name in self.relations("r", unlogged):
             result.tables[f"{quote(schema)}.{quote(name)}"] = self.digest(oid, schema, name)
         for oid, schema, name in self.relations("m") if matviews else []:
             populated = self.fetch("SELECT relispopulated FROM pg_catalog.pg_class WHERE oid = %s", (oid,))[0][0]
             result.matviews[f"{quote(schema)}.{quote(name)}"] = (
                 self.digest(oid, schema, name, only=False) if populated else (["not populated"], 0, 0))
-        for _, schema, name in self.relations("S"):
+        for _, schema, name in self.relations("S", unlogged):
             result.sequences[f"{quote(schema)}.{quote(name)}"] = self.sequence(schema, name)
         result.large_objects = self.large_objects()
         return result
@@ -205,11 +206,11 @@ def _compare_rows(kind: str, source: Reader, target: Reader, left: dict, right: 
 
 def data_differences(source: Server, source_database: str, target: Server, target_database: str,
                      exclude_schemas: tuple[str, ...] = ("walferry",), matviews: bool = False,
-                     sequences: bool = True) -> list[str]:
-    """Differences in rows, sequences and large objects."""
+                     sequences: bool = True, unlogged: bool = False) -> list[str]:
+    """Differences in rows, sequences and large objects. `unlogged`: of unlogged tables too, which come at the cutover."""
     with Reader(source, source_database, exclude_schemas) as left, \
             Reader(target, target_database, exclude_schemas) as right:
-        a, b = left.contents(matviews), right.contents(matviews)
+        a, b = left.contents(matviews, unlogged), right.contents(matviews, unlogged)
         if not a.tables:
             # An oracle that compares nothing with nothing must not say "equal".
             return [f"the source database {source_database} has no tables to compare"]
@@ -240,8 +241,8 @@ def schema_differences(source: Server, source_database: str, target: Server, tar
 
 def differences(source: Server, source_database: str, target: Server, target_database: str,
                 exclude_schemas: tuple[str, ...] = ("walferry",), matviews: bool = False) -> list[str]:
-    """Everything that differs between the two databases."""
-    return (data_differences(source, source_database, target, target_database, exclude_schemas, matviews)
+    """Everything that differs between the two databases after a cutover."""
+    return (data_differences(source, source_database, target, target_database, exclude_schemas, matviews, unlogged=True)
             + schema_differences(source, source_database, target, target_database, exclude_schemas))
 
 

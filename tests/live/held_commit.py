@@ -1,4 +1,4 @@
-"""A socket in front of the target that holds back the first COMMIT of the apply's own connection."""
+"""A socket in front of a server that holds back one COMMIT, or the answer to it."""
 
 from __future__ import annotations
 
@@ -7,27 +7,41 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from servers import Server, wait_until
 
-_APPLY = b"application_name\0walferry apply "
-_COMMIT = b"\0commit\0"  # Bind: of the prepared statement of this name
-_PREPARE = b"COMMIT\0"   # Parse: its text
+
+def is_apply_commit(data: bytes) -> bool:
+    """Bind of the prepared statement of this name, and not its preparation."""
+    return b"\0commit\0" in data and b"COMMIT\0" not in data
+
+
+def is_plain_commit(data: bytes) -> bool:
+    return data.startswith(b"Q") and b"COMMIT\0" in data
 
 
 class HeldCommit:
-    """Use with `with`; `folder` is the host to connect to."""
+    """The first COMMIT of a session that has sent `session`. `delivered`: it arrives, and its answer does not.
 
-    def __init__(self, server: Server):
+    Use with `with`; what follows on that session is held back too. cut() ends the session.
+    """
+
+    def __init__(self, server: Server, session: bytes, is_commit: Callable[[bytes], bool], delivered: bool = False):
         self.server = server
+        self.session = session
+        self.is_commit = is_commit
+        self.delivered = delivered
         self.folder = Path(tempfile.mkdtemp(prefix="wf-held-", dir="/tmp"))
         self.folder.chmod(0o755)
         self.held = threading.Event()
+        self.refuses = False  # further sessions
+        self._held_sockets: tuple[socket.socket, ...] = ()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.folder / f".s.PGSQL.{server.port}"))
         (self.folder / f".s.PGSQL.{server.port}").chmod(0o777)
-        self._listener.listen()
+        self._listener.listen(16)
 
     def __enter__(self) -> HeldCommit:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -44,7 +58,11 @@ class HeldCommit:
         return self.server.dsn(database).replace(f"host={self.server.socket_dir}", f"host={self.folder}")
 
     def await_held(self) -> None:
-        wait_until(self.held.is_set, 60, "the apply's COMMIT")
+        wait_until(self.held.is_set, 60, "the COMMIT")
+
+    def cut(self) -> None:
+        """Ends the held session, towards both sides."""
+        _close(*self._held_sockets)
 
     def _accept(self) -> None:
         while True:
@@ -52,29 +70,39 @@ class HeldCommit:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            target = socket.socket(socket.AF_UNIX)
-            target.connect(str(Path(self.server.socket_dir) / f".s.PGSQL.{self.server.port}"))
-            threading.Thread(target=self._to_target, args=(client, target), daemon=True).start()
-            threading.Thread(target=_forward, args=(target, client), daemon=True).start()
+            if self.refuses:
+                client.close()
+                continue
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(str(Path(self.server.socket_dir) / f".s.PGSQL.{self.server.port}"))
+            threading.Thread(target=self._to_server, args=(client, server), daemon=True).start()
+            threading.Thread(target=self._to_client, args=(server, client), daemon=True).start()
 
-    def _to_target(self, client: socket.socket, target: socket.socket) -> None:
-        apply = False
+    def _to_server(self, client: socket.socket, server: socket.socket) -> None:
+        watched = False
         with contextlib.suppress(OSError):
             while data := client.recv(1 << 16):
-                apply = apply or _APPLY in data
-                if apply and _COMMIT in data and _PREPARE not in data and not self.held.is_set():
+                watched = watched or self.session in data
+                if watched and not self.held.is_set() and self.is_commit(data):
+                    self._held_sockets = (client, server)
                     self.held.set()
-                if apply and self.held.is_set():
-                    continue  # what follows is held back too, until the client is gone
-                target.sendall(data)
-        _close(client, target)
+                    if self.delivered:
+                        server.sendall(data)
+                    continue
+                if self._holds(client):
+                    continue
+                server.sendall(data)
+        _close(client, server)
 
+    def _to_client(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(1 << 16):
+                if not self._holds(client):
+                    client.sendall(data)
+        _close(server, client)
 
-def _forward(origin: socket.socket, destination: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := origin.recv(1 << 16):
-            destination.sendall(data)
-    _close(origin, destination)
+    def _holds(self, client: socket.socket) -> bool:
+        return self.held.is_set() and client in self._held_sockets
 
 
 def _close(*sockets: socket.socket) -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from compare import assert_equal, data_differences
-from held_commit import HeldCommit
+from held_commit import HeldCommit, is_apply_commit
 from servers import wait_until
 
 pytestmark = pytest.mark.limit(300)
@@ -103,27 +103,33 @@ def test_a_backlog_is_written_by_all_lanes(migrations):
     assert lanes.origins() == []
 
 
+class Partly(Lanes):
+    """Lanes 1 and 2 have committed a group, lane 0 has not: kill -9 when its COMMIT was sent and has not arrived."""
+
+    def __init__(self, migrations, name: str):
+        super().__init__(migrations, name)
+        self.source.execute(
+            self.database, "BEGIN",
+            "INSERT INTO public.t (id, n) SELECT g, 1 FROM generate_series(10001, 12000) g",
+            "DELETE FROM public.t WHERE id <= 1000",
+            "UPDATE public.t SET n = n + 1 WHERE id BETWEEN 1001 AND 3000",
+            "INSERT INTO public.log (n) VALUES (1)",
+            "COMMIT")
+        count = "SELECT count(*) FROM public.t WHERE id > 10000"
+        self.await_backlog()
+        direct = self.daemon.target
+        with HeldCommit(self.target, b"application_name\0walferry apply ", is_apply_commit) as held:
+            self.daemon.target = held.dsn(self.copy)
+            self.daemon.start("--apply-lanes", "3")
+            held.await_held()
+            assert 0 < self.target.scalar(self.copy, count) < 2000, "a part of the group, and not lane 0's"
+            self.daemon.kill()
+            self.daemon.target = direct
+
+
 @pytest.mark.parametrize("then", ["1", "3", "5"])
 def test_a_group_that_some_lanes_have_committed_goes_in_once(migrations, then):
-    """kill -9 when lane 0 has sent its COMMIT, which does not arrive; the next start takes it from there."""
-    lanes = Lanes(migrations, "lanes_partly")
-    lanes.source.execute(
-        lanes.database, "BEGIN",
-        "INSERT INTO public.t (id, n) SELECT g, 1 FROM generate_series(10001, 12000) g",
-        "DELETE FROM public.t WHERE id <= 1000",
-        "UPDATE public.t SET n = n + 1 WHERE id BETWEEN 1001 AND 3000",
-        "INSERT INTO public.log (n) VALUES (1)",
-        "COMMIT")
-    count = "SELECT count(*) FROM public.t WHERE id > 10000"
-    lanes.await_backlog()
-    direct = lanes.daemon.target
-    with HeldCommit(lanes.target) as held:
-        lanes.daemon.target = held.dsn(lanes.copy)
-        lanes.daemon.start("--apply-lanes", "3")
-        held.await_held()
-        assert 0 < lanes.target.scalar(lanes.copy, count) < 2000, "a part of the group, and not lane 0's"
-        lanes.daemon.kill()
-        lanes.daemon.target = direct
+    lanes = Partly(migrations, "lanes_partly")
     # More behind it: it is read together with what is half there.
     lanes.source.execute(
         lanes.database, "UPDATE public.t SET n = n + 10 WHERE id % 3 = 0", "DELETE FROM public.t WHERE id = 11500",
@@ -133,6 +139,43 @@ def test_a_group_that_some_lanes_have_committed_goes_in_once(migrations, then):
     lanes.expect_equal()
     assert lanes.target.scalar(lanes.copy, "SELECT count(*) FROM public.log") == 1
     lanes.switch()
+
+
+def test_what_lane_0_has_not_on_disk_is_not_planned_anew(migrations):
+    """The next run has other lanes, catches up, and the target loses lane 0's last commits."""
+    lanes = Partly(migrations, "lanes_lost")
+    lanes.target.execute("postgres", "ALTER SYSTEM SET wal_writer_delay = '10s'",
+                         "ALTER SYSTEM SET wal_writer_flush_after = '1GB'", "SELECT pg_reload_conf()")
+    try:
+        lanes.write(random.Random(7), 10)
+        lanes.daemon.start("--apply-lanes", "4")
+        lanes.migration.await_applied(60)
+        caught_up = lanes.target.scalar("postgres", "SELECT pg_current_wal_insert_lsn()::text")
+        # Groups that four lanes may share, once the plan is another.
+        lanes.source.execute(lanes.database, "UPDATE public.t SET n = n + 1, payload = repeat('z', 300)")
+        lanes.source.execute(lanes.database, "UPDATE public.t SET n = n + 1, payload = repeat('y', 300)")
+        lanes.migration.await_applied(60)
+        on_disk = lanes.target.scalar("postgres", "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", (caught_up,))
+        assert on_disk or lanes.split_transactions() == 0
+        lanes.target.restart("immediate")
+        lanes.source.execute(lanes.database, "INSERT INTO public.log (n) VALUES (2)")  # goes in behind what was lost
+        lanes.expect_equal()
+    finally:
+        lanes.target.execute("postgres", "ALTER SYSTEM RESET ALL", "SELECT pg_reload_conf()")
+    lanes.switch()
+
+
+def test_abort_leaves_no_origin_of_a_lane(migrations):
+    lanes = Lanes(migrations, "lanes_aborted")
+    lanes.write(random.Random(6), 10)
+    with HeldCommit(lanes.target, b"application_name\0walferry apply ", is_apply_commit) as held:
+        lanes.daemon.target = held.dsn(lanes.copy)
+        lanes.daemon.start("--apply-lanes", "3")
+        held.await_held()
+        lanes.daemon.kill()
+        assert len(lanes.origins()) == 3
+        assert lanes.daemon.abort("--drop-target-objects").code == 0
+    assert lanes.origins() == []
 
 
 BARRIERS = {

@@ -154,20 +154,33 @@ INSERT INTO t (id, c) VALUES (3, 'pg_class'), (4, NULL);
 SELECT id, c = 'named'::regclass, pr::oid = 'some_function(int)'::regprocedure::oid FROM t WHERE id = 2;
 --> 2 | True | True
 
+-- scenario: types_without_binary_form (points 24)
+-- before
+CREATE TABLE t (id int PRIMARY KEY, tsnap txid_snapshot, f8 float8, d date);
+INSERT INTO t VALUES (1, '10:20:10,14', '-Infinity', '4713-01-01 BC'), (2, NULL, 'NaN', 'infinity');
+-- meanwhile
+INSERT INTO t VALUES (3, '1:1:', '-0', '-infinity');
+UPDATE t SET d = '0001-01-01 BC' WHERE id = 2;
+-- expect
+SELECT id, tsnap FROM t ORDER BY 1;
+--> 1 | 10:20:10,14
+--> 2 | NULL
+--> 3 | 1:1:
+
 -- scenario: built_in_types (points 24, 25, 32; source >= 14)
 -- before
 CREATE TABLE t (id int PRIMARY KEY, b bool, c "char", n name, i2 int2, i4 int4, i8 int8, f4 float4, f8 float8, num numeric,
   t text, vc varchar(20), ch char(10), by bytea, d date, ti time, tz timetz, ts timestamp, tstz timestamptz, iv interval,
   u uuid, j json, jb jsonb, jp jsonpath, x xml, inet inet, cidr cidr, mac macaddr, mac8 macaddr8, bt bit(4), vb varbit,
   tv tsvector, tq tsquery, pt point, li line, ls lseg, bo box, pa path, po polygon, ci circle, lsn pg_lsn, snap pg_snapshot,
-  tsnap txid_snapshot, x8 xid8, i4r int4range, nr numrange, tsr tstzrange, ai int[], at text[][], a3 int[][][], av oidvector, iv2 int2vector);
+  x8 xid8, i4r int4range, nr numrange, tsr tstzrange, ai int[], at text[][], a3 int[][][], av oidvector, iv2 int2vector);
 INSERT INTO t VALUES (1, true, 'x', 'name', -32768, -2147483648, -9223372036854775808, 'NaN', '-Infinity', 'NaN',
   E'tab\tnl\nbs\\', '\N', 'pad', '\x00ff5c', '4713-01-01 BC', '24:00:00', '00:00:00.000001+15:59', '294276-12-31 23:59:59.999999',
   '4714-11-24 00:00:00+00 BC', '-178000000 years -1 mon +2 days -0.000001 sec', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11',
   ' {"a":1, "a" : 2}', '{"n": 1e400, "z": 1.10}', '$.a[*] ? (@ > 1)', '<?xml version="1.0"?><a b="c"/>', '::ffff:1.2.3.4/120',
   '10.0.0.0/8', '08:00:2b:01:02:03', '08:00:2b:01:02:03:04:05', '1010', '', 'a:1A b:2,3B ''c d''', '!a & (b | c:*)', '(NaN,Infinity)',
   '{1,-1,0}', '[(0,0),(1,1)]', '(1,1),(0,0)', '[(0,0),(1,1)]', '((0,0),(1,1),(1,0))', '<(0,0),1e308>', 'FFFFFFFF/FFFFFFFF', '10:20:10,14',
-  '1:1:', '18446744073709551615', 'empty', '(1.0,2.00]', '[-infinity,infinity)', '{}', '{{a,NULL},{"NULL","\""}}', '[0:0][2:2][-1:-1]={{{7}}}', '1 2', '1 2');
+  '18446744073709551615', 'empty', '(1.0,2.00]', '[-infinity,infinity)', '{}', '{{a,NULL},{"NULL","\""}}', '[0:0][2:2][-1:-1]={{{7}}}', '1 2', '1 2');
 -- meanwhile
 INSERT INTO t (id, num, f4, f8, d, ts, tstz, iv, tz, ch) VALUES
   (2, 'Infinity', '-0', '-0', 'infinity', '-infinity', 'infinity', '00:00:00', '23:59:59.999999-15:59', ''),
