@@ -31,7 +31,7 @@ std::string names_of(const std::vector<DigestRequest>& requests) {
 
 constexpr const char* back_to_savepoint = "ROLLBACK TO SAVEPOINT walferry_digest";
 
-// Locks all the tables or, where somebody holds one of them, none; the transaction has failed then.
+// Locks all the tables or, where one of them cannot be had, none; the transaction has failed then.
 bool try_lock(pg::Session& session, const std::vector<DigestRequest>& requests) {
   std::string tables;
   for (const DigestRequest& request : requests) {
@@ -44,7 +44,8 @@ bool try_lock(pg::Session& session, const std::vector<DigestRequest>& requests) 
     session.exec(fmt::format("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT", tables));
     return true;
   } catch (const Error& error) {
-    if (error.sqlstate() != "55P03") throw;
+    // Held by somebody; or not readable, which the hashing says of the one table that it is.
+    if (error.sqlstate() != "55P03" && error.sqlstate() != "42501") throw;
     return false;
   }
 }
