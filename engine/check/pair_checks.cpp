@@ -394,7 +394,8 @@ void check_superuser_objects(End& source, End& target, const CheckOptions& optio
   }
   const std::vector<std::string> events =
       source.texts(fmt::format("SELECT pg_catalog.quote_ident(o.evtname) FROM pg_catalog.pg_event_trigger o WHERE {} "
-                               "ORDER BY 1",
+                               "AND o.evtfoid NOT IN (SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.pronamespace = "
+                               "pg_catalog.to_regnamespace('walferry')) ORDER BY 1",
                                own("pg_catalog.pg_event_trigger")));
   if (events.empty()) return;
   findings.warn("pair.event_triggers",

@@ -21,16 +21,27 @@ std::string from_relations(std::string_view kinds) {
       kinds, user_schema_condition("n"));
 }
 
+// And of these, the tables that are selected; what is left out concerns nobody.
+std::string and_selected(const End& source, const CheckOptions& options) {
+  if (options.selection.empty()) return "";
+  std::string oids;
+  for (const Table& table : source.catalog.tables)
+    oids += fmt::format("{}{}", oids.empty() ? "" : ",", static_cast<std::uint32_t>(table.oid));
+  return fmt::format("AND c.oid = ANY ('{{{}}}'::pg_catalog.oid[]) ", oids);
+}
+
 constexpr std::string_view quoted_relation = "pg_catalog.format('%I.%I', n.nspname, c.relname)";
 
-void check_select(End& source, Findings& findings) {
+void check_select(End& source, const CheckOptions& options, Findings& findings) {
   const std::string id = "source.select";
+  // pg_dump locks every table, selected or not.
+  const std::string wanted = from_relations("'r', 'p', 'S'") + (options.no_schema ? and_selected(source, options) : "");
   const std::string role = pg::quote_name(source.role);
   const std::vector<std::string> schemas =
-      source.texts("SELECT DISTINCT pg_catalog.quote_ident(n.nspname)" + from_relations("'r', 'p', 'S'") +
+      source.texts("SELECT DISTINCT pg_catalog.quote_ident(n.nspname)" + wanted +
                    "AND NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') ORDER BY 1");
   const std::vector<std::string> relations =
-      source.texts(fmt::format("SELECT {}", quoted_relation) + from_relations("'r', 'p', 'S'") +
+      source.texts(fmt::format("SELECT {}", quoted_relation) + wanted +
                    "AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') ORDER BY 1");
   if (schemas.empty() && relations.empty()) {
     return findings.pass(id, "the role can read every table and sequence");
@@ -51,11 +62,11 @@ void check_select(End& source, Findings& findings) {
                  .remedy = remedy});
 }
 
-void check_row_security(End& source, Findings& findings) {
+void check_row_security(End& source, const CheckOptions& options, Findings& findings) {
   const std::string id = "source.row_security";
   const std::vector<std::string> hidden =
       source.texts(fmt::format("SELECT {}", quoted_relation) + from_relations("'r', 'p'") +
-                   "AND pg_catalog.row_security_active(c.oid) ORDER BY 1");
+                   and_selected(source, options) + "AND pg_catalog.row_security_active(c.oid) ORDER BY 1");
   if (hidden.empty()) return findings.pass(id, "no row security policy hides rows from the role");
   findings.fail(
       id, {.title = "row security would hide rows of " + counted(hidden.size(), "table", "tables"),
@@ -121,14 +132,14 @@ void check_publication_right(End& source, const CheckOptions& options, Findings&
   const bool may_create =
       source.number("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')::int") == 1;
   const std::vector<std::string> foreign = source.texts(
-      fmt::format("SELECT {}", quoted_relation) + from_relations("'r', 'p'") +
+      fmt::format("SELECT {}", quoted_relation) + from_relations("'r', 'p'") + and_selected(source, options) +
       "AND c.relpersistence = 'p' AND NOT pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE') ORDER BY 1");
   // Membership in a superuser's role is no remedy to propose.
   const std::vector<std::string> owners = source.texts(
       "SELECT DISTINCT pg_catalog.quote_ident(o.rolname) FROM pg_catalog.pg_roles o WHERE NOT o.rolsuper AND o.oid IN "
       "(SELECT "
       "c.relowner" +
-      from_relations("'r', 'p'") +
+      from_relations("'r', 'p'") + and_selected(source, options) +
       "AND c.relpersistence = 'p' AND NOT pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE')) ORDER BY 1");
   if (may_create && foreign.empty()) return findings.pass(id, "the role may create the publication");
   const std::string role = pg::quote_name(source.role);
@@ -461,7 +472,7 @@ void check_large_objects(End& source, Findings& findings) {
                  "where that is too long"});
 }
 
-void check_size(End& source, Findings& findings) {
+void check_size(End& source, const CheckOptions& options, Findings& findings) {
   std::int64_t bytes = 0;
   std::size_t tables = 0;
   const Table* largest = nullptr;
@@ -471,8 +482,8 @@ void check_size(End& source, Findings& findings) {
     bytes += table.bytes;
     if (largest == nullptr || table.bytes > largest->bytes) largest = &table;
   }
-  const std::int64_t index_bytes =
-      source.number("SELECT coalesce(sum(pg_catalog.pg_indexes_size(c.oid)), 0)::bigint" + from_relations("'r'"));
+  const std::int64_t index_bytes = source.number("SELECT coalesce(sum(pg_catalog.pg_indexes_size(c.oid)), 0)::bigint" +
+                                                 from_relations("'r'") + and_selected(source, options));
   findings.pass(
       "source.size",
       fmt::format("{} with {} and {} of indexes are to be moved", counted(tables, "table", "tables"), bytes_text(bytes),
@@ -481,15 +492,20 @@ void check_size(End& source, Findings& findings) {
           "{}the room on the target's disk cannot be asked over SQL: provide at least {}",
           largest == nullptr ? "" : fmt::format("largest: {} ({}); ", largest->name.text(), bytes_text(largest->bytes)),
           bytes_text((bytes + index_bytes) * 3 / 2)));
-  findings.pass("source.sequences", counted(source.catalog.sequences.size(), "sequence", "sequences") +
-                                        " are set to the source's values at cutover");
+  constexpr std::uint32_t pg_class = 1259;
+  const LeftOutObjects left_out = objects_left_out(source.session, options.selection);
+  const auto sequences = std::ranges::count_if(source.catalog.sequences, [&](const Sequence& sequence) {
+    return !left_out.ids.contains({pg_class, static_cast<std::uint32_t>(sequence.oid)});
+  });
+  findings.pass("source.sequences", counted(static_cast<std::size_t>(sequences), "sequence is", "sequences are") +
+                                        " set to the source's values at cutover");
 }
 
 }  // namespace
 
 void check_source_tables(End& source, const CheckOptions& options, Findings& findings) {
-  findings.ask("source.select", [&] { check_select(source, findings); });
-  findings.ask("source.row_security", [&] { check_row_security(source, findings); });
+  findings.ask("source.select", [&] { check_select(source, options, findings); });
+  findings.ask("source.row_security", [&] { check_row_security(source, options, findings); });
   if (!options.adopt || options.pinned)
     findings.ask("source.publication", [&] { check_publication_right(source, options, findings); });
   findings.ask("source.lesser_rights", [&] { check_lesser_rights(source, findings); });
@@ -500,7 +516,7 @@ void check_source_tables(End& source, const CheckOptions& options, Findings& fin
   findings.ask("source.left_out", [&] { check_left_out(source, options, findings); });
   findings.ask("source.database_settings", [&] { check_database_settings(source, findings); });
   findings.ask("source.large_objects", [&] { check_large_objects(source, findings); });
-  findings.ask("source.size", [&] { check_size(source, findings); });
+  findings.ask("source.size", [&] { check_size(source, options, findings); });
 }
 
 }  // namespace walferry::check

@@ -104,15 +104,14 @@ void check_origins(End& target, const CheckOptions& options, Findings& findings)
   if (free + own >= options.apply_lanes) {
     findings.pass(id, fmt::format("{} of {} replication origins are free", free, maximum));
   } else {
-    findings.fail(
-        id,
-        {.title =
-             fmt::format("{} of {} replication origins are free, {} are needed", free, maximum, options.apply_lanes),
-         .detail = "an origin records, together with the changes, how far they have been applied; each "
-                   "lane of the apply has one",
-         .remedy = fmt::format("SELECT pg_replication_origin_drop('<name>'); for those no longer used, or ALTER SYSTEM "
-                               "SET {} = {}; and restart the target server",
-                               setting, maximum + 3 + options.apply_lanes)});
+    findings.fail(id, {.title = fmt::format("{} of {} replication origins are free, wanted: {}",
+                                            std::max<std::int64_t>(free, 0), maximum, options.apply_lanes),
+                       .detail = "an origin records, together with the changes, how far they have been applied; each "
+                                 "lane of the apply has one",
+                       .remedy = fmt::format(
+                           "SELECT pg_replication_origin_drop('<name>'); for those no longer used, or ALTER SYSTEM "
+                           "SET {} = {}; and restart the target server",
+                           setting, maximum - std::min<std::int64_t>(free, 0) + 3 + options.apply_lanes)});
   }
   const bool exists = target.number("SELECT count(*) FROM pg_catalog.pg_replication_origin WHERE roname = " +
                                     pg::quote_literal(options.origin)) > 0;

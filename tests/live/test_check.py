@@ -390,6 +390,24 @@ def test_a_transaction_that_has_been_open_for_over_a_minute_is_named(migrations)
         expect(migration.daemon.check("--json"), name, "PASS")
 
 
+def test_what_a_selection_leaves_out_concerns_nobody(migrations):
+    migration = migrations(DATABASE)
+    migration.load(sql=TABLE + "ALTER TABLE t ADD COLUMN n serial; GRANT SELECT ON ALL TABLES IN SCHEMA public TO mover;"
+                               "GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO mover; ALTER TABLE t OWNER TO mover;"
+                               f"GRANT CREATE ON DATABASE {DATABASE} TO mover;"
+                               "CREATE TABLE u (id serial PRIMARY KEY); ALTER TABLE u ENABLE ROW LEVEL SECURITY;"
+                               "ALTER TABLE u OWNER TO holder; GRANT SELECT ON u, u_id_seq TO mover;")
+    be_poor(migration, "source")
+    whole = migration.daemon.check("--json")
+    expect(whole, "source.publication", "FAIL", detail="public.u")
+    expect(whole, "source.row_security", "FAIL", detail="public.u")
+    expect(whole, "source.sequences", "PASS", title="2 sequences are")
+    part = migration.daemon.check("--json", "--include-table", "t")
+    expect(part, "source.publication", "PASS")
+    expect(part, "source.row_security", "PASS")
+    expect(part, "source.sequences", "PASS", title="1 sequence is")
+
+
 # -- verify ----------------------------------------------------------------------------------------------------------
 
 

@@ -121,22 +121,6 @@ def test_check_sees_settings_that_need_a_restart_and_swapped_or_same_ends(migrat
     expect_finding(findings(answer.json()), "FAIL", "slot")
 
 
-def test_check_sees_a_long_transaction(migrations):
-    """One that already holds an xid would make the slot's creation wait."""
-    migration = migrations("check_long")
-    migration.load(sql=TABLE)
-    with migration.source.connect("check_long", autocommit=False) as connection, connection.cursor() as cursor:
-        cursor.execute("INSERT INTO public.t (v) VALUES ('open')")
-        cursor.execute("SELECT pg_backend_pid()")
-        pid = cursor.fetchone()[0]
-        answer = migration.daemon.check("--json")
-        texts = " ".join(text for _, text in findings(answer.json()))
-        assert "transaction" in texts.lower(), texts
-        # A short one is no reason to refuse.
-        assert answer.code == walferry.OK, (pid, str(answer))
-        connection.rollback()
-
-
 # -- run and status --------------------------------------------------------------------------------------------------
 
 
