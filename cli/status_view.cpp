@@ -199,6 +199,8 @@ struct TableRow {
   double bytes_total = 0;
   double bytes_copied = 0;
   double rows_copied = 0;
+  std::optional<double> bytes_per_second = {};
+  std::optional<double> eta_seconds = {};
 
   [[nodiscard]] bool waits() const { return state == "pending"; }
   [[nodiscard]] bool unfinished() const { return state == "copying" || state == "indexing" || waits(); }
@@ -214,7 +216,9 @@ std::vector<TableRow> tables_of(element status) {
                     .state = text_of(table, "state"),
                     .bytes_total = number_of(table, "bytes_total"),
                     .bytes_copied = number_of(table, "bytes_copied"),
-                    .rows_copied = number_of(table, "rows_copied")});
+                    .rows_copied = number_of(table, "rows_copied"),
+                    .bytes_per_second = optional_number_of(table, "bytes_per_second"),
+                    .eta_seconds = optional_number_of(table, "eta_seconds")});
   }
   return rows;
 }
@@ -307,6 +311,8 @@ void add_table(Page& page, const TableRow& table, std::size_t name_width) {
   std::string line = fmt::format("  {} {:8} {} {} of {}, {} rows", padded(printable(table.name), name_width),
                                  table.state, bar(fraction, table_bar_width), human_bytes(table.bytes_copied),
                                  human_bytes(table.bytes_total), human_count(table.rows_copied));
+  if (table.bytes_per_second) line += fmt::format(", {}/s", human_bytes(*table.bytes_per_second));
+  if (table.eta_seconds) line += fmt::format(", ETA {}", human_duration(*table.eta_seconds));
   page.add_line(line, table.waits() ? Color::Dim : Color::Plain);
 }
 

@@ -53,4 +53,15 @@ std::string_view to_string(StopPoint::What what) {
   return what == StopPoint::What::Ddl ? "ddl" : "transaction";
 }
 
+std::optional<CopyRate> copy_rate(const TableStatus& table, std::chrono::steady_clock::time_point now) {
+  const std::int64_t bytes = table.copied->bytes.load(std::memory_order_relaxed);
+  if (table.state != TableState::Copying || !table.copying_since || bytes <= 0 || now <= *table.copying_since)
+    return std::nullopt;
+  const double seconds = std::chrono::duration<double>(now - *table.copying_since).count();
+  CopyRate rate{.bytes_per_second = static_cast<double>(bytes) / seconds};
+  if (bytes < table.bytes_total)
+    rate.eta_seconds = static_cast<double>(table.bytes_total - bytes) / rate.bytes_per_second;
+  return rate;
+}
+
 }  // namespace walferry

@@ -42,7 +42,16 @@ struct TableStatus {
   std::int64_t bytes_total = 0;  // heap and TOAST on the source: an estimate of what the copy moves
   double rows_estimate = -1;
   std::shared_ptr<CopyCounters> copied = std::make_shared<CopyCounters>();  // shared with the copy thread that counts
+  std::optional<std::chrono::steady_clock::time_point> copying_since = {};
 };
+
+// How fast a table is being copied, since that began.
+struct CopyRate {
+  double bytes_per_second = 0;
+  std::optional<double> eta_seconds = {};  // by bytes_total; nothing when that is reached already
+};
+// nullopt: it is not being copied, or nothing can be said yet.
+[[nodiscard]] std::optional<CopyRate> copy_rate(const TableStatus& table, std::chrono::steady_clock::time_point now);
 
 // The slot as pg_replication_slots shows it.
 struct SlotStatus {

@@ -20,7 +20,11 @@ void TableStates::describe(const std::vector<Table>& tables) {
 
 void TableStates::advance(const QualifiedName& table, TableState state) {
   const auto found = index_.find(table);
-  if (found != index_.end() && status_.tables[found->second].state < state) status_.tables[found->second].state = state;
+  if (found == index_.end()) return;
+  TableStatus& entry = status_.tables[found->second];
+  if (entry.state >= state) return;
+  entry.state = state;
+  if (state == TableState::Copying) entry.copying_since = std::chrono::steady_clock::now();
 }
 
 void TableStates::all_ready() {

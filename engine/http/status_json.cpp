@@ -46,6 +46,7 @@ json::value time_value(std::chrono::system_clock::time_point time) {
 json::array tables_array(const Status& status) {
   json::array tables;
   tables.reserve(status.tables.size());
+  const auto now = std::chrono::steady_clock::now();
   for (const TableStatus& table : status.tables) {
     json::object entry;
     entry["schema"] = text_value(table.name.schema);
@@ -55,6 +56,9 @@ json::array tables_array(const Status& status) {
     entry["bytes_copied"] = table.copied->bytes.load(std::memory_order_relaxed);
     entry["rows_estimate"] = number(table.rows_estimate);
     entry["rows_copied"] = table.copied->rows.load(std::memory_order_relaxed);
+    const std::optional<CopyRate> rate = copy_rate(table, now);
+    entry["bytes_per_second"] = rate ? number(rate->bytes_per_second) : json::value{};
+    entry["eta_seconds"] = rate ? optional_number(rate->eta_seconds) : json::value{};
     tables.push_back(std::move(entry));
   }
   return tables;

@@ -148,4 +148,38 @@ TEST_CASE("what is not a status is refused") {
 }
 
 }  // namespace
+
+TEST_CASE("a table that is being copied has a rate and an ETA of its own, others have none") {
+  Status status = copying();
+  // 1 MiB in all, half of it copied in the last 100 s.
+  status.tables[0].copying_since = std::chrono::steady_clock::now() - std::chrono::seconds{100};
+  const std::string text = render(status, {.width = 160});
+  CHECK(holds(text, "/s, ETA "));
+  std::size_t rates = 0;
+  for (const std::string& line : lines_of(text)) {
+    if (line.find("public.table_") != std::string::npos && line.find("/s, ETA") != std::string::npos) ++rates;
+  }
+  CHECK(rates == 1);
+}
+
+TEST_CASE("the rate of a table counts from the beginning of its copy") {
+  using namespace std::chrono_literals;
+  const auto now = std::chrono::steady_clock::now();
+  TableStatus table;
+  table.state = TableState::Copying;
+  table.bytes_total = 300;
+  table.copied->bytes = 100;
+  CHECK_FALSE(copy_rate(table, now));  // it is not known when it began
+  table.copying_since = now - 10s;
+  const std::optional<CopyRate> rate = copy_rate(table, now);
+  REQUIRE(rate);
+  CHECK(rate->bytes_per_second == doctest::Approx(10));
+  CHECK(*rate->eta_seconds == doctest::Approx(20));
+  // The total is an estimate: beyond it nothing is promised.
+  table.copied->bytes = 400;
+  CHECK_FALSE(copy_rate(table, now)->eta_seconds);
+  table.state = TableState::Copied;
+  CHECK_FALSE(copy_rate(table, now));
+}
+
 }  // namespace walferry
