@@ -14,6 +14,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t gathered_from_max = 64;    // blocks or chunks
 constexpr auto distrust_interval = seconds{60};  // a table whose net changes were refused is written row by row
+constexpr int round_trip_samples = 3;
 
 }  // namespace
 
@@ -44,9 +45,13 @@ Awaitable<void> ChangeWriter::attach(std::unique_ptr<pg::Connection> connection,
     pipeline_.prepare(name, sql);
   }
   co_await pipeline_.settle();
-  const auto asked = Clock::now();
-  co_await pipeline_.settle();
-  round_trip_ = Clock::now() - asked;
+  // The best of some: one alone may have waited for a processor.
+  round_trip_ = Clock::duration::max();
+  for (int sample = 0; sample < round_trip_samples; ++sample) {
+    const auto asked = Clock::now();
+    co_await pipeline_.settle();
+    round_trip_ = std::min(round_trip_, Clock::now() - asked);
+  }
 }
 
 void ChangeWriter::detach() {

@@ -23,6 +23,8 @@ std::size_t piece_bytes(std::chrono::steady_clock::duration round_trip) {
                     piece_bytes_max);
 }
 
+// What was gathered so far goes to the target when nothing more has arrived for so long.
+constexpr auto gathering_rest = std::chrono::milliseconds{100};
 // A transaction that rests would only hold locks on the target, and its vacuum back.
 constexpr auto rest_max = seconds{30};
 
@@ -52,24 +54,30 @@ std::optional<store::Arriving> EarlyTransaction::next() const {
   return std::nullopt;
 }
 
+bool EarlyTransaction::gathering_rests() const {
+  return stream_ && unsettled_ && Clock::now() - written_at_ > gathering_rest;
+}
+
 bool EarlyTransaction::ready() const {
-  return next().has_value();
+  return next().has_value() || gathering_rests();
 }
 
 Awaitable<void> EarlyTransaction::apply_next() {
   const std::optional<store::Arriving> arriving = next();
-  if (!arriving) co_return;
+  if (!arriving && !gathering_rests()) co_return;
   if (!stream_) {
     stream_ = arriving->stream;
     transaction_ = {.xid = arriving->xid, .streamed = true, .in_progress = true};
     chunks_ = 0;
+    unsettled_ = false;
   }
   // Its commit will stand behind everything that the source has sent.
   transaction_.final_lsn = position_.source_wal_end;
   std::optional<std::string> failure;
   try {
     if (!writer_.attached()) co_await connect();
-    co_await write_chunk(chunks_);
+    if (arriving) co_await write_chunk(chunks_);
+    if (!arriving) co_await writer_.settle();
   } catch (const boost::system::system_error&) {
     throw;  // cancelled
   } catch (const std::runtime_error& refused) {
@@ -79,6 +87,8 @@ Awaitable<void> EarlyTransaction::apply_next() {
     abandon(*failure);
     co_return;
   }
+  unsettled_ = arriving.has_value();
+  if (!arriving) co_return;
   ++chunks_;
   written_at_ = Clock::now();
 }

@@ -31,9 +31,10 @@ class EarlyTransaction {
                    std::function<TargetTables()> read_target, const std::map<QualifiedName, Lsn>& copied,
                    store::Spool& spool, const stream::Position& position, ApplyCounters& counts);
 
-  // More of a transaction in progress has arrived than was written.
+  // More of a transaction in progress has arrived than was written, or nothing more has for a while.
   [[nodiscard]] bool ready() const;
-  // Writes the next chunk. Only while no target transaction of the applier is open, and all it received is committed.
+  // Takes the next chunk, or writes what was gathered of those before. Only while no target transaction of the applier
+  // is open, and all it received is committed.
   Awaitable<void> apply_next();
   // Rolls back what can no longer become a commit.
   void look_after();
@@ -59,6 +60,7 @@ class EarlyTransaction {
 
  private:
   [[nodiscard]] std::optional<store::Arriving> next() const;
+  [[nodiscard]] bool gathering_rests() const;
   Awaitable<void> connect();
   Awaitable<void> write_chunk(std::uint64_t chunk);
   Awaitable<void> write_control(const pgoutput::Message& message, Bytes payload);
@@ -71,7 +73,8 @@ class EarlyTransaction {
   ChangeWriter writer_;
   std::optional<store::StreamId> stream_;
   SourceTransaction transaction_;
-  std::uint64_t chunks_ = 0;  // written
+  std::uint64_t chunks_ = 0;  // taken
+  bool unsettled_ = false;    // and their outcomes are not known
   Deadline written_at_{};
   bool unwanted_ = false;
   std::set<store::StreamId> refused_;  // still arriving, and given up

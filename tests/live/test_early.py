@@ -91,6 +91,17 @@ def test_it_is_written_early_and_seen_at_its_commit(migrations):
     assert early.early_transactions() == 2
 
 
+def test_what_has_arrived_does_not_wait_for_more(migrations):
+    """Less than is gathered before it is written goes to the target too when nothing follows it."""
+    early = Early(migrations, "early_rest")
+    with early.transaction() as (connection, cursor):
+        cursor.execute(LARGE.replace(str(10000 + ROWS), "12000"))
+        early.await_writing()
+        connection.commit()
+    early.expect_equal()
+    assert early.early_transactions() == 1
+
+
 def test_it_is_rolled_back_with_the_source(migrations):
     early = Early(migrations, "early_undone")
     with early.transaction() as (connection, cursor):
