@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <simdjson.h>
 
+#include <algorithm>
+
 #include "engine/error.hpp"
 #include "engine/progress_line.hpp"
 
@@ -17,10 +19,16 @@ std::string text_of(const dom::element& object, const char* key) {
   return std::string{value};
 }
 
+constexpr std::size_t name_width_max = 60;
+
 double number_of(const dom::element& object, const char* key) {
   double value = 0;
   if (object[key].get(value) != simdjson::SUCCESS) return 0;
   return value;
+}
+
+std::int64_t integer_of(const dom::element& object, const char* key) {
+  return static_cast<std::int64_t>(number_of(object, key));
 }
 
 std::string verdict(const dom::element& report) {
@@ -40,37 +48,52 @@ std::string verdict(const dom::element& report) {
   return error.empty() ? "DRY RUN: every guard passes\n" : "DRY RUN: the cutover would be refused\n";
 }
 
-void append_differences(const dom::element& report, std::string& out) {
-  dom::array tables;
+struct Compared {
+  std::size_t tables = 0;
   std::int64_t rows = 0;
-  std::size_t count = 0;
-  if (report["tables"].get(tables) != simdjson::SUCCESS) return;
+  std::string lines;        // each table with its rows and hash
+  std::string differences;  // of tables and sequences
+};
+
+Compared compared_tables(const dom::element& report) {
+  Compared compared;
+  dom::array tables;
+  if (report["tables"].get(tables) != simdjson::SUCCESS) return compared;
+  std::size_t width = 0;
+  for (const dom::element table : tables) width = std::max(width, text_of(table, "name").size());
+  width = std::min(width, name_width_max);
   for (const dom::element table : tables) {
-    ++count;
-    rows += static_cast<std::int64_t>(number_of(table, "rows_source"));
+    const std::string name = text_of(table, "name");
+    const std::int64_t rows = integer_of(table, "rows_source");
+    ++compared.tables;
+    compared.rows += rows;
     bool equal = false;
     if (table["equal"].get(equal) == simdjson::SUCCESS && !equal) {
-      out += fmt::format("  DIFFERS  {}: {} rows on the source, {} on the target  {}\n", text_of(table, "name"),
-                         grouped(static_cast<std::int64_t>(number_of(table, "rows_source"))),
-                         grouped(static_cast<std::int64_t>(number_of(table, "rows_target"))), text_of(table, "note"));
+      compared.differences +=
+          fmt::format("  DIFFERS  {}: {} rows on the source, {} on the target  {}\n", name, grouped(rows),
+                      grouped(integer_of(table, "rows_target")), text_of(table, "note"));
     }
+    const std::string source = text_of(table, "hash_source");
+    const std::string target = text_of(table, "hash_target");
+    compared.lines += fmt::format("  {:<{}} {:>15}  {}{}\n", name, width, grouped(rows), source.empty() ? "-" : source,
+                                  source == target ? "" : " / " + (target.empty() ? "-" : target));
   }
+  return compared;
+}
+
+// Counts them, and adds those that differ.
+std::size_t compared_sequences(const dom::element& report, std::string& differences) {
   dom::array sequences;
-  std::size_t sequence_count = 0;
-  if (report["sequences"].get(sequences) == simdjson::SUCCESS) {
-    for (const dom::element sequence : sequences) {
-      ++sequence_count;
-      bool equal = false;
-      if (sequence["equal"].get(equal) == simdjson::SUCCESS && !equal) {
-        out += fmt::format("  DIFFERS  sequence {}  {}\n", text_of(sequence, "name"), text_of(sequence, "note"));
-      }
+  if (report["sequences"].get(sequences) != simdjson::SUCCESS) return 0;
+  std::size_t count = 0;
+  for (const dom::element sequence : sequences) {
+    ++count;
+    bool equal = false;
+    if (sequence["equal"].get(equal) == simdjson::SUCCESS && !equal) {
+      differences += fmt::format("  DIFFERS  sequence {}  {}\n", text_of(sequence, "name"), text_of(sequence, "note"));
     }
   }
-  out += fmt::format("compared: {} tables with {} rows, by count and 128-bit hash, and {} sequences\n", count,
-                     grouped(rows), sequence_count);
-  out += fmt::format("          everything at {}, and again in the write stop the {} rows touched since\n",
-                     text_of(report, "compared_at"),
-                     grouped(static_cast<std::int64_t>(number_of(report, "touched_rows"))));
+  return count;
 }
 
 }  // namespace
@@ -82,7 +105,15 @@ std::string render_cutover(std::string_view json) {
     throw Error{{ErrorKind::Protocol},
                 "the daemon's report cannot be read. Remedy: use the same version of walferry for both"};
   }
-  std::string out = verdict(report);
+  Compared compared = compared_tables(report);
+  const std::size_t sequences = compared_sequences(report, compared.differences);
+  std::string out;
+  if (compared.tables > 0) {
+    // What matters comes last, where the screen ends.
+    out += fmt::format("tables at {}: rows and 128-bit hash, on both ends\n{}\n", text_of(report, "compared_at"),
+                       compared.lines);
+  }
+  out += verdict(report);
   dom::array blockers;
   if (report["blockers"].get(blockers) == simdjson::SUCCESS) {
     for (const dom::element blocker : blockers) {
@@ -113,7 +144,12 @@ std::string render_cutover(std::string_view json) {
                          text_of(skip, "at"), text_of(skip, "reason"));
     }
   }
-  append_differences(report, out);
+  out += compared.differences;
+  if (compared.tables + sequences == 0) return out;
+  out += fmt::format("compared: {} tables with {} rows, by count and 128-bit hash, and {} sequences\n", compared.tables,
+                     grouped(compared.rows), sequences);
+  out += fmt::format("          everything at {}, and again in the write stop the {} rows touched since\n",
+                     text_of(report, "compared_at"), grouped(integer_of(report, "touched_rows")));
   return out;
 }
 

@@ -16,9 +16,12 @@ void check_version(const End& source, Findings& findings) {
                        .detail = "older servers cannot publish partitioned tables and lack what the stream needs",
                        .remedy = "upgrade the source to 13 or newer first (pg_upgrade)"});
   } else if (source.major() == 13) {
-    findings.warn(id, {.title = "PostgreSQL 13 sends no logical messages",
-                       .detail = "copy and stream work; the cutover marker is a logical message, which needs 14",
-                       .remedy = "upgrade the source to 14 or newer before `walferry cutover`"});
+    findings.warn(id,
+                  {.title = "PostgreSQL 13 streams no logical messages and no transactions in progress",
+                   .detail = "everything is carried; a large transaction arrives at its commit only, schema changes "
+                             "are found by comparing the catalogs, and the cutover waits for a position instead of "
+                             "its marker",
+                   .remedy = "none needed; keep transactions small until the cutover"});
   } else {
     findings.pass(id, fmt::format("PostgreSQL {}", source.major()));
   }

@@ -202,18 +202,18 @@ void check_remains(End& target, const CheckOptions& options, Findings& findings)
                                    .remedy = "if no migration uses this database: DROP SCHEMA walferry CASCADE;"});
 }
 
-void check_way_back(End& target, Findings& findings) {
+void check_wal_level(End& target, Findings& findings) {
   const std::string id = "target.wal_level";
   const std::string level = target.setting("wal_level");
   if (level == "logical" || (target.major() >= 19 && level == "replica")) {
-    return findings.pass(id, fmt::format("wal_level is {}: a way back can be armed at cutover", level));
+    return findings.pass(id, fmt::format("wal_level is {}: other servers can replicate from it", level));
   }
   findings.warn(
-      id,
-      {.title = fmt::format("wal_level is {}", level),
-       .detail = "enough for the migration; the way back after cutover, which streams from the target, needs logical",
-       .remedy =
-           "ALTER SYSTEM SET wal_level = logical;\nthen restart the target server, now rather than after cutover"});
+      id, {.title = fmt::format("wal_level is {}", level),
+           .detail = "enough for the migration; replication out of the target after cutover, such as back to the old "
+                     "server, needs logical",
+           .remedy =
+               "ALTER SYSTEM SET wal_level = logical;\nthen restart the target server, now rather than after cutover"});
 }
 
 }  // namespace
@@ -255,7 +255,7 @@ void check_target(End& target, const CheckOptions& options, Findings& findings) 
   findings.ask("target.origin_functions", [&] { check_origin_functions(target, findings); });
   findings.ask("target.empty", [&] { check_empty(target, options, findings); });
   findings.ask("target.remains", [&] { check_remains(target, options, findings); });
-  findings.ask("target.wal_level", [&] { check_way_back(target, findings); });
+  findings.ask("target.wal_level", [&] { check_wal_level(target, findings); });
 }
 
 }  // namespace walferry::check

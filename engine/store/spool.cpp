@@ -1,5 +1,7 @@
 #include "engine/store/spool.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "engine/error.hpp"
@@ -28,6 +30,20 @@ std::string chunk_key(StreamId stream, std::uint64_t chunk) {
   return key_of(static_cast<std::uint64_t>(stream)) + key_of(chunk);
 }
 
+// A block as it stands in the state directory.
+Block block_of(const Database& database, const std::optional<std::string>& value) {
+  std::string why = "it is missing";
+  try {
+    if (value) return decode_block(*value);
+  } catch (const ProtocolError& error) {
+    why = error.what();
+  }
+  throw Error{{ErrorKind::State},
+              fmt::format("state directory {}: a spooled block cannot be read: {}. Remedy: go on with the version of "
+                          "walferry that wrote it, or abort and begin anew",
+                          database.directory().string(), why)};
+}
+
 }  // namespace
 
 Spool::Spool(Database& database, SpoolLimits limits) : database_(database), limits_(limits) {
@@ -37,7 +53,7 @@ Spool::Spool(Database& database, SpoolLimits limits) : database_(database), limi
 void Spool::load() {
   std::vector<StreamId> wanted;
   database_.for_each(Family::Blocks, [&](std::string_view key, std::string_view value) {
-    const Block block = decode_block(value);
+    const Block block = block_of(database_, std::string{value});
     Entry entry;
     entry.sequence = number_of(key);
     entry.on_disk = true;
@@ -205,9 +221,9 @@ void Spool::discard_incomplete() {
   while (!entries_.empty()) {
     Entry& last = entries_.back();
     const std::shared_ptr<const Block> block =
-        last.block ? last.block
-                   : std::make_shared<const Block>(
-                         decode_block(database_.get(Family::Blocks, key_of(last.sequence)).value_or("")));
+        last.block
+            ? last.block
+            : std::make_shared<const Block>(block_of(database_, database_.get(Family::Blocks, key_of(last.sequence))));
     if (!block->ends_open()) return;
     if (cursor_ == entries_.size()) broken_off_ = true;
     if (block->complete_bytes > 0) {
@@ -267,9 +283,7 @@ std::shared_ptr<const Block> Spool::next() {
   if (!has_next()) return nullptr;
   Entry& entry = entries_[cursor_++];
   if (entry.block) return entry.block;
-  const auto value = database_.get(Family::Blocks, key_of(entry.sequence));
-  if (!value) throw Error{{ErrorKind::State}, "a spooled block is missing from the state directory"};
-  return std::make_shared<const Block>(decode_block(*value));
+  return std::make_shared<const Block>(block_of(database_, database_.get(Family::Blocks, key_of(entry.sequence))));
 }
 
 Chunk Spool::stream_chunk(StreamId stream, std::uint64_t chunk) const {

@@ -197,6 +197,7 @@ APPLIED = [
 ]
 
 
+@pytest.mark.tsan
 def test_apply_runs_each_change_at_its_place(migrations):
     migration = following(migrations("ddl_apply"), "--on-ddl", "apply")
     source, database, target, _ = migration.ends
@@ -264,6 +265,7 @@ def test_apply_stops_where_the_target_could_get_other_values(migrations, stateme
 
 
 @pytest.mark.parametrize("policy", ["apply", "stop"])
+@pytest.mark.tsan
 def test_a_table_whose_rows_were_made_anew_is_copied_again(migrations, policy):
     migration = migrations("ddl_recopy")
     migration.load(sql="CREATE SCHEMA app; CREATE TABLE app.parent (id int PRIMARY KEY, v text);"

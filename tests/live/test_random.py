@@ -8,6 +8,7 @@ import collections
 import os
 import random
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -24,31 +25,46 @@ _CUT = ("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE app
 
 
 class Trouble:
-    """What may happen to walferry at any time: kill -9, an orderly stop, cut connections on either side."""
+    """What may happen at any time: kill -9, SIGSTOP, an orderly stop, cut connections on either side, and now and then a
+    target that crashes."""
+
+    KINDS = ["kill", "kill", "pause", "stop", "cut source", "cut target", "cut both", "cut both", "crash target"]
 
     def __init__(self, migration, dice: random.Random):
         self.migration = migration
         self.dice = dice
         self.counts = collections.Counter()
         self.next = time.monotonic() + 1
+        self.paused = False
 
     def maybe(self) -> None:
         if time.monotonic() < self.next:
             return
         self.next = time.monotonic() + self.dice.uniform(0.5, 4)
-        kind = self.dice.choice(["kill", "kill", "stop", "cut source", "cut target", "cut both"])
+        kind = self.dice.choice(self.KINDS)
         daemon = self.migration.daemon
+        self.resume()
         if not daemon.alive():
             daemon.start("--apply-lanes", str(self.dice.choice([1, 1, 2, 3])))
             return
         if kind == "kill":
             daemon.kill()  # the next turn starts it again: meanwhile a backlog grows
+        elif kind == "pause":
+            daemon.process.send_signal(signal.SIGSTOP)  # until the next turn
+            self.paused = True
         elif kind == "stop":
             daemon.terminate()
+        elif kind == "crash target":
+            self.migration.target.restart("immediate")
         for side, server in (("source", self.migration.source), ("target", self.migration.target)):
             if kind in (f"cut {side}", "cut both"):
                 server.query("postgres", _CUT, (self.migration.database,))
         self.counts[kind] += 1
+
+    def resume(self) -> None:
+        if self.paused:
+            self.migration.daemon.process.send_signal(signal.SIGCONT)
+        self.paused = False
 
 
 def run_random(migration, schema: str, seed: int, seconds: float, note) -> None:
@@ -67,6 +83,7 @@ def run_random(migration, schema: str, seed: int, seconds: float, note) -> None:
                 generator.step()
                 trouble.maybe()
             generator.finish()
+            trouble.resume()
             if not daemon.alive():
                 daemon.start()
             # The cuts may have hit a moment in which an error is final, such as the very first connection.

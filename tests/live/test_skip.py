@@ -102,6 +102,7 @@ def test_a_change_that_fits_two_rows_stops(migrations):
     assert target.scalar(database, "SELECT count(*) FROM public.other") == 0
 
 
+@pytest.mark.tsan
 def test_skip_leaves_out_exactly_one_transaction_and_the_report_says_so(migrations):
     migration = following(migrations("skip_running"))
     source, database, target, _ = migration.ends

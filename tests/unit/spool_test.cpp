@@ -69,6 +69,19 @@ class Run {
     database_.reset();
     open();
   }
+  // As another version would have written the blocks.
+  void rewrite_in_another_format() {
+    spool_.reset();
+    std::vector<std::pair<std::string, std::string>> blocks;
+    database_->for_each(Database::Family::Blocks,
+                        [&](std::string_view key, std::string_view value) { blocks.emplace_back(key, value); });
+    for (auto& [key, value] : blocks) {
+      ++value.front();
+      database_->put(Database::Family::Blocks, key, value, Database::Durability::Synced);
+    }
+    database_.reset();
+  }
+  void open_again() { open(); }
   [[nodiscard]] Run crashed() const { return Run{limits_, dir_.copied()}; }
 
   Texts read() {
@@ -542,4 +555,12 @@ TEST_CASE("a cleared spool is empty, in memory and on disk, and can be used anew
   run->append(whole("b", 50));
   CHECK(run->end_lsn() == Lsn{50});
   CHECK(run.read() == Texts{"b"});
+}
+
+TEST_CASE("blocks of another version's format are refused by the name of the directory, with the remedy") {
+  Run run{no_memory};
+  run->append(whole("a", 100));
+  run.rewrite_in_another_format();
+  CHECK_THROWS_WITH_AS(run.open_again(), doctest::Contains("Remedy: go on with the version of walferry that wrote it"),
+                       Error);
 }
