@@ -193,6 +193,7 @@ def test_a_dump_of_a_paused_standby_is_adopted(migrations, physical):
         finish(migration, workload, lsn)
 
 
+@pytest.mark.tsan
 def test_part_of_a_database_is_adopted_from_a_dump_of_all(migrations):
     migration = migrations("adopt_part", "--include-table", "public.t")
     migration.load(sql=SMALL)

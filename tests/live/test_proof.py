@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 import walferry
 from compare import assert_equal
 from servers import wait_until
@@ -83,6 +85,7 @@ def test_a_difference_is_found_before_anybody_waits(migrations):
     assert_equal(*migration.ends)
 
 
+@pytest.mark.tsan
 def test_rows_touched_after_the_comparison_are_compared_again(migrations):
     migration = following(migrations, "touched")
     source, target = migration.source, migration.target

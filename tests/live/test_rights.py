@@ -125,6 +125,7 @@ def poor(pair):
                 server.execute("postgres", f"DROP ROLE IF EXISTS {role}")
 
 
+@pytest.mark.tsan
 def test_a_migration_without_superusers_on_either_end(poor):
     migration = poor("--no-owner", "--replica-identity-full", "--slot", "poor")
     source, target, daemon = migration.source, migration.target, migration.daemon

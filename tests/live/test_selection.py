@@ -55,6 +55,7 @@ def findings_of(answer: walferry.Answer) -> dict[str, dict]:
     return {each["id"]: each for each in answer.json()["findings"]}
 
 
+@pytest.mark.tsan
 def test_the_selected_tables_are_carried_and_the_others_stay_as_they_are(migrations, tmp_path):
     rules = tmp_path / "rules"
     rules.write_text('# as of pg_dump --filter\ninclude table app.*\n\n"Other.one"."Up.P*r"\nexclude table app.part_2023\n')
