@@ -27,8 +27,10 @@ class Drain:
         self.done = 0
         self.native = Native(rig)
         self.walferry = Walferry(rig)
+        self.followers: list[Follower] = [self.native, self.walferry]
         self.nulls: list[null.NullSide] = []
         if floors:
+            self.followers.append(Walferry(rig, lanes=2))
             # Over a Unix socket there is no window to leave closed.
             manners = ["eager", "lazy", "paused"] if rig.tcp else ["eager"]
             self.nulls = [*(null.NullReceiver(rig, manner) for manner in manners), null.RecvLogical(rig)]
@@ -37,14 +39,20 @@ class Drain:
         try:
             workload.prepare(self.rig, self.size)
             self.native.prepare(self.rig.schema())
-            self.walferry.prepare()
+            for side in self.followers:
+                if isinstance(side, Walferry):
+                    side.prepare()
         except BaseException:
-            self.walferry.remove()
+            self.remove()
             raise
         return self
 
     def __exit__(self, *exception) -> None:
-        self.walferry.remove()
+        self.remove()
+
+    def remove(self) -> None:
+        for side in self.followers:
+            side.remove()
 
     def write(self, work: workload.Work) -> int:
         """The work, and the row that tells its end."""
@@ -59,7 +67,7 @@ class Drain:
         changes = self.write(work)
         until = self.rig.written()
         runs = []
-        for side in order([self.native, self.walferry, *self.nulls], number):
+        for side in order([*self.followers, *self.nulls], number):
             run = self.follow(side, work.name, changes) if isinstance(side, Follower) else \
                 self.receive(side, work.name, changes, until)
             self.show.run(run)

@@ -96,19 +96,21 @@ class Native(Follower):
 
 
 class Walferry(Follower):
-    name = database = "walferry"
-    run_options: tuple[str, ...] = ()  # of the next start
+    def __init__(self, rig: Rig, lanes: int = 1):
+        super().__init__(rig)
+        self.name = "walferry" if lanes == 1 else f"walferry, {lanes} lanes"
+        self.database = self.slot = "walferry" if lanes == 1 else f"walferry_{lanes}_lanes"
+        self.run_options: tuple[str, ...] = ("--apply-lanes", str(lanes))  # of the next start
 
     def prepare(self, *options: str) -> None:
         """A whole migration up to following; its slot is made there."""
         self.rig.target.create_database(self.database)
-        folder = self.rig.folder / "walferry"
+        folder = self.rig.folder / self.database
         folder.mkdir()
         self.daemon = walferry.Daemon(self.rig.source_address, self.rig.address(self.rig.target, self.database), folder,
                                       *options)
-        self.daemon.start()
+        self.daemon.start("--slot", self.slot)
         self.daemon.await_phase("follow", 1200)
-        self.slot = self.rig.ask("SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'walferry%'")
         self.stop_confirmed()
 
     def connect_by(self, source_address: str, target_address: str) -> None:

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "engine/apply/attachment.hpp"
 #include "engine/apply/progress.hpp"
 #include "engine/catalog.hpp"
 #include "engine/cutover/fence.hpp"
@@ -122,10 +123,7 @@ class Cleaner {
                     "PERFORM pg_catalog.pg_stat_clear_snapshot(); "
                     "EXIT WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE {0}); "
                     "PERFORM pg_catalog.pg_sleep(0.05); END LOOP; END $end$",
-                    fmt::format("application_name IN ({}, {}, {}) AND pid <> pg_catalog.pg_backend_pid()",
-                                pg::quote_literal(("walferry apply " + sides_.slot).substr(0, 63)),
-                                pg::quote_literal(("walferry early " + sides_.slot).substr(0, 63)),
-                                pg::quote_literal(("walferry lane " + sides_.slot).substr(0, 63)))));
+                    apply::is_apply_session_sql(sides_.slot)));
     const bool adopted = journal_.get(keys::adopted).has_value();
     if (drop_objects && adopted) {
       say("target: its data was adopted, walferry made no objects there, none are dropped");

@@ -38,11 +38,6 @@ std::function<TargetTables()> target_reader(const ApplierOptions& options) {
   };
 }
 
-bool is_change(Bytes payload) {
-  return !payload.empty() &&
-         std::string_view{"IUDT"}.find(static_cast<char>(payload.front())) != std::string_view::npos;
-}
-
 }  // namespace
 
 Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, ApplierOptions options, store::Spool& spool,
@@ -56,21 +51,14 @@ Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, Applie
       status_(status),
       wake_(executor),
       writer_(pool, target_reader(options_), gathered_bytes_max, status.apply),
-      early_(executor, pool, attachment_options(), target_reader(options_), options_.copied, spool, position,
-             status.apply),
-      lanes_(executor, pool, attachment_options(), options_.lanes, [this] {
-        return std::make_unique<ChangeWriter>(pool_, target_reader(options_), gathered_bytes_max, status_.apply);
-      }) {
-  writer_.tables().set_copied(options_.copied);
-  early_.share_types(writer_.tables());
-  for (const auto& lane : lanes_.writers()) {
-    lane->tables().set_copied(options_.copied);
-    lane->tables().share_types(writer_.tables());
-  }
-  for (const auto& [table, mark] : options_.to_copy_again) {
-    writer_.tables().ignore(table);
-    early_.ignore(table);
-    for (const auto& lane : lanes_.writers()) lane->tables().ignore(table);
+      lanes_(executor, pool, attachment_options(), options_.lanes, [this] { return make_writer(); }),
+      early_(
+          executor, pool, attachment_options(), lanes_, options_.lanes.wanted, [this] { return make_writer(); }, spool,
+          position) {
+  for (ChangeWriter* writer : all_writers()) {
+    writer->tables().set_copied(options_.copied);
+    if (writer != &writer_) writer->tables().share_types(writer_.tables());
+    for (const auto& [table, mark] : options_.to_copy_again) writer->tables().ignore(table);
   }
   ddl_.set_secret(options_.ddl_secret);
 }
@@ -79,12 +67,27 @@ AttachmentOptions Applier::attachment_options() const {
   return {options_.target, options_.migration, options_.client_encoding, options_.system_identifier};
 }
 
+std::unique_ptr<ChangeWriter> Applier::make_writer() const {
+  return std::make_unique<ChangeWriter>(pool_, target_reader(options_), gathered_bytes_max, status_.apply);
+}
+
+std::vector<ChangeWriter*> Applier::all_writers() {
+  std::vector<ChangeWriter*> writers{&writer_};
+  for (const auto& lane : lanes_.writers()) writers.push_back(lane.get());
+  for (const auto& lane : early_.writers()) writers.push_back(lane.get());
+  return writers;
+}
+
+std::vector<ChangeWriter*> Applier::group_writers() {
+  std::vector<ChangeWriter*> writers = lanes_.begun();
+  writers.insert(writers.begin(), &writer_);
+  return writers;
+}
+
 void Applier::record(std::shared_ptr<TouchedRows> touched) {
   // What was applied early is in no record: it is rolled back, and applied and recorded at its commit.
   if (touched) early_.abandon_soon();
-  writer_.record(touched);
-  for (const auto& lane : lanes_.writers()) lane->record(touched);
-  early_.record(std::move(touched));
+  for (ChangeWriter* writer : all_writers()) writer->record(touched);
 }
 
 void Applier::stop() {
@@ -269,8 +272,9 @@ Awaitable<void> Applier::apply_block() {
     if (rewound_ && std::get_if<pgoutput::RelationView>(&message) == nullptr) begin_after_rewind(message);
     if (!deferred_.empty()) co_await describe_deferred(message);
     if (!transaction_ && is_change(payload)) throw ProtocolError{"a change outside a transaction"};
-    const bool change = co_await apply_change(message, payload);
-    if (change) continue;
+    const Applied applied = apply_change(message, payload);
+    if (!applied.complete()) co_await complete_change(applied, message, payload);
+    if (applied.taken != Taken::No) continue;
     const auto* begin = std::get_if<pgoutput::Begin>(&message);
     if (begin != nullptr && is_behind_until(begin->final_lsn)) {
       if (writer_.begun()) co_await commit_group();
@@ -289,30 +293,28 @@ Awaitable<void> Applier::apply_block() {
   }
 }
 
-Awaitable<bool> Applier::apply_change(const pgoutput::Message& message, Bytes payload) {
-  if (!transaction_) co_return false;
+Applier::Applied Applier::apply_change(const pgoutput::Message& message, Bytes payload) {
   ChangeWriter* writer = &writer_;
+  if (!transaction_) return {Taken::No, writer};
   if (transaction_->counts() && is_change(payload)) {
-    if (lanes_.holds(*transaction_, message, writer_.tables())) co_return true;
+    if (lanes_.holds(*transaction_, message, writer_.tables())) return {Taken::Yes, writer};
     begin_group(message);
     if (group_.split) {
-      ChangeWriter* lane = lanes_.writer_of(*transaction_, message, writer_.tables());
-      if (lane != nullptr) writer = lane;
+      const unsigned lane = lanes_.lane_of(*transaction_, message, writer_.tables());
+      if (lane != 0) writer = &lanes_.writer(lane);
     }
   }
-  const Taken taken = writer->take(*transaction_, message, payload);
-  if (taken == Taken::No) co_return false;
-  if (taken == Taken::Behind) co_await writer->write_behind(*transaction_, message, payload);
-  if (group_.split && writer->must_write()) {
-    // Each has gathered about as much: they write at the same time.
-    std::vector<Awaitable<void>> writes;
-    writes.push_back(writer_.write_gathered());
-    for (ChangeWriter* lane : lanes_.begun()) writes.push_back(lane->write_gathered());
-    co_await together(executor_, std::move(writes));
-  } else if (writer->needs_relief()) {
-    co_await writer->relieve();
+  return {writer->take(*transaction_, message, payload), writer};
+}
+
+Awaitable<void> Applier::complete_change(Applied applied, const pgoutput::Message& message, Bytes payload) {
+  ChangeWriter& writer = *applied.writer;
+  if (applied.taken == Taken::Behind) co_await writer.write_behind(*transaction_, message, payload);
+  if (group_.split && writer.must_write()) {
+    co_await write_together(executor_, group_writers());
+  } else if (writer.needs_relief()) {
+    co_await writer.relieve();
   }
-  co_return true;
 }
 
 // At its first change it is decided whether the group is split.
@@ -371,8 +373,9 @@ Awaitable<void> Applier::apply_streamed() {
       const Bytes payload = store::take_message(rest);
       const pgoutput::Message message = pgoutput::decode(payload, {.in_stream = true});
       if (!deferred_.empty()) co_await describe_deferred(message);
-      const bool change = co_await apply_change(message, payload);
-      if (!change) co_await apply_control(message, payload);
+      const Applied applied = apply_change(message, payload);
+      if (!applied.complete()) co_await complete_change(applied, message, payload);
+      if (applied.taken == Taken::No) co_await apply_control(message, payload);
     }
     if (stopping_) co_return;  // in the middle: rolled back with the connection, applied whole by the next run
   }
@@ -387,10 +390,9 @@ Awaitable<void> Applier::commit_early(const store::StreamedCommit& commit) {
   group_.end_lsn = commit.end_lsn;
   group_.commit_time = commit.commit_time;
   group_.transactions = 1;
-  co_await writer_.run(progress_.release_sql());
-  co_await early_.commit(progress_, commit);
-  co_await writer_.run(progress_.take_sql());
+  const bool split = co_await early_.commit(writer_, progress_, commit);
   ++status_.apply.early_transactions;
+  if (split) ++status_.apply.split_transactions;
   note_committed();
 }
 
@@ -472,10 +474,7 @@ Awaitable<void> Applier::commit_group() {
 // Nothing is committed before all outcomes are known, and lane 0 last: where it stands the others have been (Lanes).
 Awaitable<void> Applier::commit_split_group() {
   const std::vector<ChangeWriter*> lanes = lanes_.begun();
-  std::vector<Awaitable<void>> outcomes;
-  outcomes.push_back(writer_.settle());
-  for (ChangeWriter* lane : lanes) outcomes.push_back(lane->settle());
-  co_await together(executor_, std::move(outcomes));
+  co_await settle_together(executor_, group_writers());
   std::vector<Awaitable<void>> commits;
   for (ChangeWriter* lane : lanes) commits.push_back(lane->commit(group_.end_lsn, group_.commit_time));
   co_await together(executor_, std::move(commits));

@@ -5,11 +5,11 @@
 // more whole source transactions, committed together with the end LSN of the last one (G1). While there is a backlog
 // groups grow; with none each transaction is committed at once. Changes are written as what they come to where that is
 // safe; where the net changes are refused, their transactions are written again, one by one in source order. A
-// transaction that is streamed while in progress is written ahead (EarlyTransaction) when nothing else is to do; a
-// group can be written by several connections (Lanes) while there is a backlog. A change that does not meet exactly one
-// row stops the stream before anything of its group is committed (G3). On any failure the connection is dropped, the
-// server rolls the open group back, and the next attempt begins where the target says it stands. Started by Migration
-// when the copy is complete.
+// transaction that is streamed while in progress is written ahead (EarlyTransaction) when nothing else is to do; it,
+// and a group while there is a backlog, can be written by several connections (Lanes). A change that does not meet
+// exactly one row stops the stream before anything of its group is committed (G3). On any failure the connection is
+// dropped, the server rolls the open group back, and the next attempt begins where the target says it stands. Started
+// by Migration when the copy is complete.
 #pragma once
 
 #include <functional>
@@ -93,12 +93,22 @@ class Applier {
     std::vector<std::string> markers;
   };
 
+  struct Applied {
+    Taken taken = Taken::No;
+    ChangeWriter* writer = nullptr;
+
+    [[nodiscard]] bool complete() const {
+      return taken == Taken::No || (taken == Taken::Yes && !writer->needs_relief());
+    }
+  };
+
   Awaitable<void> apply();
   Awaitable<void> connect();
   Awaitable<void> apply_block();
   Awaitable<void> apply_streamed();
-  // A message of transaction_: false when it is no change of rows.
-  Awaitable<bool> apply_change(const pgoutput::Message& message, Bytes payload);
+  // A message of transaction_; what is left to do with a change is complete_change()'s, which is rarely needed.
+  [[nodiscard]] Applied apply_change(const pgoutput::Message& message, Bytes payload);
+  Awaitable<void> complete_change(Applied applied, const pgoutput::Message& message, Bytes payload);
   void begin_group(const pgoutput::Message& first);
   Awaitable<void> apply_control(const pgoutput::Message& message, Bytes payload);
   Awaitable<void> describe_deferred(const pgoutput::Message& message);
@@ -112,6 +122,10 @@ class Applier {
   Awaitable<void> describe(const pgoutput::RelationView& relation, Bytes payload);
   Awaitable<void> commit_group();
   Awaitable<void> commit_split_group();
+  // Of every connection.
+  [[nodiscard]] std::vector<ChangeWriter*> all_writers();
+  // Of the group under way.
+  [[nodiscard]] std::vector<ChangeWriter*> group_writers();
   // Reads `owner`'s messages from now on.
   void read_from(std::shared_ptr<const void> owner);
   Awaitable<void> commit_early(const store::StreamedCommit& commit);
@@ -123,6 +137,7 @@ class Applier {
   void refuse_net_changes(const NetChangesRefused& refused);
   void refuse_split(const std::exception& cause);
   void let_go();
+  [[nodiscard]] std::unique_ptr<ChangeWriter> make_writer() const;
   [[nodiscard]] AttachmentOptions attachment_options() const;
   [[nodiscard]] bool may_apply_early();
   [[nodiscard]] bool group_is_full() const;
@@ -142,8 +157,8 @@ class Applier {
   Status& status_;
   Event wake_;
   ChangeWriter writer_;
-  EarlyTransaction early_;
   Lanes lanes_;
+  EarlyTransaction early_;
   // Descriptions that came in transactions whose changes do not count, and are wanted only if a later one uses them:
   // the target may be past the shape that they describe.
   std::map<RelationId, std::vector<std::byte>> deferred_;

@@ -21,9 +21,7 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   // Whoever runs the command on the target, and whenever: its rows come from a copy, and what follows counts from
   // there.
   for (const ddl::RewrittenTable& table : command->rewritten) {
-    writer_.tables().ignore(table.id);
-    early_.ignore(table.id);
-    for (const auto& lane : lanes_.writers()) lane->tables().ignore(table.id);
+    for (ChangeWriter* writer : all_writers()) writer->tables().ignore(table.id);
   }
   if (options_.on_command) options_.on_command(*command, outcome);
 }

@@ -23,15 +23,20 @@ bool become_replica(pg::Session& session) {
 }
 
 // What the server shows of such a session, and by what a dead run's are found.
-std::string application_name(const AttachmentOptions& options, std::string_view what) {
-  return fmt::format("walferry {} {}", what, options.migration).substr(0, application_name_max);
+constexpr std::string_view apply_session = "apply";
+constexpr std::string_view lane_session = "lane";
+constexpr std::string_view early_session = "early";
+constexpr std::string_view early_lane_session = "early lane";
+
+std::string application_name(const std::string& migration, std::string_view what) {
+  return fmt::format("walferry {} {}", what, migration).substr(0, application_name_max);
 }
 
 pg::Session open_session(const AttachmentOptions& options, std::string_view what) {
   // Rows are found by their key whatever statistics say, by plans that are made once. jit would be chosen for the cost
   // that a disabled sequential scan is given.
   pg::Session session =
-      pg::Session::open(options.target, {.application_name = application_name(options, what),
+      pg::Session::open(options.target, {.application_name = application_name(options.migration, what),
                                          .client_encoding = options.client_encoding,
                                          .settings = {"plan_cache_mode=force_generic_plan", "enable_seqscan=off",
                                                       "enable_hashjoin=off", "enable_mergejoin=off", "jit=off"}});
@@ -49,14 +54,11 @@ pg::Session open_session(const AttachmentOptions& options, std::string_view what
 }  // namespace
 
 Attachment attach(const AttachmentOptions& options) {
-  pg::Session session = open_session(options, "apply");
+  pg::Session session = open_session(options, apply_session);
   // A dead predecessor's backend may still hold the origin, or rows; the state directory's lock says that nobody else
   // is alive.
-  session.exec(fmt::format(
-      "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-      "WHERE application_name IN ({}, {}, {}) AND pid <> pg_catalog.pg_backend_pid()",
-      pg::quote_literal(application_name(options, "apply")), pg::quote_literal(application_name(options, "early")),
-      pg::quote_literal(application_name(options, "lane"))));
+  session.exec("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE " +
+               is_apply_session_sql(options.migration));
   Progress progress = Progress::of(session, options.migration);
   TargetTables tables = read_target_tables(session);
   const bool replica_role = become_replica(session);
@@ -67,17 +69,8 @@ Attachment attach(const AttachmentOptions& options) {
   return {std::move(session), std::move(progress), position, std::move(tables), replica_role};
 }
 
-Attachment attach_beside(const AttachmentOptions& options) {
-  pg::Session session = open_session(options, "early");
-  Progress progress = Progress::of(session, options.migration);
-  TargetTables tables = read_target_tables(session);
-  const bool replica_role = become_replica(session);
-  session.exec(progress.settings_sql());
-  return {std::move(session), std::move(progress), Lsn{}, std::move(tables), replica_role};
-}
-
 Attachment attach_lane(const AttachmentOptions& options, unsigned lane) {
-  pg::Session session = open_session(options, "lane");
+  pg::Session session = open_session(options, lane_session);
   Progress progress = Progress::prepare_lane(session, options.migration, lane);
   const bool replica_role = become_replica(session);
   session.exec(progress.settings_sql());
@@ -85,6 +78,22 @@ Attachment attach_lane(const AttachmentOptions& options, unsigned lane) {
   // Read last: a dead predecessor's backend could still have committed before.
   const Lsn position = progress.read(session);
   return {std::move(session), std::move(progress), position, {}, replica_role};
+}
+
+Attachment attach_early(const AttachmentOptions& options, unsigned lane) {
+  pg::Session session = open_session(options, lane == 0 ? early_session : early_lane_session);
+  Progress progress = Progress::of(session, options.migration);
+  TargetTables tables = read_target_tables(session);
+  const bool replica_role = become_replica(session);
+  session.exec(progress.settings_sql());
+  return {std::move(session), std::move(progress), Lsn{}, std::move(tables), replica_role};
+}
+
+std::string is_apply_session_sql(const std::string& migration) {
+  std::string names;
+  for (const std::string_view what : {apply_session, lane_session, early_session, early_lane_session})
+    names += (names.empty() ? "" : ", ") + pg::quote_literal(application_name(migration, what));
+  return fmt::format("application_name IN ({}) AND pid <> pg_catalog.pg_backend_pid()", names);
 }
 
 }  // namespace walferry::apply

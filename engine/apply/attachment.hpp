@@ -1,9 +1,9 @@
 // A new connection for changes with everything that it needs: asked in blocking calls, on a pool thread.
 //
 // attach() makes sure that the target is the pinned cluster (G4), ends a dead predecessor's backend, takes the position
-// as its own, and reads where it stands, last of all: the apply connection, of which there is one. attach_beside()
-// makes one more that does not own the position, attach_lane() one that owns the position of a lane. Called by Applier,
-// EarlyTransaction and Lanes.
+// as its own, and reads where it stands, last of all: the apply connection, of which there is one. attach_lane() makes
+// one that owns the position of a lane, attach_early() one that owns none and is given one for its commits. Called by
+// Applier, EarlyTransaction and Lanes.
 #pragma once
 
 #include <string>
@@ -31,8 +31,12 @@ struct Attachment {
 };
 
 [[nodiscard]] Attachment attach(const AttachmentOptions& options);
-[[nodiscard]] Attachment attach_beside(const AttachmentOptions& options);
 // Of lane 1 and on; after attach(). `tables` is left empty: they are those of lane 0.
 [[nodiscard]] Attachment attach_lane(const AttachmentOptions& options, unsigned lane);
+// For transactions in progress, of every lane.
+[[nodiscard]] Attachment attach_early(const AttachmentOptions& options, unsigned lane);
+
+// Whether a row of pg_stat_activity is such a connection of the migration, as a condition in SQL.
+[[nodiscard]] std::string is_apply_session_sql(const std::string& migration);
 
 }  // namespace walferry::apply

@@ -26,6 +26,23 @@ StopPoint stop_at(const SourceTransaction& transaction, std::string error) {
           .error = std::move(error)};
 }
 
+bool is_change(Bytes payload) {
+  return !payload.empty() &&
+         std::string_view{"IUDT"}.find(static_cast<char>(payload.front())) != std::string_view::npos;
+}
+
+Awaitable<void> write_together(asio::any_io_executor executor, std::vector<ChangeWriter*> writers) {
+  std::vector<Awaitable<void>> writes;
+  for (ChangeWriter* writer : writers) writes.push_back(writer->write_gathered());
+  co_await together(executor, std::move(writes));
+}
+
+Awaitable<void> settle_together(asio::any_io_executor executor, std::vector<ChangeWriter*> writers) {
+  std::vector<Awaitable<void>> outcomes;
+  for (ChangeWriter* writer : writers) outcomes.push_back(writer->settle());
+  co_await together(executor, std::move(outcomes));
+}
+
 ChangeWriter::ChangeWriter(asio::thread_pool& pool, std::function<TargetTables()> read_target,
                            std::size_t gathered_bytes_max, ApplyCounters& counts)
     : pool_(pool), read_target_(std::move(read_target)), gathered_bytes_max_(gathered_bytes_max), counts_(counts) {}

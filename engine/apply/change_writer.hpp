@@ -5,8 +5,8 @@
 // Owns the connection and what was gathered. Invariants: a change never overtakes one that it must stand behind;
 // nothing is committed before the outcome of every statement is known; between attach() and detach() the target's
 // tables are known by the stream's last description. Changes whose net form is refused throw NetChangesRefused, and the
-// caller writes their transaction again with `one_by_one`. Used by Applier for the stream in commit order, and by
-// EarlyTransaction.
+// caller writes their transaction again with `one_by_one`. Used by Applier and Lanes for the stream in commit order,
+// and by EarlyTransaction.
 #pragma once
 
 #include <functional>
@@ -141,6 +141,13 @@ class ChangeWriter {
 
   std::shared_ptr<TouchedRows> touched_;
 };
+
+// Insert, Update, Delete or Truncate.
+[[nodiscard]] bool is_change(Bytes payload);
+
+// Of several that have gathered about as much: at the same time.
+Awaitable<void> write_together(asio::any_io_executor executor, std::vector<ChangeWriter*> writers);
+Awaitable<void> settle_together(asio::any_io_executor executor, std::vector<ChangeWriter*> writers);
 
 // The transaction cannot be applied at all.
 [[nodiscard]] StopPoint stop_at(const SourceTransaction& transaction, std::string error);

@@ -28,19 +28,40 @@ constexpr auto gathering_rest = std::chrono::milliseconds{100};
 // A transaction that rests would only hold locks on the target, and its vacuum back.
 constexpr auto rest_max = seconds{30};
 
+// Commits what `writer` has written with the position that `owner` owns, and gives that back.
+Awaitable<void> commit_for(ChangeWriter& owner, const Progress& progress, ChangeWriter& writer, Lsn end_lsn,
+                           PgTime commit_time) {
+  co_await owner.run(progress.release_sql());
+  co_await writer.run(progress.take_sql());
+  co_await writer.commit(end_lsn, commit_time);
+  co_await writer.run(progress.release_sql());
+  co_await owner.run(progress.take_sql());
+}
+
 }  // namespace
 
 EarlyTransaction::EarlyTransaction(asio::any_io_executor executor, asio::thread_pool& pool, AttachmentOptions options,
-                                   std::function<TargetTables()> read_target,
-                                   const std::map<QualifiedName, Lsn>& copied, store::Spool& spool,
-                                   const stream::Position& position, ApplyCounters& counts)
+                                   Lanes& lanes, unsigned lanes_wanted,
+                                   const std::function<std::unique_ptr<ChangeWriter>()>& make_writer,
+                                   store::Spool& spool, const stream::Position& position)
     : executor_(std::move(executor)),
       pool_(pool),
       options_(std::move(options)),
+      lanes_(lanes),
       spool_(spool),
-      position_(position),
-      writer_(pool, std::move(read_target), piece_bytes_min, counts) {
-  writer_.tables().set_copied(copied);
+      position_(position) {
+  for (unsigned lane = 0; lane < lanes_wanted; ++lane) {
+    writers_.push_back(make_writer());
+    writers_.back()->limit_lock_waits(true);
+  }
+}
+
+std::vector<ChangeWriter*> EarlyTransaction::begun_writers() const {
+  std::vector<ChangeWriter*> begun;
+  for (const auto& writer : writers_) {
+    if (writer->begun()) begun.push_back(writer.get());
+  }
+  return begun;
 }
 
 // The transaction that has more to write: the one at hand, or else the first that may be begun.
@@ -68,6 +89,7 @@ Awaitable<void> EarlyTransaction::apply_next() {
   if (!stream_) {
     stream_ = arriving->stream;
     transaction_ = {.xid = arriving->xid, .streamed = true, .in_progress = true};
+    split_.reset();
     chunks_ = 0;
     unsettled_ = false;
   }
@@ -75,9 +97,9 @@ Awaitable<void> EarlyTransaction::apply_next() {
   transaction_.final_lsn = position_.source_wal_end;
   std::optional<std::string> failure;
   try {
-    if (!writer_.attached()) co_await connect();
+    if (!writers_.front()->attached()) co_await connect();
     if (arriving) co_await write_chunk(chunks_);
-    if (!arriving) co_await writer_.settle();
+    if (!arriving) co_await settle_together(executor_, begun_writers());
   } catch (const boost::system::system_error&) {
     throw;  // cancelled
   } catch (const std::runtime_error& refused) {
@@ -94,31 +116,64 @@ Awaitable<void> EarlyTransaction::apply_next() {
 }
 
 Awaitable<void> EarlyTransaction::connect() {
-  std::function<Attachment()> open = [options = options_] { return attach_beside(options); };
+  co_await connect_lane(0);
+  std::optional<std::string> failure;
+  try {
+    for (unsigned lane = 1; lane < lanes_.attached(); ++lane) co_await connect_lane(lane);
+  } catch (const Error& error) {
+    failure = error.what();
+  }
+  if (failure) spdlog::info("transactions in progress are written by one connection: {}", *failure);
+}
+
+Awaitable<void> EarlyTransaction::connect_lane(unsigned lane) {
+  std::function<Attachment()> open = [options = options_, lane] { return attach_early(options, lane); };
   Attachment attached = co_await run_blocking<Attachment>(pool_, std::move(open));
-  co_await writer_.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)),
-                          std::move(attached.tables), attached.progress, attached.replica_role);
-  writer_.gather(piece_bytes(writer_.round_trip()));
+  ChangeWriter& writer = *writers_[lane];
+  co_await writer.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)),
+                         std::move(attached.tables), attached.progress, attached.replica_role);
+  writer.gather(piece_bytes(writer.round_trip()));
+}
+
+bool EarlyTransaction::may_split() const {
+  const auto attached = std::ranges::count_if(writers_, [](const auto& writer) { return writer->attached(); });
+  return attached == lanes_.attached() && lanes_.may_split(position_.applied, position_.target_durable);
+}
+
+ChangeWriter& EarlyTransaction::writer_of(const pgoutput::Message& change) {
+  if (!split_) split_ = may_split();
+  if (!*split_) return *writers_.front();
+  return *writers_[lanes_.lane_of(transaction_, change, writers_.front()->tables())];
 }
 
 Awaitable<void> EarlyTransaction::write_chunk(std::uint64_t chunk) {
   const store::Chunk held = spool_.stream_chunk(*stream_, chunk);
-  writer_.read_from(held);
-  writer_.limit_lock_waits(true);
+  for (const auto& writer : writers_) writer->read_from(held);
   Bytes rest = *held;
   while (!rest.empty()) {
     const Bytes payload = store::take_message(rest);
     const pgoutput::Message message = pgoutput::decode(payload, {.in_stream = true});
-    const ChangeWriter::Taken taken = writer_.take(transaction_, message, payload);
-    if (taken == ChangeWriter::Taken::No) co_await write_control(message, payload);
-    if (taken == ChangeWriter::Taken::Behind) co_await writer_.write_behind(transaction_, message, payload);
-    if (writer_.needs_relief()) co_await writer_.relieve();
+    if (!is_change(payload)) {
+      co_await write_control(message, payload);
+      continue;
+    }
+    ChangeWriter& writer = writer_of(message);
+    const ChangeWriter::Taken taken = writer.take(transaction_, message, payload);
+    if (taken == ChangeWriter::Taken::Behind) co_await writer.write_behind(transaction_, message, payload);
+    if (*split_ && writer.must_write()) {
+      co_await write_together(executor_, begun_writers());
+    } else if (writer.needs_relief()) {
+      co_await writer.relieve();
+    }
   }
 }
 
 Awaitable<void> EarlyTransaction::write_control(const pgoutput::Message& message, Bytes payload) {
   if (const auto* relation = std::get_if<pgoutput::RelationView>(&message)) {
-    co_await writer_.describe(transaction_, *relation, payload);
+    for (const auto& writer : writers_) {
+      if (writer->attached()) co_await writer->describe(transaction_, *relation, payload);
+    }
+    lanes_.note_described(relation->id, writers_.front()->tables().find(relation->id));
   } else if (const auto* note = std::get_if<pgoutput::LogicalMessageView>(&message)) {
     if (note->prefix == ddl::message_prefix || note->prefix == "walferry")
       throw NeedsCommit{"it holds a message to walferry"};
@@ -144,14 +199,14 @@ void EarlyTransaction::look_after() {
 }
 
 Awaitable<bool> EarlyTransaction::complete(const store::StreamedCommit& commit) {
-  if (!commit.aborted.empty() || unwanted_ || !writer_.attached()) co_return false;
+  if (!commit.aborted.empty() || unwanted_ || !writers_.front()->attached()) co_return false;
   transaction_.final_lsn = commit.commit_lsn;
   transaction_.in_progress = false;
   std::optional<std::string> failure;
   try {
     while (chunks_ < commit.chunks) co_await write_chunk(chunks_++);
-    writer_.begin();  // without any change for the target it still moves the position
-    co_await writer_.settle();
+    writers_.front()->begin();  // without any change for the target it still moves the position
+    co_await settle_together(executor_, begun_writers());
   } catch (const boost::system::system_error&) {
     throw;  // cancelled
   } catch (const std::runtime_error& refused) {
@@ -162,12 +217,21 @@ Awaitable<bool> EarlyTransaction::complete(const store::StreamedCommit& commit) 
   co_return false;
 }
 
-Awaitable<void> EarlyTransaction::commit(const Progress& progress, const store::StreamedCommit& commit) {
-  co_await writer_.run(progress.take_sql());
-  co_await writer_.commit(commit.end_lsn, commit.commit_time);
-  co_await writer_.run(progress.release_sql());
+Awaitable<bool> EarlyTransaction::commit(ChangeWriter& owner, const Progress& progress,
+                                         const store::StreamedCommit& commit) {
+  std::vector<Awaitable<void>> commits;
+  for (unsigned lane = 1; lane < writers_.size(); ++lane) {
+    if (!writers_[lane]->begun()) continue;
+    commits.push_back(
+        commit_for(lanes_.writer(lane), lanes_.progress(lane), *writers_[lane], commit.end_lsn, commit.commit_time));
+  }
+  const bool split = !commits.empty();
+  co_await together(executor_, std::move(commits));
+  co_await commit_for(owner, progress, *writers_.front(), commit.end_lsn, commit.commit_time);
+  if (split) lanes_.committed(commit.end_lsn);
   stream_.reset();
   unwanted_ = false;
+  co_return split;
 }
 
 void EarlyTransaction::abandon(std::string_view why) {
@@ -177,12 +241,12 @@ void EarlyTransaction::abandon(std::string_view why) {
                 why);
   refused_.insert(*stream_);
   stream_.reset();
-  writer_.detach();
+  for (const auto& writer : writers_) writer->detach();
 }
 
 void EarlyTransaction::let_go() {
   abandon("the connection is dropped");
-  writer_.detach();
+  for (const auto& writer : writers_) writer->detach();
 }
 
 }  // namespace walferry::apply

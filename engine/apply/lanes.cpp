@@ -50,6 +50,7 @@ Lanes::Lanes(asio::any_io_executor executor, asio::thread_pool& pool, Attachment
       plan_(options_.plan),
       splittable_(plan_.tables) {
   for (unsigned lane = 1; lane < options_.wanted; ++lane) writers_.push_back(make_writer());
+  progress_.resize(writers_.size());
 }
 
 Awaitable<void> Lanes::connect(Lsn position, const Progress& own, const TargetTables& tables, bool replica_role) {
@@ -86,6 +87,7 @@ Awaitable<bool> Lanes::connect_lane(unsigned lane, const TargetTables& tables) {
   furthest_ = std::max(furthest_, attached->position);
   if (lane > writers_.size()) co_return false;  // of an earlier run: its position was all that is wanted of it
   ChangeWriter& writer = *writers_[lane - 1];
+  progress_[lane - 1] = attached->progress;
   co_await writer.attach(std::make_unique<pg::Connection>(executor_, std::move(attached->session)), tables,
                          attached->progress, attached->replica_role);
   writer.limit_lock_waits(true);  // nobody on the target sees that lanes wait for each other
@@ -102,7 +104,7 @@ void Lanes::rest() {
 }
 
 // Throws CannotSplit where the key did not come whole.
-unsigned Lanes::lane_of(RelationId relation, const MappedTable& table, const pgoutput::TupleView& row) const {
+unsigned Lanes::lane_of_row(RelationId relation, const MappedTable& table, const pgoutput::TupleView& row) const {
   std::uint64_t hash = static_cast<std::uint32_t>(relation);
   Bytes last;
   auto column = table.columns.begin();
@@ -119,14 +121,14 @@ unsigned Lanes::lane_of(RelationId relation, const MappedTable& table, const pgo
   return static_cast<unsigned>(hash % plan_.lanes);
 }
 
-unsigned Lanes::lane_of(const MappedTable& table, const pgoutput::Message& message) const {
+unsigned Lanes::lane_of_change(const MappedTable& table, const pgoutput::Message& message) const {
   if (const auto* insert = std::get_if<pgoutput::InsertView>(&message))
-    return lane_of(insert->relation, table, insert->row);
+    return lane_of_row(insert->relation, table, insert->row);
   if (const auto* remove = std::get_if<pgoutput::DeleteView>(&message))
-    return lane_of(remove->relation, table, remove->old.tuple);
+    return lane_of_row(remove->relation, table, remove->old.tuple);
   const auto& update = std::get<pgoutput::UpdateView>(message);
-  const unsigned lane = lane_of(update.relation, table, update.row);
-  if (update.old && lane_of(update.relation, table, update.old->tuple) != lane)
+  const unsigned lane = lane_of_row(update.relation, table, update.row);
+  if (update.old && lane_of_row(update.relation, table, update.old->tuple) != lane)
     throw CannotSplit{"a row moves to a key of another lane"};
   return lane;
 }
@@ -137,7 +139,7 @@ bool Lanes::holds(const SourceTransaction& transaction, const pgoutput::Message&
   if (!changed || !is_planned(changed->relation) || transaction.is_aborted(changed->stream_xid)) return false;
   const MappedTable& table = tables.find(changed->relation);
   try {
-    return positions_.at(lane_of(table, message)) > transaction.final_lsn;
+    return positions_.at(lane_of_change(table, message)) > transaction.final_lsn;
   } catch (const CannotSplit& contradiction) {
     throw Error{{ErrorKind::Divergence, Side::Target},
                 fmt::format("lanes of the apply hold a part of transaction {} (commit LSN {}), which cannot be: in {} "
@@ -168,29 +170,32 @@ void Lanes::plan(store::LanePlan plan) {
   next_plan_ = Clock::now() + plan_interval;
 }
 
-ChangeWriter* Lanes::writer_of(const SourceTransaction& transaction, const pgoutput::Message& message,
-                               TableMap& tables) const {
+unsigned Lanes::lane_of(const SourceTransaction& transaction, const pgoutput::Message& message,
+                        TableMap& tables) const {
   const std::optional<Changed> changed = changed_by(message);
   if (!changed) throw CannotSplit{"a truncation concerns all lanes"};
-  if (transaction.is_aborted(changed->stream_xid)) return nullptr;
+  if (transaction.is_aborted(changed->stream_xid)) return 0;
   const MappedTable& table = tables.find(changed->relation);
   if (!is_planned(changed->relation)) {
     if (table.order == MappedTable::Order::Everywhere) throw CannotSplit{"a trigger or rule can see other tables"};
-    return nullptr;
+    return 0;
   }
   if (!table.splits) throw CannotSplit{"a table was described anew"};
-  const unsigned lane = lane_of(table, message);
-  return lane == 0 ? nullptr : writers_[lane - 1].get();
+  return lane_of_change(table, message);
 }
 
 Awaitable<void> Lanes::describe(const SourceTransaction& transaction, const pgoutput::RelationView& relation,
                                 Bytes message, const MappedTable& own) {
   for (unsigned lane = 1; lane < attached_; ++lane)
     co_await writers_[lane - 1]->describe(transaction, relation, message);
-  if (own.splits) {
-    splittable_.insert(relation.id);
+  note_described(relation.id, own);
+}
+
+void Lanes::note_described(RelationId relation, const MappedTable& table) {
+  if (table.splits) {
+    splittable_.insert(relation);
   } else {
-    splittable_.erase(relation.id);
+    splittable_.erase(relation);
   }
 }
 

@@ -6,7 +6,8 @@
 // and before lane 0 commits; so lane 0 stands lowest, and a lane that stands beyond it after a crash holds its part of
 // what lies between: holds(). The plan is in the journal before a group relies on it, and changes only while lane 0 has
 // on disk what any lane has. What depends on more than its own row (a table with a second unique index, a truncation, a
-// key that moves to another lane, a schema change) is not split. Used by Applier, whose coroutine drives it.
+// key that moves to another lane, a schema change) is not split. Used by Applier, whose coroutine drives it, and by
+// EarlyTransaction, which has connections of its own and writes and commits by the same plan.
 #pragma once
 
 #include <functional>
@@ -58,14 +59,21 @@ class Lanes {
   [[nodiscard]] bool may_split(Lsn position, Lsn durable);
   // A group that was split is committed.
   void committed(Lsn end_lsn) { furthest_ = std::max(furthest_, end_lsn); }
-  // The lane of a change in a group that is split; nullptr: lane 0. Throws CannotSplit.
-  [[nodiscard]] ChangeWriter* writer_of(const SourceTransaction& transaction, const pgoutput::Message& message,
-                                        TableMap& tables) const;
+  // The lane of a change in a group that is split. Throws CannotSplit.
+  [[nodiscard]] unsigned lane_of(const SourceTransaction& transaction, const pgoutput::Message& message,
+                                 TableMap& tables) const;
   // A relation was described to lane 0, which knows it as `own`.
   Awaitable<void> describe(const SourceTransaction& transaction, const pgoutput::RelationView& relation, Bytes message,
                            const MappedTable& own);
+  // The next plan can be asked for a table described so.
+  void note_described(RelationId relation, const MappedTable& table);
 
   [[nodiscard]] const std::vector<std::unique_ptr<ChangeWriter>>& writers() const { return writers_; }
+  // That can write, with lane 0.
+  [[nodiscard]] unsigned attached() const { return attached_; }
+  // Of lane 1 and on, while it can write.
+  [[nodiscard]] ChangeWriter& writer(unsigned lane) const { return *writers_[lane - 1]; }
+  [[nodiscard]] const Progress& progress(unsigned lane) const { return progress_[lane - 1]; }
   // Of the group under way.
   [[nodiscard]] std::size_t bytes() const;
   [[nodiscard]] std::vector<ChangeWriter*> begun() const;
@@ -74,9 +82,10 @@ class Lanes {
   Awaitable<bool> connect_lane(unsigned lane, const TargetTables& tables);
   void plan(store::LanePlan plan);
   [[nodiscard]] bool is_planned(RelationId relation) const { return plan_.tables.contains(relation); }
-  [[nodiscard]] unsigned lane_of(RelationId relation, const MappedTable& table, const pgoutput::TupleView& row) const;
+  [[nodiscard]] unsigned lane_of_row(RelationId relation, const MappedTable& table,
+                                     const pgoutput::TupleView& row) const;
   // Of a change to a planned table.
-  [[nodiscard]] unsigned lane_of(const MappedTable& table, const pgoutput::Message& message) const;
+  [[nodiscard]] unsigned lane_of_change(const MappedTable& table, const pgoutput::Message& message) const;
 
   asio::any_io_executor executor_;
   asio::thread_pool& pool_;
@@ -84,10 +93,11 @@ class Lanes {
   LaneOptions options_;
   store::LanePlan plan_;
   std::vector<std::unique_ptr<ChangeWriter>> writers_;  // of lane 1 and on
-  unsigned attached_ = 1;                               // lanes that can write, with lane 0
-  std::vector<Lsn> positions_;                          // by lane, as connect() found them; of lane 0 nothing
-  Lsn furthest_;                                        // of all lanes but lane 0
-  std::set<RelationId> splittable_;                     // as they were described last
+  std::vector<Progress> progress_;                      // as writers_
+  unsigned attached_ = 1;
+  std::vector<Lsn> positions_;       // by lane, as connect() found them; of lane 0 nothing
+  Lsn furthest_;                     // of all lanes but lane 0
+  std::set<RelationId> splittable_;  // as they were described last
   Deadline resting_until_{};
   Deadline next_plan_{};
 };

@@ -150,6 +150,8 @@ Awaitable<void> Pipeline::copy(const MappedTable& table, std::int64_t rows,
 }
 
 void Pipeline::accept_result(pg::ResultPtr result) {
+  // The last word of a server that ends the connection answers nothing that was sent.
+  if (expected_.empty()) throw pg::error_of(result.get(), Side::Target);
   const Expected expected = std::move(expected_.front());
   expected_.pop_front();
   if (count_can_differ(expected)) --counts_open_;

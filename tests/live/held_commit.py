@@ -18,6 +18,10 @@ def is_apply_commit(data: bytes) -> bool:
     return b"\0commit\0" in data and b"COMMIT\0" not in data
 
 
+def is_sync_alone(data: bytes) -> bool:
+    return data == b"S\0\0\0\4"
+
+
 def is_plain_commit(data: bytes) -> bool:
     return data.startswith(b"Q") and b"COMMIT\0" in data
 
@@ -60,8 +64,9 @@ class HeldCommit:
     def await_held(self) -> None:
         wait_until(self.held.is_set, 60, "the COMMIT")
 
-    def cut(self) -> None:
-        """Ends the held session, towards both sides."""
+    def cut(self, last_word: bytes = b"") -> None:
+        """Ends the held session, towards both sides; the client gets `last_word` before that."""
+        self._held_sockets[0].sendall(last_word)
         _close(*self._held_sockets)
 
     def _accept(self) -> None:

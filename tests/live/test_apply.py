@@ -16,6 +16,7 @@ import pytest
 import servers
 import walferry
 from compare import data_differences
+from held_commit import HeldCommit, is_sync_alone
 
 pytestmark = pytest.mark.limit(240)
 
@@ -387,6 +388,23 @@ def random_transaction(chance: random.Random) -> str:
         ])
     statements = "; ".join(statement() for _ in range(chance.randint(1, 4)))
     return f"BEGIN; {statements}; SAVEPOINT s; {statement()}; ROLLBACK TO s; {statement()}; COMMIT"
+
+
+def test_the_last_word_of_a_server_that_was_asked_nothing_is_read(migrations):
+    """A session with no statement under way is ended: the apply connects again, and nothing else happens."""
+    backlog = Backlog(migrations, "last_word", "CREATE TABLE t (id int PRIMARY KEY)")
+    backlog.write("INSERT INTO t SELECT generate_series(1, 100)")
+    fields = b"SFATAL\0VFATAL\0C57P01\0Mended for a test\0\0"
+    with HeldCommit(backlog.target, b"application_name\0walferry apply ", is_sync_alone) as held:
+        daemon = backlog.migration.daemon
+        daemon.target = held.dsn(backlog.database)
+        daemon.start()
+        held.await_held()
+        held.cut(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+        daemon.await_phase("follow", 60)
+        backlog.migration.await_applied(60)
+        assert "ended for a test (SQLSTATE 57P01)" in daemon.log.read_text()
+    assert data_differences(*backlog.migration.ends, sequences=False) == []
 
 
 def test_random_changes_end_as_they_ended_on_the_source(migrations, note):

@@ -141,6 +141,93 @@ def test_a_group_that_some_lanes_have_committed_goes_in_once(migrations, then):
     lanes.switch()
 
 
+class InProgress(Lanes):
+    """A migration that follows with three lanes, and streams transactions soon."""
+
+    CHANGES = ("INSERT INTO public.t (id, n, payload) SELECT g, 1, repeat('z', 100) FROM generate_series(10001, 30000) g",
+               "UPDATE public.t SET n = n + 1, payload = payload || 'w' WHERE id <= 2500",
+               "DELETE FROM public.t WHERE id BETWEEN 1000 AND 2000",
+               "UPDATE public.pairs SET n = n + 1",
+               "INSERT INTO public.log (n) VALUES (1)")
+
+    def __init__(self, migrations, name: str):
+        super().__init__(migrations, name)
+        self.source.execute("postgres", f"ALTER DATABASE {self.database} SET logical_decoding_work_mem = '64kB'")
+
+    def start(self) -> None:
+        self.daemon.start("--apply-lanes", "3")
+        self.daemon.await_phase("follow", 60)
+
+    def counts(self) -> tuple[int, int]:
+        """Transactions written early, and by several lanes."""
+        apply = self.daemon.status()["apply"]
+        return apply["early_transactions"], apply["split_transactions"]
+
+    def writing(self) -> int:
+        return self.target.scalar("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND"
+                                              " application_name LIKE 'walferry early %%' AND backend_xid IS NOT NULL",
+                                  (self.copy,))
+
+
+@pytest.mark.tsan
+def test_a_transaction_in_progress_is_written_by_all_lanes(migrations):
+    lanes = InProgress(migrations, "lanes_early")
+    lanes.start()
+    for _ in range(2):
+        before = lanes.counts()
+        with lanes.source.connect(lanes.database, autocommit=False) as connection, connection.cursor() as cursor:
+            for statement in lanes.CHANGES:
+                cursor.execute(statement)
+            wait_until(lambda: lanes.writing() == 3, 60, "rows written early by three lanes")
+            lanes.source.execute(lanes.database, "UPDATE public.whole SET n = n + 1")  # committed before it
+            lanes.migration.await_applied(60)
+            assert lanes.target.scalar(lanes.copy, "SELECT count(*) FROM public.t WHERE id > 10000") == 0
+            connection.commit()
+        lanes.expect_equal()
+        assert lanes.counts() == (before[0] + 1, before[1] + 1)
+        lanes.source.execute(lanes.database, "DELETE FROM public.t WHERE id > 10000")
+        lanes.expect_equal()
+    # Part of it moves to keys of other lanes: it goes in at its commit.
+    before = lanes.counts()
+    with lanes.source.connect(lanes.database, autocommit=False) as connection, connection.cursor() as cursor:
+        cursor.execute(lanes.CHANGES[0])
+        wait_until(lambda: lanes.writing() == 3, 60, "rows written early by three lanes")
+        cursor.execute("UPDATE public.t SET id = id + 100000 WHERE id % 10 = 0")
+        cursor.execute(lanes.CHANGES[3])
+        wait_until(lambda: lanes.writing() == 0, 60, "early rows rolled back")
+        connection.commit()
+    lanes.expect_equal()
+    assert lanes.counts() == before
+    lanes.switch()
+
+
+@pytest.mark.parametrize("then", ["1", "3", "4"])
+def test_a_transaction_written_early_that_some_lanes_have_committed_goes_in_once(migrations, then):
+    """kill -9 when the COMMIT of lane 0 was sent and has not arrived."""
+    lanes = InProgress(migrations, "lanes_early_partly")
+    direct = lanes.daemon.target
+    with HeldCommit(lanes.target, b"application_name\0walferry early walferry_", is_apply_commit) as held:
+        lanes.daemon.target = held.dsn(lanes.copy)
+        lanes.start()
+        with lanes.source.connect(lanes.database, autocommit=False) as connection, connection.cursor() as cursor:
+            for statement in lanes.CHANGES:
+                cursor.execute(statement)
+            wait_until(lambda: lanes.writing() == 3, 60, "rows written early by three lanes")
+            connection.commit()
+        held.await_held()
+        arrived = lanes.target.scalar(lanes.copy, "SELECT count(*) FROM public.t WHERE id > 10000")
+        assert 0 < arrived < 20000, "a part of the transaction, and not lane 0's"
+        lanes.daemon.kill()
+        lanes.daemon.target = direct
+    lanes.source.execute(
+        lanes.database, "UPDATE public.t SET n = n + 10 WHERE id % 3 = 0", "DELETE FROM public.t WHERE id = 11500",
+        "UPDATE public.pairs SET n = n + 3", "UPDATE public.t SET id = id + 50000 WHERE id = 2001")
+    lanes.daemon.start("--apply-lanes", then)
+    lanes.expect_equal()
+    assert lanes.target.scalar(lanes.copy, "SELECT count(*) FROM public.log") == 1
+    lanes.switch()
+
+
 def test_what_lane_0_has_not_on_disk_is_not_planned_anew(migrations):
     """The next run has other lanes, catches up, and the target loses lane 0's last commits."""
     lanes = Partly(migrations, "lanes_lost")
