@@ -21,8 +21,8 @@ WORKS = ("tpcb", "inserts", "updates", "deletes")
 
 def backends(watch: Watch) -> dict[str, float]:
     """CPU seconds of the apply's backends since they were begun."""
-    pids = watch.ask_target("SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name LIKE 'walferry apply %'"
-                            " OR application_name LIKE 'walferry lane %' OR application_name LIKE 'walferry early %'")
+    pids = watch.ask_target("SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name ~"
+                            " '^walferry (apply|lane|early|ahead) '")
     seconds = [cpu.of_process(pid) for pid in pids]
     return {"busiest_s": max(seconds), "backends_s": sum(seconds), "backends": len(seconds)}
 

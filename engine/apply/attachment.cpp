@@ -23,10 +23,11 @@ bool become_replica(pg::Session& session) {
 }
 
 // What the server shows of such a session, and by what a dead run's are found.
+// None is longer than the first, so that as much of the migration's name is kept in each.
 constexpr std::string_view apply_session = "apply";
 constexpr std::string_view lane_session = "lane";
 constexpr std::string_view early_session = "early";
-constexpr std::string_view early_lane_session = "early lane";
+constexpr std::string_view early_lane_session = "ahead";
 
 std::string application_name(const std::string& migration, std::string_view what) {
   return fmt::format("walferry {} {}", what, migration).substr(0, application_name_max);
@@ -83,7 +84,7 @@ Attachment attach_lane(const AttachmentOptions& options, unsigned lane) {
 Attachment attach_early(const AttachmentOptions& options, unsigned lane) {
   pg::Session session = open_session(options, lane == 0 ? early_session : early_lane_session);
   Progress progress = Progress::of(session, options.migration);
-  TargetTables tables = read_target_tables(session);
+  TargetTables tables = lane == 0 ? read_target_tables(session) : TargetTables{};
   const bool replica_role = become_replica(session);
   session.exec(progress.settings_sql());
   return {std::move(session), std::move(progress), Lsn{}, std::move(tables), replica_role};

@@ -33,7 +33,7 @@ struct Attachment {
 [[nodiscard]] Attachment attach(const AttachmentOptions& options);
 // Of lane 1 and on; after attach(). `tables` is left empty: they are those of lane 0.
 [[nodiscard]] Attachment attach_lane(const AttachmentOptions& options, unsigned lane);
-// For transactions in progress, of every lane.
+// For transactions in progress, of every lane; `tables` likewise.
 [[nodiscard]] Attachment attach_early(const AttachmentOptions& options, unsigned lane);
 
 // Whether a row of pg_stat_activity is such a connection of the migration, as a condition in SQL.

@@ -95,18 +95,17 @@ Awaitable<void> EarlyTransaction::apply_next() {
   }
   // Its commit will stand behind everything that the source has sent.
   transaction_.final_lsn = position_.source_wal_end;
-  std::optional<std::string> failure;
+  std::exception_ptr failure;
   try {
-    if (!writers_.front()->attached()) co_await connect();
+    if (!writers_.front()->attached()) co_await connect_lane(0);
+    if (chunks_ == 0 && attached() < lanes_.attached() && !lanes_.resting()) co_await connect_lanes();
     if (arriving) co_await write_chunk(chunks_);
     if (!arriving) co_await settle_together(executor_, begun_writers());
-  } catch (const boost::system::system_error&) {
-    throw;  // cancelled
-  } catch (const std::runtime_error& refused) {
-    failure = refused.what();
+  } catch (...) {
+    failure = std::current_exception();
   }
   if (failure) {
-    abandon(*failure);
+    give_up(failure);
     co_return;
   }
   unsettled_ = arriving.has_value();
@@ -115,33 +114,64 @@ Awaitable<void> EarlyTransaction::apply_next() {
   written_at_ = Clock::now();
 }
 
-Awaitable<void> EarlyTransaction::connect() {
-  co_await connect_lane(0);
-  std::optional<std::string> failure;
+void EarlyTransaction::give_up(const std::exception_ptr& failure) {
   try {
-    for (unsigned lane = 1; lane < lanes_.attached(); ++lane) co_await connect_lane(lane);
-  } catch (const Error& error) {
-    failure = error.what();
+    std::rethrow_exception(failure);
+  } catch (const boost::system::system_error&) {
+    throw;  // cancelled
+  } catch (const CannotSplit& cause) {
+    // Once more from its beginning, by lane 0.
+    spdlog::debug("transaction {} is written by one lane: {}", static_cast<std::uint32_t>(transaction_.xid),
+                  cause.what());
+    lanes_.rest();
+    stream_.reset();
+    detach();
+  } catch (const std::runtime_error& refused) {
+    const auto* error = dynamic_cast<const Error*>(&refused);
+    if (error != nullptr && error->kind() == ErrorKind::State) throw;  // what the journal holds is not known
+    if (split_.value_or(false)) lanes_.rest();
+    abandon(refused.what());
   }
-  if (failure) spdlog::info("transactions in progress are written by one connection: {}", *failure);
+}
+
+// Without them lane 0 writes alone.
+Awaitable<void> EarlyTransaction::connect_lanes() {
+  std::optional<Error> failure;
+  try {
+    std::vector<Awaitable<void>> connects;
+    for (unsigned lane = 1; lane < lanes_.attached(); ++lane) connects.push_back(connect_lane(lane));
+    co_await together(executor_, std::move(connects));
+  } catch (const Error& error) {
+    failure = error;
+  }
+  if (!failure) co_return;
+  spdlog::info("transactions in progress are written by one connection: {}", failure->what());
+  for (unsigned lane = 1; lane < writers_.size(); ++lane) writers_[lane]->detach();
+  lanes_.rest();
 }
 
 Awaitable<void> EarlyTransaction::connect_lane(unsigned lane) {
   std::function<Attachment()> open = [options = options_, lane] { return attach_early(options, lane); };
   Attachment attached = co_await run_blocking<Attachment>(pool_, std::move(open));
+  if (lane == 0 && writers_.size() > 1) tables_ = attached.tables;
+  if (lane > 0) attached.tables = tables_;
   ChangeWriter& writer = *writers_[lane];
   co_await writer.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)),
                          std::move(attached.tables), attached.progress, attached.replica_role);
   writer.gather(piece_bytes(writer.round_trip()));
 }
 
-bool EarlyTransaction::may_split() const {
-  const auto attached = std::ranges::count_if(writers_, [](const auto& writer) { return writer->attached(); });
-  return attached == lanes_.attached() && lanes_.may_split(position_.applied, position_.target_durable);
+unsigned EarlyTransaction::attached() const {
+  return static_cast<unsigned>(std::ranges::count_if(writers_, [](const auto& writer) { return writer->attached(); }));
+}
+
+bool EarlyTransaction::may_split(const pgoutput::Message& first) const {
+  return std::get_if<pgoutput::TruncateView>(&first) == nullptr && attached() == lanes_.attached() &&
+         lanes_.may_split(position_.applied, position_.target_durable);
 }
 
 ChangeWriter& EarlyTransaction::writer_of(const pgoutput::Message& change) {
-  if (!split_) split_ = may_split();
+  if (!split_) split_ = may_split(change);
   if (!*split_) return *writers_.front();
   return *writers_[lanes_.lane_of(transaction_, change, writers_.front()->tables())];
 }
@@ -202,18 +232,17 @@ Awaitable<bool> EarlyTransaction::complete(const store::StreamedCommit& commit) 
   if (!commit.aborted.empty() || unwanted_ || !writers_.front()->attached()) co_return false;
   transaction_.final_lsn = commit.commit_lsn;
   transaction_.in_progress = false;
-  std::optional<std::string> failure;
+  std::exception_ptr failure;
   try {
     while (chunks_ < commit.chunks) co_await write_chunk(chunks_++);
     writers_.front()->begin();  // without any change for the target it still moves the position
     co_await settle_together(executor_, begun_writers());
-  } catch (const boost::system::system_error&) {
-    throw;  // cancelled
-  } catch (const std::runtime_error& refused) {
-    failure = refused.what();
+  } catch (...) {
+    failure = std::current_exception();
   }
+  if (failure) give_up(failure);
   if (!failure && !unwanted_) co_return true;
-  abandon(failure.value_or("its rows must be on record"));
+  abandon("its rows must be on record");
   co_return false;
 }
 
@@ -241,11 +270,15 @@ void EarlyTransaction::abandon(std::string_view why) {
                 why);
   refused_.insert(*stream_);
   stream_.reset();
-  for (const auto& writer : writers_) writer->detach();
+  detach();
 }
 
 void EarlyTransaction::let_go() {
   abandon("the connection is dropped");
+  detach();
+}
+
+void EarlyTransaction::detach() {
   for (const auto& writer : writers_) writer->detach();
 }
 

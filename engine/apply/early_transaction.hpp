@@ -11,6 +11,7 @@
 // Used by Applier, whose coroutine drives it.
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -64,9 +65,13 @@ class EarlyTransaction {
   [[nodiscard]] std::optional<store::Arriving> next() const;
   [[nodiscard]] bool gathering_rests() const;
   [[nodiscard]] std::vector<ChangeWriter*> begun_writers() const;
-  Awaitable<void> connect();
+  Awaitable<void> connect_lanes();
   Awaitable<void> connect_lane(unsigned lane);
-  [[nodiscard]] bool may_split() const;
+  [[nodiscard]] unsigned attached() const;
+  [[nodiscard]] bool may_split(const pgoutput::Message& first) const;
+  // After a failure. Throws it on where it is none of the transaction's.
+  void give_up(const std::exception_ptr& failure);
+  void detach();
   [[nodiscard]] ChangeWriter& writer_of(const pgoutput::Message& change);
   Awaitable<void> write_chunk(std::uint64_t chunk);
   Awaitable<void> write_control(const pgoutput::Message& message, Bytes payload);
@@ -78,6 +83,7 @@ class EarlyTransaction {
   store::Spool& spool_;
   const stream::Position& position_;
   std::vector<std::unique_ptr<ChangeWriter>> writers_;  // by lane
+  TargetTables tables_;                                 // with lanes: as lane 0 found them
   std::optional<store::StreamId> stream_;
   SourceTransaction transaction_;
   std::optional<bool> split_;  // among the lanes; decided at the first change

@@ -150,7 +150,7 @@ bool Lanes::holds(const SourceTransaction& transaction, const pgoutput::Message&
 }
 
 bool Lanes::may_split(Lsn position, Lsn durable) {
-  if (attached_ == 1 || position < furthest_ || Clock::now() < resting_until_) return false;
+  if (attached_ == 1 || position < furthest_ || resting()) return false;
   const bool fits = plan_.lanes == attached_ && std::ranges::includes(splittable_, plan_.tables);
   if (!fits || (plan_.tables != splittable_ && Clock::now() >= next_plan_)) {
     // A crash of the target could take lane 0 back behind a lane, which holds what the plan says that it wrote.

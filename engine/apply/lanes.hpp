@@ -48,6 +48,7 @@ class Lanes {
   void let_go();
   // A group that was split failed: for a while groups are written by lane 0.
   void rest();
+  [[nodiscard]] bool resting() const { return std::chrono::steady_clock::now() < resting_until_; }
 
   // The transaction's change of this row is on the target already.
   [[nodiscard]] bool holds(const SourceTransaction& transaction, const pgoutput::Message& message,

@@ -82,8 +82,9 @@ class Migration:
         if self.target.running():
             # Origins belong to the cluster. Those named after other migrations may be in use: scenarios run side by side.
             for (name,) in self.target.query(
-                    "postgres", "SELECT roname FROM pg_replication_origin WHERE roname !~ '^walferry_' OR roname = %s",
-                    (f"walferry_{self.database}",)):
+                    "postgres", "SELECT roname FROM pg_replication_origin WHERE roname !~ '^walferry_' OR roname = %s"
+                                " OR starts_with(roname, %s)",
+                    (f"walferry_{self.database}", f"walferry_{self.database} lane ")):
                 with contextlib.suppress(psycopg2.Error):
                     self.target.query("postgres", "SELECT pg_replication_origin_drop(%s)", (name,))
 

@@ -165,7 +165,7 @@ class InProgress(Lanes):
 
     def writing(self) -> int:
         return self.target.scalar("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND"
-                                              " application_name LIKE 'walferry early %%' AND backend_xid IS NOT NULL",
+                                              " application_name ~ '^walferry (early|ahead) ' AND backend_xid IS NOT NULL",
                                   (self.copy,))
 
 
@@ -187,45 +187,93 @@ def test_a_transaction_in_progress_is_written_by_all_lanes(migrations):
         assert lanes.counts() == (before[0] + 1, before[1] + 1)
         lanes.source.execute(lanes.database, "DELETE FROM public.t WHERE id > 10000")
         lanes.expect_equal()
-    # Part of it moves to keys of other lanes: it goes in at its commit.
+    # A truncation comes first: one lane writes it.
+    before = lanes.counts()
+    with lanes.source.connect(lanes.database, autocommit=False) as connection, connection.cursor() as cursor:
+        cursor.execute("TRUNCATE public.pairs")
+        cursor.execute(lanes.CHANGES[0])
+        wait_until(lambda: lanes.writing() == 1, 60, "rows written early by one lane")
+        connection.commit()
+    lanes.expect_equal()
+    assert lanes.counts() == (before[0] + 1, before[1])
+    # Part of it moves to keys of other lanes: it is begun again by one.
+    lanes.source.execute(lanes.database, "DELETE FROM public.t WHERE id > 10000")
+    lanes.expect_equal()
     before = lanes.counts()
     with lanes.source.connect(lanes.database, autocommit=False) as connection, connection.cursor() as cursor:
         cursor.execute(lanes.CHANGES[0])
         wait_until(lambda: lanes.writing() == 3, 60, "rows written early by three lanes")
         cursor.execute("UPDATE public.t SET id = id + 100000 WHERE id % 10 = 0")
-        cursor.execute(lanes.CHANGES[3])
-        wait_until(lambda: lanes.writing() == 0, 60, "early rows rolled back")
+        wait_until(lambda: lanes.writing() == 1, 60, "the rows to be written early by one lane")
         connection.commit()
     lanes.expect_equal()
-    assert lanes.counts() == before
+    assert lanes.counts() == (before[0] + 1, before[1])
     lanes.switch()
+
+
+class Committing(InProgress):
+    """A transaction written early by three lanes is being committed, and one session's COMMIT is held back."""
+
+    def __init__(self, migrations, name: str, session: bytes, delivered: bool = False):
+        super().__init__(migrations, name)
+        self.held = HeldCommit(self.target, b"application_name\0walferry " + session, is_apply_commit, delivered)
+        self.direct = self.daemon.target
+
+    def __enter__(self):
+        self.held.__enter__()
+        self.daemon.target = self.held.dsn(self.copy)
+        self.start()
+        with self.source.connect(self.database, autocommit=False) as connection, connection.cursor() as cursor:
+            for statement in self.CHANGES:
+                cursor.execute(statement)
+            wait_until(lambda: self.writing() == 3, 60, "rows written early by three lanes")
+            connection.commit()
+        self.held.await_held()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.held.__exit__(*exception)
+
+    def arrived(self) -> int:
+        return self.target.scalar(self.copy, "SELECT count(*) FROM public.t WHERE id > 10000")
+
+    def go_on(self) -> None:
+        self.source.execute(
+            self.database, "UPDATE public.t SET n = n + 10 WHERE id % 3 = 0", "DELETE FROM public.t WHERE id = 11500",
+            "UPDATE public.pairs SET n = n + 3", "UPDATE public.t SET id = id + 50000 WHERE id = 2001")
+
+    def expect_once(self) -> None:
+        self.expect_equal()
+        assert self.target.scalar(self.copy, "SELECT count(*) FROM public.log") == 1
+        self.switch()
 
 
 @pytest.mark.parametrize("then", ["1", "3", "4"])
 def test_a_transaction_written_early_that_some_lanes_have_committed_goes_in_once(migrations, then):
     """kill -9 when the COMMIT of lane 0 was sent and has not arrived."""
-    lanes = InProgress(migrations, "lanes_early_partly")
-    direct = lanes.daemon.target
-    with HeldCommit(lanes.target, b"application_name\0walferry early walferry_", is_apply_commit) as held:
-        lanes.daemon.target = held.dsn(lanes.copy)
-        lanes.start()
-        with lanes.source.connect(lanes.database, autocommit=False) as connection, connection.cursor() as cursor:
-            for statement in lanes.CHANGES:
-                cursor.execute(statement)
-            wait_until(lambda: lanes.writing() == 3, 60, "rows written early by three lanes")
-            connection.commit()
-        held.await_held()
-        arrived = lanes.target.scalar(lanes.copy, "SELECT count(*) FROM public.t WHERE id > 10000")
-        assert 0 < arrived < 20000, "a part of the transaction, and not lane 0's"
+    with Committing(migrations, "lanes_early_partly", b"early ") as lanes:
+        assert 0 < lanes.arrived() < 20000, "a part of the transaction, and not lane 0's"
         lanes.daemon.kill()
-        lanes.daemon.target = direct
-    lanes.source.execute(
-        lanes.database, "UPDATE public.t SET n = n + 10 WHERE id % 3 = 0", "DELETE FROM public.t WHERE id = 11500",
-        "UPDATE public.pairs SET n = n + 3", "UPDATE public.t SET id = id + 50000 WHERE id = 2001")
+    lanes.daemon.target = lanes.direct
+    lanes.go_on()
     lanes.daemon.start("--apply-lanes", then)
-    lanes.expect_equal()
-    assert lanes.target.scalar(lanes.copy, "SELECT count(*) FROM public.log") == 1
-    lanes.switch()
+    lanes.expect_once()
+
+
+@pytest.mark.parametrize("delivered", [False, True])
+def test_a_lane_whose_commit_fails_or_is_not_known_is_asked(migrations, delivered):
+    """One lane's session ends in its COMMIT, while the other lane has committed; the process goes on."""
+    with Committing(migrations, "lanes_early_cut", b"ahead ", delivered) as lanes:
+        lanes.go_on()
+        lanes.held.cut()
+        lanes.expect_once()
+
+
+def test_a_target_that_crashes_between_the_commits_of_the_lanes_gets_the_rest(migrations):
+    with Committing(migrations, "lanes_early_crash", b"early ") as lanes:
+        lanes.target.restart("immediate")
+        lanes.go_on()
+        lanes.expect_once()
 
 
 def test_what_lane_0_has_not_on_disk_is_not_planned_anew(migrations):
