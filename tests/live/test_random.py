@@ -70,6 +70,8 @@ class Trouble:
 def run_random(migration, schema: str, seed: int, seconds: float, note) -> None:
     source, database, target, _ = migration.ends
     migration.load(HERE / schema)
+    # So that large transactions are streamed, and written, while they are in progress.
+    source.execute("postgres", f"ALTER DATABASE {database} SET logical_decoding_work_mem = '64kB'")
     log = migration.folder / "statements.sql"
     generator = Generator(source, database, seed, log)
     trouble = Trouble(migration, random.Random(seed + 1))
@@ -92,6 +94,8 @@ def run_random(migration, schema: str, seed: int, seconds: float, note) -> None:
             rounds += 1
             found = data_differences(*migration.ends, sequences=False)
             assert not found, f"seed {seed}, after round {rounds}:\n" + "\n".join(found[:40])
+        streamed = source.scalar("postgres", "SELECT sum(stream_txns) FROM pg_stat_replication_slots WHERE slot_name = %s",
+                                 (f"walferry_{database}",))
         migration.switch("--timeout", "60s")
         assert_equal(*migration.ends)
     except BaseException:
@@ -102,7 +106,7 @@ def run_random(migration, schema: str, seed: int, seconds: float, note) -> None:
         raise
     finally:
         generator.close()
-    note(f"random workload on {schema}: seed {seed}, {rounds} rounds, {dict(generator.counts)}, refused"
+    note(f"random workload on {schema}: seed {seed}, {rounds} rounds, {dict(generator.counts)}, {streamed} streamed, refused"
          f" {dict(generator.refused)}, troubles {dict(trouble.counts)}")
     assert generator.counts["commit"] > 20 and generator.counts["update"] > 50, generator.counts
     assert sum(trouble.counts.values()) >= seconds / 10, trouble.counts
