@@ -51,8 +51,9 @@ class Error : public std::runtime_error {
   ErrorOrigin origin_;
 };
 
-// Whether the same operation can be expected to work later without a person: lost connections, servers starting or
-// stopping, deadlocks, a slot that its old walsender still holds, connection limits.
+// Whether the same operation can be expected to work later as it is: lost connections, servers starting or
+// stopping, deadlocks, a slot that its old walsender still holds, connection limits, a server whose disk is full until
+// somebody makes room.
 [[nodiscard]] bool is_transient(const Error& error);
 
 // What the command line returns, a contract (docs/operations.md).

@@ -2,13 +2,12 @@
 
 #include <fmt/format.h>
 #include <rocksdb/convenience.h>
+#include <rocksdb/env.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
 
 #include <algorithm>
 #include <system_error>
-
-#include "engine/error.hpp"
 
 namespace walferry::store {
 namespace {
@@ -47,6 +46,14 @@ rocksdb::ColumnFamilyOptions family_options(bool bulk) {
   return options;
 }
 
+// RocksDB's log of its own doings is left out: on a full disk the writer of that file ends the process by an assertion.
+// What it has to say of a failure is in the status of the call.
+class NoLog final : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char* /*format*/, va_list /*arguments*/) override {}
+};
+
 void prepare_directory(const fs::path& directory) {
   std::error_code failure;
   if (!fs::exists(directory, failure) && !failure) {
@@ -64,6 +71,7 @@ void prepare_directory(const fs::path& directory) {
 }  // namespace
 
 void Database::Close::operator()(rocksdb::DB* database) const {
+  if (failure->first) return;
   database->Close();
   delete database;
 }
@@ -74,7 +82,7 @@ Database::Handles::~Handles() {
 
 Database::Database(fs::path directory, std::unique_ptr<rocksdb::DB, Close> database,
                    std::vector<rocksdb::ColumnFamilyHandle*> families)
-    : directory_(std::move(directory)), database_(std::move(database)) {
+    : directory_(std::move(directory)), failure_(database.get_deleter().failure), database_(std::move(database)) {
   families_.database = database_.get();
   families_.list = std::move(families);
 }
@@ -96,7 +104,7 @@ Database Database::open(const fs::path& directory, Access access) {
   options.create_if_missing = access == Access::ReadWrite;
   options.create_missing_column_families = true;
   options.max_total_wal_size = 128U << 20U;
-  options.keep_log_file_num = 2;
+  options.info_log = std::make_shared<NoLog>();
   options.max_open_files = 256;
   options.max_background_jobs = 2;
   const std::vector<rocksdb::ColumnFamilyDescriptor> families{
@@ -121,7 +129,8 @@ Database Database::open(const fs::path& directory, Access access) {
     }
     check(status, directory, "cannot be opened");
   }
-  return Database{directory, std::unique_ptr<rocksdb::DB, Close>{opened}, std::move(handles)};
+  return Database{directory, std::unique_ptr<rocksdb::DB, Close>{opened, Close{std::make_shared<Failure>()}},
+                  std::move(handles)};
 }
 
 rocksdb::ColumnFamilyHandle* Database::handle(Family family) const {
@@ -147,20 +156,35 @@ rocksdb::WriteOptions write_options(Database::Durability durability) {
 
 }  // namespace
 
+void Database::write(std::string_view doing, const std::function<rocksdb::Status()>& work) {
+  {
+    const std::scoped_lock lock{failure_->mutex};
+    if (failure_->first) throw *failure_->first;
+  }
+  try {
+    check(work(), directory_, doing);
+  } catch (const Error& error) {
+    const std::scoped_lock lock{failure_->mutex};
+    if (!failure_->first) failure_->first = error;
+    throw;
+  }
+}
+
 void Database::put(Family family, std::string_view key, std::string_view value, Durability durability) {
-  check(database_->Put(write_options(durability), handle(family), slice(key), slice(value)), directory_, "writing");
+  write("writing", [&] { return database_->Put(write_options(durability), handle(family), slice(key), slice(value)); });
 }
 
 void Database::erase(Family family, std::string_view key, Durability durability) {
-  check(database_->Delete(write_options(durability), handle(family), slice(key)), directory_, "deleting");
+  write("deleting", [&] { return database_->Delete(write_options(durability), handle(family), slice(key)); });
 }
 
 void Database::erase_range(Family family, std::string_view begin, std::string_view end) {
   const rocksdb::Slice first = slice(begin);
   const rocksdb::Slice last = slice(end);
-  check(database_->DeleteRange(write_options(Durability::Logged), handle(family), first, last), directory_, "deleting");
-  check(rocksdb::DeleteFilesInRange(database_.get(), handle(family), &first, &last, false), directory_,
-        "deleting files");
+  write("deleting",
+        [&] { return database_->DeleteRange(write_options(Durability::Logged), handle(family), first, last); });
+  write("deleting files",
+        [&] { return rocksdb::DeleteFilesInRange(database_.get(), handle(family), &first, &last, false); });
 }
 
 std::vector<std::pair<std::string, std::string>> Database::scan(Family family, std::string_view prefix) const {
@@ -182,11 +206,11 @@ void Database::for_each(Family family, const std::function<void(std::string_view
 }
 
 void Database::sync_log() {
-  check(database_->FlushWAL(true), directory_, "syncing");
+  write("syncing", [&] { return database_->FlushWAL(true); });
 }
 
 void Database::flush(Family family) {
-  check(database_->Flush(rocksdb::FlushOptions{}, handle(family)), directory_, "flushing");
+  write("flushing", [&] { return database_->Flush(rocksdb::FlushOptions{}, handle(family)); });
 }
 
 }  // namespace walferry::store

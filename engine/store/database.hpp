@@ -12,11 +12,14 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "engine/error.hpp"
 
 namespace walferry::store {
 
@@ -48,9 +51,19 @@ class Database {
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
 
  private:
+  // After a write that failed RocksDB can bear neither another one nor to be closed: it would end the process before
+  // the error is told. It is left as it is, and the next start reads what is on disk.
+  struct Failure {
+    std::mutex mutex;
+    std::optional<Error> first;
+  };
   struct Close {
     void operator()(rocksdb::DB* database) const;
+    std::shared_ptr<Failure> failure;
   };
+
+  // Runs `work`, or throws again what an earlier one failed of.
+  void write(std::string_view doing, const std::function<rocksdb::Status()>& work);
 
   Database(std::filesystem::path directory, std::unique_ptr<rocksdb::DB, Close> database,
            std::vector<rocksdb::ColumnFamilyHandle*> families);
@@ -66,6 +79,7 @@ class Database {
   };
 
   std::filesystem::path directory_;
+  std::shared_ptr<Failure> failure_;
   std::unique_ptr<rocksdb::DB, Close> database_;
   Handles families_;  // destroyed before the database
 };

@@ -153,8 +153,10 @@ class Server:
     """One private cluster. Create it, `start()` it, `stop()` it, `remove()` it; or use `with`."""
 
     def __init__(self, binaries: Binaries, name: str, tcp: bool = False, settings: dict[str, str] | None = None,
-                 hba: list[str] | None = None, fsync: bool = True, copy: bool = False):
+                 hba: list[str] | None = None, fsync: bool = True, copy: bool = False,
+                 environment: dict[str, str] | None = None):
         self.binaries = binaries
+        self.environment = binaries.environment() | (environment or {})  # of the server, not of its making
         self.name = name
         # Directly under /tmp: a socket path may have 107 bytes, and TMPDIR of a CI job can be long.
         self.root = Path(tempfile.mkdtemp(prefix=f"wf-{name}-", dir="/tmp"))
@@ -264,7 +266,7 @@ class Server:
         # Killed with us: a test run that is killed leaves no server behind (SIGQUIT is the immediate shutdown).
         command = as_unprivileged([str(self.binaries.bindir / "postgres"), "-D", str(self.data)], "QUIT")
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(command, env=self.binaries.environment(), cwd="/", stdout=log,
+            self.process = subprocess.Popen(command, env=self.environment, cwd="/", stdout=log,
                                             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                             start_new_session=True)
 

@@ -90,6 +90,7 @@ class Daemon:
         self.folder = folder
         self.state_dir = folder / "state"
         self.options = list(options)
+        self.environment: dict[str, str] = {}  # beside the usual one
         self.process: subprocess.Popen | None = None
         self.starts = 0
         self.log = folder / "run-0.log"
@@ -105,7 +106,7 @@ class Daemon:
         arguments = ["setpriv", "--pdeathsig=KILL", str(binary()), "run", "--source", self.source,
                      "--target", self.target, "--state-dir", str(self.state_dir), *self.options, *options]
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(arguments, env=environment(), stdout=log, stderr=subprocess.STDOUT,
+            self.process = subprocess.Popen(arguments, env=environment(**self.environment), stdout=log, stderr=subprocess.STDOUT,
                                             stdin=subprocess.DEVNULL, start_new_session=True)
         return self
 

@@ -1,0 +1,107 @@
+"""Full disks: walferry waits for room on the target and says why; without room for its own state it ends and loses nothing."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import walferry
+from compare import assert_equal, data_differences
+
+pytestmark = pytest.mark.limit(240)
+
+LIMIT = 4 << 20  # bytes of a file; the catalogs' are smaller
+MESSAGE = "No space left on device"
+
+
+class Disk:
+    """The disk that a process started with `environment` believes to have, under a part of a path."""
+
+    def __init__(self, folder: Path, under: str):
+        folder.chmod(0o755)
+        library, self.flag = folder / "full_disk.so", folder / "full"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library),
+                        str(Path(__file__).with_name("full_disk.c")), "-ldl"], check=True)
+        self.environment = {"LD_PRELOAD": str(library), "FULL_DISK_FLAG": str(self.flag), "FULL_DISK_UNDER": under}
+
+    def fill(self, limit: int = LIMIT) -> None:
+        self.flag.write_text(str(limit))
+
+    def make_room(self) -> None:
+        self.flag.unlink()
+
+
+@pytest.fixture
+def disk():
+    folder = Path(subprocess.run(["mktemp", "-d", "/tmp/wf-disk-XXXXXX"], check=True, text=True,
+                                 capture_output=True).stdout.strip())
+    yield lambda under: Disk(folder, under)
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+@pytest.fixture
+def full_target(disk, server_made, migrations):
+    """A migration into a server of its own, and that server's disk."""
+    place = disk("/data/base/")
+    return migrations("full", target=server_made("target", environment=place.environment)), place
+
+
+def await_complaint(migration, phase: str) -> None:
+    status = migration.daemon.await_status(
+        lambda status: MESSAGE in ((status["last_error"] or {}).get("text") or ""), 60, "the full disk to be told")
+    assert status["phase"] == phase and not status["apply_stopped"], status
+    assert "SQLSTATE 53100" in status["last_error"]["text"], status["last_error"]
+
+
+def test_the_apply_waits_for_room_on_the_target(full_target):
+    migration, place = full_target
+    migration.follow("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    place.fill()
+    migration.source.execute(migration.database, "INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, 60000) g",
+                             "UPDATE t SET v = 'y' WHERE id <= 10")
+    await_complaint(migration, "follow")
+    place.make_room()
+    migration.await_applied(60)
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+LARGE = {
+    "rows": "CREATE TABLE t (id int PRIMARY KEY, v text);"
+            "INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, 60000) g",
+    "index": "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 20000);"
+             "CREATE INDEX ON t (rpad(id::text, 400, 'x'))",  # built while the last rows are copied
+}
+
+
+@pytest.mark.parametrize("schema", LARGE.values(), ids=LARGE)
+def test_the_copy_and_its_indexes_wait_for_room_on_the_target(full_target, schema):
+    migration, place = full_target
+    migration.load(sql=schema)
+    place.fill()
+    migration.daemon.start()
+    await_complaint(migration, "copy")
+    migration.source.execute(migration.database, "INSERT INTO t VALUES (100001)")
+    place.make_room()
+    migration.daemon.await_phase("follow", 60)
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_without_room_for_its_state_the_daemon_ends_and_goes_on_later(disk, migrations):
+    migration = migrations("full_state")
+    place = disk("/rocksdb/")
+    migration.daemon.environment = place.environment
+    migration.follow("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    place.fill(0)
+    migration.source.execute(migration.database, "INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, 1000) g")
+    assert migration.daemon.await_exit(60) == walferry.USAGE
+    log = migration.daemon.log.read_text()
+    assert MESSAGE in log and f"state directory {migration.daemon.state_dir}" in log and "Remedy: " in log, log
+    place.make_room()
+    migration.daemon.start()
+    migration.daemon.await_phase("follow", 60)
+    migration.await_applied(60)
+    assert data_differences(*migration.ends) == []
