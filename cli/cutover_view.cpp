@@ -13,13 +13,13 @@ namespace {
 
 namespace dom = simdjson::dom;
 
+constexpr std::size_t name_width_max = 60;
+
 std::string text_of(const dom::element& object, const char* key) {
   std::string_view value;
   if (object[key].get(value) != simdjson::SUCCESS) return {};
   return std::string{value};
 }
-
-constexpr std::size_t name_width_max = 60;
 
 double number_of(const dom::element& object, const char* key) {
   double value = 0;

@@ -30,18 +30,26 @@ std::string chunk_key(StreamId stream, std::uint64_t chunk) {
   return key_of(static_cast<std::uint64_t>(stream)) + key_of(chunk);
 }
 
-// A block as it stands in the state directory.
-Block block_of(const Database& database, const std::optional<std::string>& value) {
-  std::string why = "it is missing";
+Error unreadable_block(const Database& database, std::string_view why, std::string_view remedy) {
+  return Error{{ErrorKind::State},
+               fmt::format("state directory {}: a spooled block cannot be read: {}. Remedy: {}",
+                           database.directory().string(), why, remedy)};
+}
+
+// As it stands in the state directory.
+Block decode_stored(const Database& database, std::string_view value) {
   try {
-    if (value) return decode_block(*value);
+    return decode_block(value);
   } catch (const ProtocolError& error) {
-    why = error.what();
+    throw unreadable_block(database, error.what(),
+                           "go on with the version of walferry that wrote it, or abort and begin anew");
   }
-  throw Error{{ErrorKind::State},
-              fmt::format("state directory {}: a spooled block cannot be read: {}. Remedy: go on with the version of "
-                          "walferry that wrote it, or abort and begin anew",
-                          database.directory().string(), why)};
+}
+
+std::shared_ptr<const Block> read_block(const Database& database, std::uint64_t sequence) {
+  const std::optional<std::string> value = database.get(Family::Blocks, key_of(sequence));
+  if (!value) throw unreadable_block(database, "it is missing", "the directory was damaged: abort and begin anew");
+  return std::make_shared<const Block>(decode_stored(database, *value));
 }
 
 }  // namespace
@@ -53,7 +61,7 @@ Spool::Spool(Database& database, SpoolLimits limits) : database_(database), limi
 void Spool::load() {
   std::vector<StreamId> wanted;
   database_.for_each(Family::Blocks, [&](std::string_view key, std::string_view value) {
-    const Block block = block_of(database_, std::string{value});
+    const Block block = decode_stored(database_, value);
     Entry entry;
     entry.sequence = number_of(key);
     entry.on_disk = true;
@@ -220,10 +228,7 @@ void Spool::discard_incomplete() {
   for (const Arriving& each : arriving()) drop_stream(each.stream);
   while (!entries_.empty()) {
     Entry& last = entries_.back();
-    const std::shared_ptr<const Block> block =
-        last.block
-            ? last.block
-            : std::make_shared<const Block>(block_of(database_, database_.get(Family::Blocks, key_of(last.sequence))));
+    const std::shared_ptr<const Block> block = last.block ? last.block : read_block(database_, last.sequence);
     if (!block->ends_open()) return;
     if (cursor_ == entries_.size()) broken_off_ = true;
     if (block->complete_bytes > 0) {
@@ -283,7 +288,7 @@ std::shared_ptr<const Block> Spool::next() {
   if (!has_next()) return nullptr;
   Entry& entry = entries_[cursor_++];
   if (entry.block) return entry.block;
-  return std::make_shared<const Block>(block_of(database_, database_.get(Family::Blocks, key_of(entry.sequence))));
+  return read_block(database_, entry.sequence);
 }
 
 Chunk Spool::stream_chunk(StreamId stream, std::uint64_t chunk) const {
