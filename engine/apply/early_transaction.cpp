@@ -177,6 +177,8 @@ ChangeWriter& EarlyTransaction::writer_of(const pgoutput::Message& change) {
 }
 
 Awaitable<void> EarlyTransaction::write_chunk(std::uint64_t chunk) {
+  // While connections were opened, say.
+  if (!spool_.contains(*stream_)) throw NeedsCommit{"it was rolled back, or comes again"};
   const store::Chunk held = spool_.stream_chunk(*stream_, chunk);
   for (const auto& writer : writers_) writer->read_from(held);
   Bytes rest = *held;

@@ -1,7 +1,7 @@
 // The pre-flight check: everything that would make a migration fail, stall or surprise, found before anything is
 // changed.
 //
-// Strictly read-only: every session is opened with default_transaction_read_only=on. A side that cannot be reached, or
+// Strictly read-only: every session is read-only. A side that cannot be reached, or
 // a catalog that may not be read, is itself a finding, and all that can still be said is said. Called by cli (`walferry
 // check`) and by the start of a migration.
 #pragma once

@@ -37,7 +37,8 @@ std::vector<std::string> End::texts(const std::string& sql) {
 End open_end(const pg::ConnInfo& info) {
   pg::SessionOptions options;
   options.application_name = "walferry check";
-  options.settings = {"default_transaction_read_only=on", "jit=off"};
+  options.read_only = true;
+  options.settings = {"jit=off"};
   End end{.session = pg::Session::open(info, options), .identity = {}, .catalog = {}, .role = {}};
   end.identity = read_identity(end.session);
   end.catalog = read_catalog(end.session);

@@ -115,7 +115,6 @@ void check_replication_right(End& source, const CheckOptions& options, Findings&
     pg::SessionOptions session;
     session.application_name = "walferry check";
     session.kind = pg::SessionKind::Replication;
-    session.settings = {"default_transaction_read_only=on"};
     pg::Session::open(options.source, session).exec("IDENTIFY_SYSTEM");
     findings.pass(id, "a replication connection can be opened");
   } catch (const Error& error) {

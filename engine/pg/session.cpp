@@ -116,6 +116,7 @@ Session Session::open(const ConnInfo& info, const SessionOptions& options) {
   }
   Session session{std::move(connection), info.side()};
   if (options.kind == SessionKind::Ordinary) session.exec(settings_of_version(session.server_version()));
+  if (options.read_only) session.exec("SET default_transaction_read_only = on");
   return session;
 }
 

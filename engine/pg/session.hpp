@@ -32,6 +32,8 @@ struct SessionOptions {
   std::string application_name = "walferry";
   SessionKind kind = SessionKind::Ordinary;
   std::string client_encoding = "UTF8";
+  // Every transaction. Set once connected: target_session_attrs=read-write looks at what the startup packet asked for.
+  bool read_only = false;
   // Further settings sent with the startup packet, "name=value" each.
   std::vector<std::string> settings = {};
 };

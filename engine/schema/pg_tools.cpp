@@ -53,10 +53,11 @@ std::optional<PgTools> tools_in(const fs::path& folder) {
   return tools;
 }
 
-// Sent at connection start: a setting of the source's database or role must not end the dump or change its text.
+// Sent at connection start: a setting of the source's database or role must not end the dump or change its text, nor
+// make the server look as if it could not be written to (target_session_attrs=read-write). pg_dump itself only reads.
 constexpr std::string_view dump_settings =
     "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 "
-    "-c standard_conforming_strings=on -c quote_all_identifiers=off -c default_transaction_read_only=on "
+    "-c standard_conforming_strings=on -c quote_all_identifiers=off -c default_transaction_read_only=off "
     "-c default_transaction_deferrable=off";
 
 }  // namespace

@@ -73,6 +73,8 @@ class Spool {
   [[nodiscard]] Chunk stream_chunk(StreamId stream, std::uint64_t chunk) const;
   // In the order in which they began to arrive.
   [[nodiscard]] std::vector<Arriving> arriving() const;
+  // It is arriving, or committed and still to be released; not once it was rolled back or comes again.
+  [[nodiscard]] bool contains(StreamId stream) const { return streams_.contains(stream); }
   // Its commit has been received, and is still to be released.
   [[nodiscard]] bool is_committed(StreamId stream) const;
   void rewind();

@@ -54,8 +54,8 @@ pg::Session open_reader(const pg::ConnInfo& info, const VerifyOptions& verify) {
   pg::SessionOptions options;
   options.application_name = "walferry verify";
   // Compiling an expression for each of many small tables takes longer than hashing them.
-  options.settings = {"default_transaction_read_only=on", "jit=off",
-                      fmt::format("statement_timeout={}", verify.statement_timeout.count()),
+  options.read_only = true;
+  options.settings = {"jit=off", fmt::format("statement_timeout={}", verify.statement_timeout.count()),
                       fmt::format("lock_timeout={}", verify.lock_timeout.count())};
   return pg::Session::open(info, options);
 }

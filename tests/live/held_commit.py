@@ -29,7 +29,7 @@ def is_plain_commit(data: bytes) -> bool:
 class HeldCommit:
     """The first COMMIT of a session that has sent `session`. `delivered`: it arrives, and its answer does not.
 
-    Use with `with`; what follows on that session is held back too. cut() ends the session.
+    Use with `with`; what follows on that session is held back too. cut() ends the session, release() lets it go on.
     """
 
     def __init__(self, server: Server, session: bytes, is_commit: Callable[[bytes], bool], delivered: bool = False):
@@ -42,6 +42,7 @@ class HeldCommit:
         self.held = threading.Event()
         self.refuses = False  # further sessions
         self._held_sockets: tuple[socket.socket, ...] = ()
+        self._held_data = b""
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.folder / f".s.PGSQL.{server.port}"))
         (self.folder / f".s.PGSQL.{server.port}").chmod(0o777)
@@ -63,6 +64,12 @@ class HeldCommit:
 
     def await_held(self) -> None:
         wait_until(self.held.is_set, 60, "the COMMIT")
+
+    def release(self) -> None:
+        """What was held arrives: only where nothing followed it."""
+        _, server = self._held_sockets
+        self._held_sockets = ()
+        server.sendall(self._held_data)
 
     def cut(self, last_word: bytes = b"") -> None:
         """Ends the held session, towards both sides; the client gets `last_word` before that."""
@@ -89,7 +96,7 @@ class HeldCommit:
             while data := client.recv(1 << 16):
                 watched = watched or self.session in data
                 if watched and not self.held.is_set() and self.is_commit(data):
-                    self._held_sockets = (client, server)
+                    self._held_sockets, self._held_data = (client, server), data
                     self.held.set()
                     if self.delivered:
                         server.sendall(data)

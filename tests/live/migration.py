@@ -55,6 +55,12 @@ class Migration:
         """Waits until everything written on the source so far is on the target."""
         return self.daemon.await_applied(self.source_lsn(), deadline_seconds)
 
+    def await_received(self, deadline_seconds: float = 60) -> dict:
+        """Waits until walferry has received everything written on the source so far."""
+        lsn = walferry.parse_lsn(self.source_lsn())
+        return self.daemon.await_status(lambda status: walferry.parse_lsn(status["received_lsn"] or "0/0") >= lsn,
+                                        deadline_seconds, f"received_lsn >= {lsn}")
+
     def switch(self, *options: str, deadline_seconds: float = 120) -> dict:
         """Cuts over, expects success, and returns the report."""
         answer = self.daemon.cutover("--json", *options, deadline_seconds=deadline_seconds)

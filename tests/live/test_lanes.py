@@ -211,6 +211,33 @@ def test_a_transaction_in_progress_is_written_by_all_lanes(migrations):
     lanes.switch()
 
 
+@pytest.mark.parametrize("why", ["rolled back", "comes again"])
+def test_a_transaction_that_is_gone_before_its_first_row_could_be_written_early(migrations, why):
+    """While the connections for it are opened on the target."""
+    lanes = InProgress(migrations, f"lanes_early_{why[:5]}")
+    direct = lanes.daemon.target
+    with HeldCommit(lanes.target, b"application_name\0walferry early ", lambda startup: True) as held:
+        lanes.daemon.target = held.dsn(lanes.copy)
+        lanes.start()
+        with lanes.source.connect(lanes.database, autocommit=False) as connection, connection.cursor() as cursor:
+            cursor.execute(lanes.CHANGES[0])
+            held.await_held()
+            if why == "rolled back":
+                connection.rollback()
+                lanes.source.execute(lanes.database, "UPDATE public.whole SET n = n + 1")
+                lanes.migration.await_received()
+            else:
+                slot = f"walferry_{lanes.database}"
+                pid = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s"
+                lanes.source.query("postgres", f"SELECT pg_terminate_backend(({pid}))", (slot,))
+                wait_until(lambda: lanes.daemon.log.read_text().count("streaming from slot") == 2, 60, "the stream again")
+            held.release()
+            connection.commit()
+        lanes.expect_equal()
+        lanes.switch()
+    lanes.daemon.target = direct
+
+
 class Committing(InProgress):
     """A transaction written early by three lanes is being committed, and one session's COMMIT is held back."""
 
