@@ -375,7 +375,9 @@ Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
   co_await apply_.rest(Clock::now() + stop_patience);
   for (const auto& [id, mark] : waiting.ready) {
     status_.activity = "copying " + mark.table.text() + " again";
-    std::function<void()> work = [this, table = mark.table, id = id] {
+    bool copied = false;
+    std::function<void()> work = [this, &copied, table = mark.table, id = id, join = join_options()] {
+      if (join && !ddl::publish_marked(*join, id, journal_)) return;
       const std::optional<Lsn> lsn = ddl::copy_again({.source = options_.source,
                                                       .target = options_.target,
                                                       .client_encoding = ends_.client_encoding,
@@ -386,9 +388,15 @@ Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
       if (!lsn) return spdlog::info("{} cannot be copied again yet: another schema change is on its way", table.text());
       journal_.record_copied(table, id, *lsn);
       journal_.forget_copy_again(id);
+      copied = true;
       spdlog::info("{} was copied again as of {}", table.text(), lsn->to_string());
     };
     co_await insist_blocking("copying a table again", std::move(work));
+    if (!copied) continue;
+    Table table;
+    table.name = mark.table;
+    tables_.describe({table});
+    tables_.advance(mark.table, TableState::Ready);
   }
   status_.activity.clear();
   apply_.start();
@@ -562,10 +570,25 @@ void Migration::settle(const ddl::Command& command, ddl::Outcome outcome) {
   if (watcher_) watcher_->wake();
 }
 
+std::optional<ddl::JoinOptions> Migration::join_options() const {
+  const auto publication = journal_.get(keys::own_publication);
+  if (!publication || journal_.get(keys::without_copy) || journal_.get(keys::adopted)) return std::nullopt;
+  return ddl::JoinOptions{.source = options_.source,
+                          .target = options_.target,
+                          .selection = options_.selection,
+                          .publication = *publication,
+                          .via_root = journal_.get(keys::via_root).has_value(),
+                          .full_identities = journal_.get(keys::full_identities).has_value()};
+}
+
 void Migration::start_watcher() {
   status_.ddl.trigger = journal_.get(keys::ddl_trigger).has_value();
+  std::function<void()> join = [this] {
+    if (const auto options = join_options()) ddl::mark_joining(*options, journal_);
+  };
   watcher_ = std::make_unique<ddl::Watcher>(io_.get_executor(), pool_,
-                                            ddl::SchemaWatch{options_.source, options_.target, journal_}, status_);
+                                            ddl::SchemaWatch{options_.source, options_.target, journal_},
+                                            std::move(join), status_);
   run_beside(watcher_->run(), cancel_watcher_);
 }
 

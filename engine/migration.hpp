@@ -18,6 +18,7 @@
 #include "engine/apply_worker.hpp"
 #include "engine/control.hpp"
 #include "engine/cutover/cutover.hpp"
+#include "engine/ddl/join.hpp"
 #include "engine/ddl/watcher.hpp"
 #include "engine/http/server.hpp"
 #include "engine/initial_copy.hpp"
@@ -75,6 +76,8 @@ class Migration final : public ControlHandler {
   [[nodiscard]] apply::ApplierOptions applier_options(Lsn until);
   void settle(const ddl::Command& command, ddl::Outcome outcome);
   Awaitable<void> copy_again(const store::TablesToCopyAgain& marked);
+  // Where tables may join; nullopt: the publication or the target's data is not walferry's.
+  [[nodiscard]] std::optional<ddl::JoinOptions> join_options() const;
   void tick();
   void fail(std::exception_ptr failure);
   void require_running() const;

@@ -13,6 +13,7 @@
 #include "engine/check/check.hpp"
 #include "engine/ddl/schema_watch.hpp"
 #include "engine/ddl/trigger.hpp"
+#include "engine/full_identity.hpp"
 #include "engine/outside/large_objects.hpp"
 #include "engine/publication.hpp"
 #include "engine/schema/roles.hpp"
@@ -113,25 +114,12 @@ bool slot_exists(pg::Session& source, const std::string& slot) {
   return exists(source, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = " + pg::quote_literal(slot));
 }
 
-// What stands after REPLICA IDENTITY now. An index that is gone or does not serve identifies nothing either way.
-std::string present_identity(pg::Session& source, const Table& table) {
-  if (table.replica_identity == 'n') return "NOTHING";
-  if (table.replica_identity != 'i') return "DEFAULT";
-  const pg::Result index = source.exec(fmt::format(
-      "SELECT x.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE "
-      "i.indrelid = {} AND i.indisreplident AND i.indisvalid",
-      static_cast<std::uint32_t>(table.oid)));
-  return index.rows() == 0 ? "NOTHING" : "USING INDEX " + pg::quote_name(index.text(0, 0));
-}
-
 void set_full_identities(pg::Session& source, const Catalog& catalog, store::Journal& journal) {
   for (const Table& table : catalog.tables) {
     if (!table.holds_rows() || table.persistence != 'p' || table.has_usable_identity()) continue;
-    // Recorded first: abort and finish put back what was there.
-    journal.put(std::string{keys::identity_full} + table.name.quoted(), present_identity(source, table));
-    // A brief ACCESS EXCLUSIVE lock: give way rather than queue before the application's statements.
-    source.exec(fmt::format("BEGIN; SET LOCAL lock_timeout = '2s'; ALTER TABLE {} REPLICA IDENTITY FULL; COMMIT",
-                            table.name.quoted()));
+    // Give way rather than queue before the application's statements.
+    source.exec(
+        fmt::format("BEGIN; SET LOCAL lock_timeout = '2s'; {}; COMMIT", record_full_identity(source, table, journal)));
     spdlog::info("set REPLICA IDENTITY FULL on {} for the time of the migration", table.name.text());
   }
 }
@@ -339,6 +327,7 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
   for (const std::string& name : options.publications) publications += (publications.empty() ? "" : "\n") + name;
   if (!options.schema) journal.put(keys::without_schema, "1");
   if (!options.owners) journal.put(keys::without_owners, "1");
+  if (options.replica_identity_full) journal.put(keys::full_identities, "1");
   journal.put(keys::publications, publications.empty() ? options.slot : publications);
   journal.pin(Side::Source, ends.source);
   journal.pin(Side::Target, ends.target);

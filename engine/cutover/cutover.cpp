@@ -95,15 +95,18 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, store:
     if (!(via_root ? !table.partition : table.holds_rows()) || table.persistence != 'p') continue;
     if (every_table && !published.contains(table.name)) {
       blockers.push_back(
-          fmt::format("table {} was created after the migration began and is not part of it", table.name.text()));
+          fmt::format("table {} was created after the migration began and is not part of it: it joins by itself "
+                      "when the target has the same table, empty, and the source's has a primary key or REPLICA "
+                      "IDENTITY FULL",
+                      table.name.text()));
     } else if (published.contains(table.name) && !copied.contains(table.relation())) {
       blockers.push_back(fmt::format("table {} has not been copied", table.name.text()));
     }
   }
   for (const auto& [id, mark] : journal.tables_to_copy_again()) {
     blockers.push_back(fmt::format(
-        "table {} waits to be copied again after a schema change: wait, or see that the target's has the same "
-        "columns{}",
+        "table {} waits to be copied again after a schema change, or for the first time: wait, or see that the "
+        "target's has the same columns{}",
         mark.table.text(),
         via_root
             ? " (a partition cannot be copied again where it is carried by its root: `walferry abort` and begin anew)"
@@ -416,7 +419,7 @@ Awaitable<void> Cutover::put_back_target() {
     restore_target(prepared->source, prepared->target, journal);
     for (const auto& [table, identity] : journal.entries(keys::identity_full)) {
       // The dump took along the identity that walferry had set on the source.
-      prepared->target.exec(fmt::format("ALTER TABLE {} REPLICA IDENTITY {}", table, identity));
+      prepared->target.exec(fmt::format("ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}", table, identity));
     }
     if (refresh) {
       outside::refresh_materialized_views(prepared->target,

@@ -18,10 +18,9 @@ constexpr std::size_t send_bytes = std::size_t{64} << 10U;
 constexpr std::string_view constraint_violation = "23";  // class of SQLSTATE
 
 // Name and type of each column that the copy carries, in an order of its own.
-std::string shape_of(const Table* table) {
-  if (table == nullptr) return {};
+std::string shape_of(const Table& table) {
   std::map<std::string, std::string> columns;
-  for (const Column& column : table->columns) {
+  for (const Column& column : table.columns) {
     if (!column.generated) columns.emplace(column.name, column.type_name);
   }
   std::string shape = "(";
@@ -57,6 +56,10 @@ bool is_whole(pg::Session& source, const QualifiedName& table, RelationId id) {
 
 }  // namespace
 
+bool same_columns(const Table* source, const Table* target) {
+  return source != nullptr && target != nullptr && shape_of(*source) == shape_of(*target);
+}
+
 std::optional<Lsn> copy_again(const RecopyRequest& request) {
   const pg::SessionOptions session_options{.application_name = "walferry copy",
                                            .client_encoding = request.client_encoding};
@@ -73,7 +76,7 @@ std::optional<Lsn> copy_again(const RecopyRequest& request) {
   const Catalog on_source = read_catalog(source);
   const Catalog on_target = read_catalog(target);
   const Table* table = on_source.find(request.table);
-  if (table == nullptr || shape_of(table) != shape_of(on_target.find(request.table))) return std::nullopt;
+  if (!same_columns(table, on_target.find(request.table))) return std::nullopt;
 
   if (!is_whole(source, request.table, request.id)) return std::nullopt;
 
@@ -127,8 +130,7 @@ Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target, 
       }
     } else if (table->name != mark.table) {
       waiting.to_record.emplace(id, store::CopyAgain{.table = table->name, .not_before = seen_at});
-    } else if (mark.not_before <= applied && !(via_root && table->partition) &&
-               shape_of(&*table) == shape_of(counterpart)) {
+    } else if (mark.not_before <= applied && !(via_root && table->partition) && same_columns(&*table, counterpart)) {
       waiting.ready.emplace(id, mark);
     }
   }

@@ -1,5 +1,5 @@
-// Copies one table again while the stream runs: what a schema change gave to its rows on the source cannot be computed
-// on the target.
+// Copies one table while the stream runs: again, because what a schema change gave to its rows on the source cannot be
+// computed on the target, or for the first time, because it is new (join.hpp).
 //
 // Under a fresh snapshot (of a temporary slot) of LSN X; from then on the table ignores what committed before X, as
 // after the first copy. The apply must be at rest and must have ignored the table since the change. Blocking; called by
@@ -30,6 +30,9 @@ struct RecopyRequest {
 // rewritten again after the snapshot, to which it then looks empty, or the target's constraints do not take its rows
 // yet.
 [[nodiscard]] std::optional<Lsn> copy_again(const RecopyRequest& request);
+
+// Whether a copy can carry the rows of one to the other; false without both.
+[[nodiscard]] bool same_columns(const Table* source, const Table* target);
 
 // Of the tables that wait to be copied again:
 struct Waiting {

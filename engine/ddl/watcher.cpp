@@ -14,8 +14,13 @@ constexpr int rest_factor = 30;  // a look takes this fraction of the time at mo
 
 }  // namespace
 
-Watcher::Watcher(const asio::any_io_executor& executor, asio::thread_pool& pool, SchemaWatch watch, Status& status)
-    : pool_(pool), watch_(std::make_shared<SchemaWatch>(std::move(watch))), status_(status), wake_(executor) {}
+Watcher::Watcher(const asio::any_io_executor& executor, asio::thread_pool& pool, SchemaWatch watch,
+                 std::function<void()> join, Status& status)
+    : pool_(pool),
+      watch_(std::make_shared<SchemaWatch>(std::move(watch))),
+      join_(std::move(join)),
+      status_(status),
+      wake_(executor) {}
 
 Awaitable<void> Watcher::run() {
   bool failed_before = false;
@@ -26,12 +31,14 @@ Awaitable<void> Watcher::run() {
     std::function<std::vector<DdlFinding>()> look = [watch = watch_] { return watch->compare(); };
     try {
       findings = co_await run_blocking<std::vector<DdlFinding>>(pool_, std::move(look));
+      report(std::move(findings));
+      std::function<void()> join = join_;
+      co_await run_blocking<void>(pool_, std::move(join));
     } catch (const Error& error) {
       failure = error;
     }
-    if (failure && !failed_before) spdlog::warn("the schemas cannot be compared now: {}", failure->what());
+    if (failure && !failed_before) spdlog::warn("the schemas cannot be looked at now: {}", failure->what());
     failed_before = failure.has_value();
-    if (!failure) report(std::move(findings));
     const auto took = Clock::now() - begun;
     co_await wake_.wait_until(Clock::now() + std::max<Clock::duration>(shortest_interval, took * rest_factor));
   }

@@ -1,8 +1,10 @@
-// Compares the schemas every few seconds and keeps the findings in the status.
+// Compares the schemas every few seconds, keeps the findings in the status, and has new tables join.
 //
 // A coroutine on the io thread; the comparison itself runs on the pool. Started by Migration once the baseline is
 // recorded.
 #pragma once
+
+#include <functional>
 
 #include "engine/async.hpp"
 #include "engine/ddl/schema_watch.hpp"
@@ -11,7 +13,9 @@ namespace walferry::ddl {
 
 class Watcher {
  public:
-  Watcher(const asio::any_io_executor& executor, asio::thread_pool& pool, SchemaWatch watch, Status& status);
+  // `join`: blocking; marks the tables that can join now (join.hpp).
+  Watcher(const asio::any_io_executor& executor, asio::thread_pool& pool, SchemaWatch watch, std::function<void()> join,
+          Status& status);
 
   // Until cancelled.
   Awaitable<void> run();
@@ -23,6 +27,7 @@ class Watcher {
 
   asio::thread_pool& pool_;
   std::shared_ptr<SchemaWatch> watch_;  // shared with the pool thread that works on it
+  std::function<void()> join_;
   Status& status_;
   Event wake_;
 };

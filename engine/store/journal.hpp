@@ -81,6 +81,7 @@ inline constexpr std::string_view without_copy = "option/no-copy";
 inline constexpr std::string_view adopted = "option/adopt";  // LSN at which the target's own data stands
 inline constexpr std::string_view nonempty_target = "option/allow-nonempty-target";
 inline constexpr std::string_view without_owners = "option/no-owner";
+inline constexpr std::string_view full_identities = "option/replica-identity-full";
 inline constexpr std::string_view identity_full =
     "identity-full/";  // + table: what to put back, as after REPLICA IDENTITY
 inline constexpr std::string_view deferred_key = "deferred-key/";     // + foreign key: SQL that makes it

@@ -1,0 +1,168 @@
+"""Tables that come while the migration is under way and cannot join in the transaction that makes them: no event trigger,
+no key, or rows before the key. They join by a copy of their own, and nobody's write fails for it."""
+
+import threading
+
+import pytest
+
+import walferry
+from compare import assert_equal, data_differences
+from servers import wait_until
+
+pytestmark = pytest.mark.limit(240)
+
+TABLES = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'v' FROM generate_series(1, 100) g;"
+
+
+def blockers(migration) -> str:
+    answer = migration.daemon.cutover("--json", "--dry-run")
+    return str(answer.json()["blockers"])
+
+
+def await_member(migration, table: str, seconds: int = 60) -> None:
+    """Until the table has been copied, and the apply goes on."""
+    migration.daemon.await_status(
+        lambda status: status["target_connected"] and any(each["name"] == table for each in status["tables"]), seconds,
+        f"{table} to join")
+
+
+def identity(migration, table: str) -> str:
+    return migration.source.scalar(migration.database, "SELECT relreplident FROM pg_class WHERE oid = %s::regclass",
+                                   (table,))
+
+
+class Writer(threading.Thread):
+    """Long and short transactions on one table, some of them open while it joins."""
+
+    def __init__(self, migration, table: str):
+        super().__init__()
+        self.migration = migration
+        self.table = table
+        self.ending = threading.Event()
+        self.commits = 0
+        self.failure: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            with self.migration.source.connect(self.migration.database, autocommit=False) as connection, \
+                    connection.cursor() as cursor:
+                while not self.ending.is_set():
+                    cursor.execute(f"INSERT INTO {self.table} (v) SELECT 'row' FROM generate_series(1, 3)")
+                    cursor.execute(f"UPDATE {self.table} SET v = v || '.' WHERE id %% 7 = %s", (self.commits % 7,))
+                    if self.commits % 5 == 0:
+                        cursor.execute("SELECT pg_sleep(0.05)")
+                    cursor.execute(f"DELETE FROM {self.table} WHERE id %% 50 = %s", (self.commits % 50,))
+                    connection.commit()
+                    self.commits += 1
+        except Exception as failure:  # noqa: BLE001  (raised again where it is awaited)
+            self.failure = failure
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.ending.set()
+        self.join()
+        if self.failure:
+            raise self.failure
+
+
+@pytest.mark.tsan
+def test_without_an_event_trigger_a_table_joins_when_the_target_has_it(migrations):
+    migration = migrations("join_late").follow(TABLES, "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    create = "CREATE TABLE fresh (id serial PRIMARY KEY, v text)"
+    source.execute(database, create, "INSERT INTO fresh (v) SELECT 'old' FROM generate_series(1, 5000)")
+    with Writer(migration, "fresh") as writer:
+        assert "public.fresh was created after the migration began" in blockers(migration)
+        target.execute(database, create)
+        await_member(migration, "fresh")
+        here = writer.commits
+        wait_until(lambda: writer.commits > here + 20 or writer.failure, 60, "writes after it joined")
+    migration.await_applied()
+    assert data_differences(*migration.ends, sequences=False) == []
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_a_table_without_a_key_joins_when_full_identities_were_asked_for(migrations):
+    migration = migrations("join_full").follow(TABLES, "--replica-identity-full", "--on-ddl", "apply")
+    source, database, _, _ = migration.ends
+    source.execute(database, "CREATE TABLE keyless (id int, v text)", "INSERT INTO keyless VALUES (1, 'same'), (1, 'same')")
+    await_member(migration, "keyless")
+    assert identity(migration, "keyless") == "f"
+    with source.connect(database) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE keyless SET v = 'other' WHERE ctid = (SELECT min(ctid) FROM keyless)")
+        cursor.execute("INSERT INTO keyless VALUES (2, NULL)")
+    migration.await_applied()
+    assert data_differences(*migration.ends, sequences=False) == []
+    migration.switch()
+    assert migration.daemon.finish().code == walferry.OK
+    assert_equal(*migration.ends)
+    assert identity(migration, "keyless") == "d"
+    assert migration.target.scalar(database, "SELECT relreplident FROM pg_class WHERE relname = 'keyless'") == "d"
+
+
+def test_a_table_that_gets_its_key_or_identity_later_joins_with_its_rows(migrations):
+    migration = migrations("join_key").follow(TABLES, "--on-ddl", "apply")
+    source, database, _, _ = migration.ends
+    source.execute(database, "CREATE TABLE late (id int, v text)", "INSERT INTO late VALUES (1, 'before')",
+                   "CREATE TABLE whole (id int)", "INSERT INTO whole VALUES (1), (1)",
+                   "UPDATE late SET v = 'still without a key'")
+    assert "public.late was created" in blockers(migration) and "public.whole was created" in blockers(migration)
+    source.execute(database, "ALTER TABLE late ADD PRIMARY KEY (id)", "ALTER TABLE whole REPLICA IDENTITY FULL",
+                   "INSERT INTO late VALUES (2, 'after')")
+    await_member(migration, "late")
+    await_member(migration, "whole")
+    source.execute(database, "UPDATE late SET v = 'last' WHERE id = 1", "DELETE FROM whole WHERE ctid = '(0,1)'")
+    migration.await_applied()
+    assert data_differences(*migration.ends, sequences=False) == []
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_a_table_of_the_target_that_holds_rows_is_nobodys_to_replace(migrations):
+    migration = migrations("join_rows").follow(TABLES, "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    target.execute(database, "CREATE TABLE fresh (id int PRIMARY KEY)", "INSERT INTO fresh VALUES (77)")
+    source.execute(database, "CREATE TABLE fresh (id int PRIMARY KEY)", "INSERT INTO fresh VALUES (1)",
+                   "CREATE TABLE beside (id int PRIMARY KEY)")
+    target.execute(database, "CREATE TABLE beside (id int PRIMARY KEY)")
+    await_member(migration, "beside")
+    assert "public.fresh" in blockers(migration) and "public.beside" not in blockers(migration)
+    assert target.query(database, "SELECT id FROM fresh") == [(77,)]
+    target.execute(database, "DELETE FROM fresh")
+    await_member(migration, "fresh")
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_kills_while_tables_join(migrations):
+    migration = migrations("join_kill").follow(TABLES, "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    daemon = migration.daemon
+    for number in range(6):
+        create = f"CREATE TABLE fresh_{number} (id serial PRIMARY KEY, v text)"
+        source.execute(database, create, f"INSERT INTO fresh_{number} (v) SELECT repeat('x', 100) FROM"
+                                         " generate_series(1, 20000)")
+        target.execute(database, create)
+        with Writer(migration, f"fresh_{number}"):
+            published = ("SELECT count(*) FROM pg_publication_tables WHERE tablename = %s", (f"fresh_{number}",))
+            said = f"fresh_{number} came while"
+            if number % 3 == 0:
+                wait_until(lambda said=said: said in daemon.log.read_text(), 60, "the table to be marked")
+            else:
+                wait_until(lambda published=published: source.scalar(database, *published), 60, "the table to be published")
+            if number % 3 == 2:
+                await_member(migration, f"fresh_{number}")
+            daemon.kill()
+            daemon.start("--no-ddl-trigger")
+            daemon.await_phase("follow", 60)
+    for number in range(6):
+        counted = f"SELECT count(*) FROM fresh_{number}"
+        wait_until(lambda counted=counted: target.scalar(database, counted) > 0, 60, f"fresh_{number} to be copied")
+    migration.daemon.await_status(lambda status: status["target_connected"], 60, "the apply")
+    migration.await_applied()
+    migration.switch()
+    assert_equal(*migration.ends)
