@@ -23,8 +23,24 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr auto copy_again_interval = seconds{3};
+// Between attempts at a table, and for open transactions within one; both grow while it does not succeed.
+constexpr seconds copy_again_interval{3};
+constexpr seconds copy_again_interval_max{300};
+constexpr seconds copy_again_patience{10};
+constexpr seconds copy_again_patience_max{1800};
 constexpr auto stop_patience = seconds{10};  // for the group under way
+
+seconds grown(seconds first, int attempts, seconds most) {
+  return std::min(first * (1 << std::min(attempts, 10)), most);
+}
+
+// Rather than about the connection, which is made again.
+bool is_about_one_table(const Error& error) {
+  const std::string& state = error.sqlstate();
+  return error.kind() == ErrorKind::Timeout ||
+         (error.kind() == ErrorKind::Sql &&
+          (!is_transient(error) || state == "55P03" || state == "57014" || state.starts_with("40")));
+}
 
 }  // namespace
 
@@ -370,36 +386,69 @@ Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
     spdlog::warn("{} is not copied again: neither end has it any more", mark.table.text());
     journal_.forget_copy_again(id);
   }
+  std::erase_if(waiting.ready, [this](const auto& each) { return Clock::now() < postponed_[each.first].until; });
   // Without one that can be copied the apply must not rest: what makes them so may be what it does next.
   if (waiting.ready.empty()) co_return;
   co_await apply_.rest(Clock::now() + stop_patience);
   for (const auto& [id, mark] : waiting.ready) {
     status_.activity = "copying " + mark.table.text() + " again";
-    bool copied = false;
-    std::function<void()> work = [this, &copied, table = mark.table, id = id, join = join_options()] {
-      if (join && !ddl::publish_marked(*join, id, journal_)) return;
-      const std::optional<Lsn> lsn = ddl::copy_again({.source = options_.source,
-                                                      .target = options_.target,
-                                                      .client_encoding = ends_.client_encoding,
-                                                      .slot = options_.slot,
-                                                      .table = table,
-                                                      .id = id,
-                                                      .stopped = [this] { return stop_.stop_requested(); }});
-      if (!lsn) return spdlog::info("{} cannot be copied again yet: another schema change is on its way", table.text());
-      journal_.record_copied(table, id, *lsn);
-      journal_.forget_copy_again(id);
-      copied = true;
-      spdlog::info("{} was copied again as of {}", table.text(), lsn->to_string());
+    Postponed& postponed = postponed_[id];
+    const auto waits = grown(copy_again_patience, postponed.attempts, copy_again_patience_max);
+    std::string why_not;
+    std::optional<Table> copied;
+    std::function<void()> work = [this, &why_not, &copied, waits, table = mark.table, id = id] {
+      try {
+        copied = copy_again_now(table, id, Clock::now() + waits);
+        if (!copied) why_not = "another schema change is on its way";
+      } catch (const Error& error) {
+        // Of this table, not of the connection: neither the others nor the stream wait for it.
+        if (!is_about_one_table(error)) throw;
+        why_not = error.what();
+      }
     };
     co_await insist_blocking("copying a table again", std::move(work));
-    if (!copied) continue;
-    Table table;
-    table.name = mark.table;
-    tables_.describe({table});
-    tables_.advance(mark.table, TableState::Ready);
+    if (copied) {
+      postponed_.erase(id);
+      tables_.describe({*copied});
+      tables_.advance(mark.table, TableState::Ready);
+      continue;
+    }
+    const seconds pause = grown(copy_again_interval, postponed.attempts++, copy_again_interval_max);
+    postponed.until = Clock::now() + pause;
+    const std::string text = fmt::format("{} cannot be copied now, another attempt follows in {} s: {}",
+                                         mark.table.text(), pause.count(), why_not);
+    spdlog::warn("{}", text);
+    status_.last_error = LastError{text, std::chrono::system_clock::now()};
   }
   status_.activity.clear();
   apply_.start();
+}
+
+// Blocking. The table as it was copied; nullopt: its mark is gone, or another schema change is on its way.
+std::optional<Table> Migration::copy_again_now(const QualifiedName& name, RelationId id, Deadline deadline) {
+  const std::optional<ddl::JoinOptions> join = join_options();
+  if (join && !ddl::publish_marked(*join, id, journal_)) {
+    journal_.forget_copy_again(id);
+    return std::nullopt;
+  }
+  const std::optional<Lsn> lsn = ddl::copy_again({.source = options_.source,
+                                                  .target = options_.target,
+                                                  .client_encoding = ends_.client_encoding,
+                                                  .slot = options_.slot,
+                                                  .table = name,
+                                                  .id = id,
+                                                  .deadline = deadline,
+                                                  .stopped = [this] { return stop_.stop_requested(); }});
+  if (!lsn) return std::nullopt;
+  journal_.record_copied(name, id, *lsn);
+  journal_.forget_copy_again(id);
+  spdlog::info("{} was copied again as of {}", name.text(), lsn->to_string());
+  pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
+  const Catalog catalog = read_catalog(source);
+  if (const Table* table = catalog.find(name)) return *table;
+  Table renamed;
+  renamed.name = name;
+  return renamed;
 }
 
 Awaitable<void> Migration::wait_for_goal() {
@@ -412,7 +461,8 @@ Awaitable<void> Migration::wait_for_goal() {
       if (!goal) goal = status_.source_lsn;
       if (goal && position_.applied >= goal) set_phase(Phase::Follow);
     }
-    if (apply_.running() && !cutover_running_ && Clock::now() >= next_copy) {
+    // From the switch on the target is the applications'.
+    if (apply_.running() && !cutover_running_ && status_.phase < Phase::Cutover && Clock::now() >= next_copy) {
       const store::TablesToCopyAgain tables = journal_.tables_to_copy_again();
       if (!tables.empty()) {
         co_await copy_again(tables);

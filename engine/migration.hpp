@@ -76,6 +76,7 @@ class Migration final : public ControlHandler {
   [[nodiscard]] apply::ApplierOptions applier_options(Lsn until);
   void settle(const ddl::Command& command, ddl::Outcome outcome);
   Awaitable<void> copy_again(const store::TablesToCopyAgain& marked);
+  [[nodiscard]] std::optional<Table> copy_again_now(const QualifiedName& name, RelationId id, Deadline deadline);
   // Where tables may join; nullopt: the publication or the target's data is not walferry's.
   [[nodiscard]] std::optional<ddl::JoinOptions> join_options() const;
   void tick();
@@ -104,6 +105,13 @@ class Migration final : public ControlHandler {
   stream::Position position_;
   Ends ends_;
   bool cutover_running_ = false;
+
+  // A table that could not be copied again, on the io thread.
+  struct Postponed {
+    int attempts = 0;
+    Deadline until{};
+  };
+  std::map<RelationId, Postponed> postponed_;
 
   TableStates tables_;
   InitialCopy initial_copy_;

@@ -51,8 +51,6 @@ std::vector<std::string> own_blockers(const Status& status, milliseconds max_lag
 }
 
 std::vector<std::string> source_blockers(const MigrationOptions& options, store::Journal& journal) {
-  const bool every_table = journal.get(keys::own_publication).has_value();
-  const bool via_root = journal.get(keys::via_root).has_value();
   std::vector<std::string> blockers;
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
   const pg::Result prepared = source.exec(
@@ -86,32 +84,8 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, store:
   if (!source.exec("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')").flag(0, 0)) {
     blockers.emplace_back("our role may not create the fence's schema on the source: GRANT CREATE ON DATABASE");
   }
-  // A table that came after the migration began is not in the stream.
-  const std::vector<Table> selected = read_selected_catalog(source, options.selection).tables;
-  const std::set<RelationId> copied = journal.copied_ids();
-  std::set<QualifiedName> published;
-  for (const Table& table : published_tables(source, recorded_publications(journal))) published.insert(table.name);
-  for (const Table& table : selected) {
-    if (!(via_root ? !table.partition : table.holds_rows()) || table.persistence != 'p') continue;
-    if (every_table && !published.contains(table.name)) {
-      blockers.push_back(
-          fmt::format("table {} was created after the migration began and is not part of it: it joins by itself "
-                      "when the target has the same table, empty, and the source's has a primary key or REPLICA "
-                      "IDENTITY FULL",
-                      table.name.text()));
-    } else if (published.contains(table.name) && !copied.contains(table.relation())) {
-      blockers.push_back(fmt::format("table {} has not been copied", table.name.text()));
-    }
-  }
-  for (const auto& [id, mark] : journal.tables_to_copy_again()) {
-    blockers.push_back(fmt::format(
-        "table {} waits to be copied again after a schema change, or for the first time: wait, or see that the "
-        "target's has the same columns{}",
-        mark.table.text(),
-        via_root
-            ? " (a partition cannot be copied again where it is carried by its root: `walferry abort` and begin anew)"
-            : ""));
-  }
+  for (std::string& blocker : table_blockers(source, read_selected_catalog(source, options.selection), journal))
+    blockers.push_back(std::move(blocker));
   for (const DdlFinding& finding : ddl::SchemaWatch{options.source, options.target, journal}.compare()) {
     blockers.push_back(fmt::format("{} was {} on the source and the target does not have the same: {}", finding.object,
                                    finding.change, finding.remedy));
@@ -294,6 +268,13 @@ Awaitable<void> Cutover::drain() {
   }
   if (!arrived) throw Error{{ErrorKind::Timeout}, "the marker did not come through the stream in time"};
   report_.applied_lsn = environment_.position.applied;
+  // A schema change that came through the stream since the guards passed: changes of that table were ignored.
+  if (const auto waiting = environment_.journal.tables_to_copy_again(); !waiting.empty()) {
+    throw Error{{ErrorKind::Refused, Side::Source},
+                fmt::format("{} waits to be copied again, since the cutover began. Remedy: stop schema changes, then "
+                            "try again",
+                            waiting.begin()->second.table.text())};
+  }
   // The apply commits lazily; from here on the target must keep what it has, whatever happens to it.
   std::function<Lsn()> flush = [prepared = prepared_, name = environment_.options.slot] {
     const auto progress = apply::Progress::find(prepared->target, name);

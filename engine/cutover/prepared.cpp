@@ -83,6 +83,38 @@ VerifyOptions what_to_compare(const MigrationOptions& options, const store::Jour
   return verify;
 }
 
+std::vector<std::string> table_blockers(pg::Session& source, const Catalog& selected, const store::Journal& journal) {
+  const bool every_table = journal.get(keys::own_publication).has_value();
+  const bool via_root = journal.get(keys::via_root).has_value();
+  std::vector<std::string> blockers;
+  // A table that came after the migration began is not in the stream.
+  const std::set<RelationId> copied = journal.copied_ids();
+  std::set<QualifiedName> published;
+  for (const Table& table : published_tables(source, recorded_publications(journal))) published.insert(table.name);
+  for (const Table& table : selected.tables) {
+    if (!(via_root ? !table.partition : table.holds_rows()) || table.persistence != 'p') continue;
+    if (every_table && !published.contains(table.name)) {
+      blockers.push_back(
+          fmt::format("table {} was created after the migration began and is not part of it: it joins by itself "
+                      "when the target has the same table, empty, and the source's has a primary key or REPLICA "
+                      "IDENTITY FULL",
+                      table.name.text()));
+    } else if (published.contains(table.name) && !copied.contains(table.relation())) {
+      blockers.push_back(fmt::format("table {} has not been copied", table.name.text()));
+    }
+  }
+  for (const auto& [id, mark] : journal.tables_to_copy_again()) {
+    blockers.push_back(fmt::format(
+        "table {} waits to be copied again after a schema change, or for the first time: wait, or see that the "
+        "target's has the same columns{}",
+        mark.table.text(),
+        via_root
+            ? " (a partition cannot be copied again where it is carried by its root: `walferry abort` and begin anew)"
+            : ""));
+  }
+  return blockers;
+}
+
 std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
   const MigrationOptions& options = request.options;
   const pg::SessionOptions session{.application_name = "walferry cutover", .client_encoding = request.client_encoding};
@@ -97,6 +129,9 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
   Catalog catalog = read_selected_catalog(source, options.selection);
   std::vector<QualifiedName> tables;
   for (const Table& table : catalog.tables) tables.push_back(table.name);
+  // The guards passed before everything was compared, which takes a while. Fence::make_durable() stands by this list.
+  if (const std::vector<std::string> late = table_blockers(source, catalog, request.journal); !late.empty())
+    throw Error{{ErrorKind::Refused, Side::Source}, "since the cutover began: " + late.front()};
   VerifyOptions verify_options = what_to_compare(options, request.journal, source);
   verify_options.statement_timeout = request.time_limit;
   Catalog target_catalog = read_catalog(target);

@@ -47,6 +47,10 @@ struct PrepareRequest {
 [[nodiscard]] VerifyOptions what_to_compare(const MigrationOptions& options, const store::Journal& journal,
                                             pg::Session& source);
 
+// Why tables of the source are not, or not wholly, in the migration. `selected`: the source's catalog now.
+[[nodiscard]] std::vector<std::string> table_blockers(pg::Session& source, const Catalog& selected,
+                                                      const store::Journal& journal);
+
 // Blocking. Nothing is stopped yet; large objects are brought over once, so that few are left for later.
 [[nodiscard]] std::shared_ptr<Prepared> prepare(const PrepareRequest& request);
 

@@ -37,7 +37,37 @@ bool can_be_published(const Table& table, const JoinOptions& options) {
 }
 
 bool is_empty(pg::Session& session, const QualifiedName& table) {
-  return session.exec(fmt::format("SELECT NOT EXISTS (SELECT 1 FROM ONLY {})", table.quoted())).flag(0, 0);
+  return session.exec(fmt::format("SELECT NOT EXISTS (SELECT 1 FROM {})", table.quoted())).flag(0, 0);
+}
+
+// A member was renamed and its name given to another: what is recorded under the name is the member's.
+bool name_is_taken(const QualifiedName& name, const Catalog& source, const store::Journal& journal) {
+  const auto copied = journal.copied_tables();
+  if (!copied.contains(name)) return false;
+  const std::set<RelationId> members = journal.copied_ids();
+  return std::ranges::any_of(source.tables, [&](const Table& table) {
+    return members.contains(table.relation()) && !copied.contains(table.name);
+  });
+}
+
+// What the target holds there already is not walferry's to replace.
+bool target_is_ready(pg::Session& target, const Catalog& on_target, const Table& table) {
+  const Table* counterpart = on_target.find(table.name);
+  return same_columns(&table, counterpart) && counterpart->holds_rows() && is_empty(target, table.name);
+}
+
+// Under the lock: the table is what it was taken for, and its rows can be told apart.
+bool is_still(pg::Session& source, const Table& table) {
+  return source
+      .exec(fmt::format(
+          "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+          "WHERE c.oid = {} AND n.nspname = {} AND c.relname = {} AND c.relkind = 'r' AND c.relpersistence = 'p' AND "
+          "(c.relreplident = 'f' OR EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND "
+          "i.indimmediate AND i.indisvalid AND ((c.relreplident = 'd' AND i.indisprimary) OR "
+          "(c.relreplident = 'i' AND i.indisreplident)))))",
+          static_cast<std::uint32_t>(table.oid), pg::quote_literal(table.name.schema),
+          pg::quote_literal(table.name.name)))
+      .flag(0, 0);
 }
 
 }  // namespace
@@ -47,15 +77,20 @@ void mark_joining(const JoinOptions& options, store::Journal& journal) {
   std::set<RelationId> candidates = unpublished(source, options, true);
   for (const auto& [id, mark] : journal.tables_to_copy_again()) candidates.erase(id);
   if (candidates.empty()) return;
-  const Lsn seen_at = source.exec("SELECT pg_catalog.pg_current_wal_insert_lsn()").lsn(0, 0);
   Catalog on_source = read_catalog(source);
   keep_selected(on_source, source, options.selection);
+  const Lsn seen_at = source.exec("SELECT pg_catalog.pg_current_wal_insert_lsn()").lsn(0, 0);
   pg::Session target = open(options.target);
   const Catalog on_target = read_catalog(target);
   for (const Table& table : on_source.tables) {
     if (!candidates.contains(table.relation()) || !can_be_published(table, options)) continue;
-    // What the target holds there already is not walferry's to replace.
-    if (!same_columns(&table, on_target.find(table.name)) || !is_empty(target, table.name)) continue;
+    try {
+      if (name_is_taken(table.name, on_source, journal) || !target_is_ready(target, on_target, table)) continue;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Sql) throw;
+      spdlog::debug("{} cannot be looked at: {}", table.name.text(), error.what());
+      continue;
+    }
     spdlog::info("{} came while the migration was under way: it joins by a copy of its own", table.name.text());
     journal.record_copy_again(table.relation(), {.table = table.name, .not_before = seen_at});
   }
@@ -66,20 +101,30 @@ bool publish_marked(const JoinOptions& options, RelationId id, store::Journal& j
   if (!unpublished(source, options, false).contains(id)) return true;
   const Catalog catalog = read_catalog(source);
   const auto table = std::ranges::find(catalog.tables, id, &Table::relation);
-  if (table == catalog.tables.end() || !can_be_published(*table, options)) return false;
-  // Either way whoever writes to it has ended, and nobody begins: for the moment of this transaction.
-  const std::string lock = table->has_usable_identity()
-                               ? fmt::format("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE", table->name.quoted())
-                               : record_full_identity(source, *table, journal);
-  try {
-    source.exec(fmt::format("BEGIN; {}; ALTER PUBLICATION {} ADD TABLE ONLY {}; COMMIT", lock,
-                            pg::quote_name(options.publication), table->name.quoted()));
-  } catch (const Error& error) {
-    const bool passes = error.sqlstate() == "55P03" || error.sqlstate() == "42P01";  // locked; gone meanwhile
-    if (!passes) throw;
-    spdlog::info("{} cannot join yet: {}", table->name.text(), error.what());
+  pg::Session target = open(options.target);
+  if (table == catalog.tables.end() || !can_be_published(*table, options) ||
+      !target_is_ready(target, read_catalog(target), *table)) {
     return false;
   }
+  // Identity and publication are committed together: what an attempt that failed has recorded is not so.
+  const std::string recorded = std::string{store::journal_keys::identity_full} + table->name.quoted();
+  journal.erase(recorded);
+  try {
+    // Either way whoever writes to it has ended, and nobody begins: for the moment of this transaction.
+    source.exec("BEGIN; " + (table->has_usable_identity()
+                                 ? fmt::format("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE", table->name.quoted())
+                                 : record_full_identity(source, *table, journal)));
+    if (!is_still(source, *table)) {
+      journal.erase(recorded);
+      return false;
+    }
+    source.exec(fmt::format("ALTER PUBLICATION {} ADD TABLE ONLY {}", pg::quote_name(options.publication),
+                            table->name.quoted()));
+  } catch (const Error&) {
+    journal.erase(recorded);
+    throw;
+  }
+  source.exec("COMMIT");
   return true;
 }
 

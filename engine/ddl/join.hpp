@@ -29,7 +29,8 @@ struct JoinOptions {
 
 void mark_joining(const JoinOptions& options, store::Journal& journal);
 
-// False: not now, somebody is writing to the table, or it can no longer be published.
+// False: it cannot be published any more, and the mark is to be forgotten. Throws Error{Sql} where it cannot be now:
+// somebody holds the table.
 [[nodiscard]] bool publish_marked(const JoinOptions& options, RelationId table, store::Journal& journal);
 
 }  // namespace walferry::ddl

@@ -61,8 +61,9 @@ bool same_columns(const Table* source, const Table* target) {
 }
 
 std::optional<Lsn> copy_again(const RecopyRequest& request) {
-  const pg::SessionOptions session_options{.application_name = "walferry copy",
-                                           .client_encoding = request.client_encoding};
+  // The apply rests meanwhile: whoever holds a table in the way is not waited for long.
+  const pg::SessionOptions session_options{
+      .application_name = "walferry copy", .client_encoding = request.client_encoding, .settings = {"lock_timeout=5s"}};
   pg::Session target = pg::Session::open(request.target, session_options);
   copy::Snapshot snapshot =
       copy::Snapshot::create({.source = request.source,
@@ -70,13 +71,15 @@ std::optional<Lsn> copy_again(const RecopyRequest& request) {
                               .slot = fmt::format("{}_{}_{:x}", request.slot.substr(0, 36), ::getpid(),
                                                   std::chrono::steady_clock::now().time_since_epoch().count()),
                               .temporary = true,
-                              .stopped = request.stopped});
+                              .stopped = request.stopped,
+                              .deadline = request.deadline});
   pg::Session source = pg::Session::open(request.source, session_options);
   pg::use_snapshot(source, snapshot.id());
   const Catalog on_source = read_catalog(source);
   const Catalog on_target = read_catalog(target);
   const Table* table = on_source.find(request.table);
-  if (!same_columns(table, on_target.find(request.table))) return std::nullopt;
+  const Table* counterpart = on_target.find(request.table);
+  if (!same_columns(table, counterpart)) return std::nullopt;
 
   if (!is_whole(source, request.table, request.id)) return std::nullopt;
 
@@ -86,7 +89,7 @@ std::optional<Lsn> copy_again(const RecopyRequest& request) {
     if (error.sqlstate() != "42501") throw;  // then there are neither triggers nor foreign keys (target_state.cpp)
   }
   // TRUNCATE would be refused where foreign keys lead to the table.
-  target.exec(fmt::format("BEGIN; DELETE FROM ONLY {}", request.table.quoted()));
+  target.exec(fmt::format("BEGIN; DELETE FROM {}{}", counterpart->kind == 'p' ? "" : "ONLY ", request.table.quoted()));
   const std::string columns = column_list(*table);
   const std::string named = columns.empty() ? "" : fmt::format(" ({})", columns);
   target.start_copy_in(fmt::format("COPY {}{} FROM STDIN", request.table.quoted(), named));

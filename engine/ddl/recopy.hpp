@@ -6,6 +6,7 @@
 // Migration.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -23,6 +24,8 @@ struct RecopyRequest {
   std::string slot;  // of the migration
   QualifiedName table;
   RelationId id{};
+  // For the transactions that are open on the source, and that its view has to wait for. Throws Error{Timeout} then.
+  std::chrono::steady_clock::time_point deadline;
   std::function<bool()> stopped;
 };
 

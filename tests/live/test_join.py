@@ -7,6 +7,7 @@ import pytest
 
 import walferry
 from compare import assert_equal, data_differences
+from held_commit import HeldCommit
 from servers import wait_until
 
 pytestmark = pytest.mark.limit(240)
@@ -134,6 +135,55 @@ def test_a_table_of_the_target_that_holds_rows_is_nobodys_to_replace(migrations)
     assert target.query(database, "SELECT id FROM fresh") == [(77,)]
     target.execute(database, "DELETE FROM fresh")
     await_member(migration, "fresh")
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_a_table_that_cannot_be_copied_holds_up_nobody(migrations):
+    """A domain that only the target narrows: the copy is refused each time, the daemon goes on and says why."""
+    migration = migrations("join_refused").follow(TABLES, "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    create = "CREATE TABLE fresh (id int PRIMARY KEY, v text)"
+    source.execute(database, create, "INSERT INTO fresh VALUES (1, 'two words')")
+    target.execute(database, create, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+                                     " $$BEGIN RAISE EXCEPTION 'not this row'; END$$",
+                   "CREATE TRIGGER refuse BEFORE INSERT ON fresh FOR EACH ROW EXECUTE FUNCTION refuse()",
+                   "ALTER TABLE fresh ENABLE ALWAYS TRIGGER refuse")
+    error = migration.daemon.await_status(lambda status: "public.fresh cannot be copied" in str(status["last_error"]), 60,
+                                          "the refused copy")["last_error"]["text"]
+    assert "not this row" in error and "another attempt follows" in error
+    source.execute(database, "INSERT INTO t VALUES (101, 'meanwhile')")
+    migration.await_applied()
+    assert target.scalar(database, "SELECT count(*) FROM t") == 101
+    assert "public.fresh waits to be copied" in blockers(migration)
+    target.execute(database, "DROP TRIGGER refuse ON fresh", "DROP FUNCTION refuse")
+    await_member(migration, "fresh")
+    migration.await_applied()
+    assert data_differences(*migration.ends, sequences=False) == []
+
+
+def test_a_table_that_is_made_while_a_cutover_compares_refuses_it(migrations):
+    """The guards have passed by then, and nothing that comes after them looked at new tables but the last step."""
+    migration = migrations("join_cutover")
+    source, database, target, _ = migration.ends
+    daemon, direct = migration.daemon, migration.daemon.target
+    answers = []
+    with HeldCommit(target, b"walferry verify", lambda data: b"::bit(128)" in data) as held:
+        daemon.target = held.dsn(database)
+        migration.follow(TABLES, "--no-ddl-trigger")
+        running = threading.Thread(target=lambda: answers.append(daemon.cutover("--json")))
+        running.start()
+        held.await_held()
+        source.execute(database, "CREATE TABLE made (id int PRIMARY KEY)", "INSERT INTO made VALUES (1)")
+        held.release()
+        running.join()
+        daemon.terminate()
+    daemon.target = direct
+    daemon.start("--no-ddl-trigger")
+    assert answers[0].code != walferry.OK and "public.made was created" in str(answers[0].json()["error"]), answers
+    source.execute(database, "INSERT INTO t VALUES (101, 'still open')")
+    target.execute(database, "CREATE TABLE made (id int PRIMARY KEY)")
+    await_member(migration, "made")
     migration.switch()
     assert_equal(*migration.ends)
 
