@@ -10,7 +10,6 @@
 #include <cstdlib>
 
 #include "engine/cutover/fence.hpp"
-#include "engine/ddl/recopy.hpp"
 #include "engine/retry.hpp"
 #include "engine/starting_point.hpp"
 #include "engine/target_state.hpp"
@@ -28,18 +27,11 @@ constexpr seconds copy_again_interval{3};
 constexpr seconds copy_again_interval_max{300};
 constexpr seconds copy_again_patience{10};
 constexpr seconds copy_again_patience_max{1800};
+constexpr const char* cannot_be_copied = " cannot be copied now";
 constexpr auto stop_patience = seconds{10};  // for the group under way
 
 seconds grown(seconds first, int attempts, seconds most) {
   return std::min(first * (1 << std::min(attempts, 10)), most);
-}
-
-// Rather than about the connection, which is made again.
-bool is_about_one_table(const Error& error) {
-  const std::string& state = error.sqlstate();
-  return error.kind() == ErrorKind::Timeout ||
-         (error.kind() == ErrorKind::Sql &&
-          (!is_transient(error) || state == "55P03" || state == "57014" || state.starts_with("40")));
 }
 
 }  // namespace
@@ -377,8 +369,17 @@ Awaitable<void> Migration::follow() {
 Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
   ddl::Waiting waiting;
   std::function<void()> look = [this, &waiting, &marked, applied = position_.applied] {
-    waiting = ddl::look_at_waiting(options_.source, options_.target, marked, applied,
-                                   journal_.get(keys::via_root).has_value());
+    const bool via_root = journal_.get(keys::via_root).has_value();
+    waiting = ddl::look_at_waiting(options_.source, options_.target, marked, applied, via_root);
+    if (via_root || join_options()) return;
+    // Where none can join, one that is no member is none of the migration's.
+    const std::set<RelationId> members = journal_.copied_ids();
+    for (const auto& [id, mark] : marked) {
+      if (members.contains(id)) continue;
+      journal_.forget_copy_again(id);
+      waiting.ready.erase(id);
+      waiting.to_record.erase(id);
+    }
   };
   co_await insist_blocking("looking at the tables to be copied again", std::move(look));
   for (const auto& [id, mark] : waiting.to_record) journal_.record_copy_again(id, mark);
@@ -392,63 +393,81 @@ Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
   co_await apply_.rest(Clock::now() + stop_patience);
   for (const auto& [id, mark] : waiting.ready) {
     status_.activity = "copying " + mark.table.text() + " again";
-    Postponed& postponed = postponed_[id];
-    const auto waits = grown(copy_again_patience, postponed.attempts, copy_again_patience_max);
-    std::string why_not;
-    std::optional<Table> copied;
-    std::function<void()> work = [this, &why_not, &copied, waits, table = mark.table, id = id] {
-      try {
-        copied = copy_again_now(table, id, Clock::now() + waits);
-        if (!copied) why_not = "another schema change is on its way";
-      } catch (const Error& error) {
-        // Of this table, not of the connection: neither the others nor the stream wait for it.
-        if (!is_about_one_table(error)) throw;
-        why_not = error.what();
-      }
+    const Deadline begun = Clock::now();
+    const Deadline patience = begun + grown(copy_again_patience, copy_again_timeouts_, copy_again_patience_max);
+    std::function<CopyAttempt()> work = [this, patience, table = mark.table, id = id] {
+      return copy_again_now(table, id, patience);
     };
-    co_await insist_blocking("copying a table again", std::move(work));
-    if (copied) {
+    CopyAttempt attempt = co_await run_blocking<CopyAttempt>(pool_, std::move(work));
+    if (attempt.copied) {
+      spdlog::info("{} was copied again as of {}", mark.table.text(), attempt.copied->lsn.to_string());
       postponed_.erase(id);
-      tables_.describe({*copied});
+      copy_again_timeouts_ = 0;
+      tables_.describe({std::move(attempt.copied->table)});
       tables_.advance(mark.table, TableState::Ready);
+      if (status_.last_error && status_.last_error->text.starts_with(mark.table.text() + cannot_be_copied))
+        status_.last_error.reset();
       continue;
     }
-    const seconds pause = grown(copy_again_interval, postponed.attempts++, copy_again_interval_max);
+    if (attempt.forgotten) {
+      spdlog::info("{} is not copied: {}", mark.table.text(), attempt.why_not);
+      postponed_.erase(id);
+      continue;
+    }
+    // The apply goes on for longer than it has rested.
+    Postponed& postponed = postponed_[id];
+    const auto pause = std::max(grown(copy_again_interval, postponed.attempts++, copy_again_interval_max),
+                                duration_cast<seconds>(3 * (Clock::now() - begun)));
     postponed.until = Clock::now() + pause;
-    const std::string text = fmt::format("{} cannot be copied now, another attempt follows in {} s: {}",
-                                         mark.table.text(), pause.count(), why_not);
+    const std::string text = fmt::format("{}{}, another attempt follows in {} s: {}", mark.table.text(),
+                                         cannot_be_copied, pause.count(), attempt.why_not);
     spdlog::warn("{}", text);
     status_.last_error = LastError{text, std::chrono::system_clock::now()};
+    if (!attempt.timed_out) continue;
+    // The same transactions are in the way of the others.
+    ++copy_again_timeouts_;
+    for (const auto& [other, its_mark] : waiting.ready) {
+      Deadline& until = postponed_[other].until;
+      until = std::max(until, postponed_[id].until);
+    }
+    break;
   }
   status_.activity.clear();
   apply_.start();
 }
 
-// Blocking. The table as it was copied; nullopt: its mark is gone, or another schema change is on its way.
-std::optional<Table> Migration::copy_again_now(const QualifiedName& name, RelationId id, Deadline deadline) {
-  const std::optional<ddl::JoinOptions> join = join_options();
-  if (join && !ddl::publish_marked(*join, id, journal_)) {
-    journal_.forget_copy_again(id);
-    return std::nullopt;
+// Blocking. Whatever one table is in the way of, neither the others nor the stream wait for it.
+Migration::CopyAttempt Migration::copy_again_now(const QualifiedName& name, RelationId id, Deadline patience) {
+  CopyAttempt attempt;
+  try {
+    const std::optional<ddl::JoinOptions> join = join_options();
+    if (join && !ddl::publish_marked(*join, id, journal_)) {
+      // A member that was taken out of the publication waits until it is there again.
+      attempt.forgotten = !journal_.copied_ids().contains(id);
+      if (attempt.forgotten) journal_.forget_copy_again(id);
+      attempt.why_not = "it is not in walferry's publication and cannot be put there";
+      return attempt;
+    }
+    attempt.copied = ddl::copy_again({.source = options_.source,
+                                      .target = options_.target,
+                                      .client_encoding = ends_.client_encoding,
+                                      .slot = options_.slot,
+                                      .table = name,
+                                      .id = id,
+                                      .deadline = patience,
+                                      .stopped = [this] { return stop_.stop_requested(); }});
+    if (attempt.copied) {
+      journal_.record_copied(name, id, attempt.copied->lsn);
+      journal_.forget_copy_again(id);
+    } else {
+      attempt.why_not = "another schema change is on its way";
+    }
+  } catch (const Error& error) {
+    attempt.timed_out = error.kind() == ErrorKind::Timeout;
+    if (!attempt.timed_out && error.kind() != ErrorKind::Sql && !is_transient(error)) throw;
+    attempt.why_not = error.what();
   }
-  const std::optional<Lsn> lsn = ddl::copy_again({.source = options_.source,
-                                                  .target = options_.target,
-                                                  .client_encoding = ends_.client_encoding,
-                                                  .slot = options_.slot,
-                                                  .table = name,
-                                                  .id = id,
-                                                  .deadline = deadline,
-                                                  .stopped = [this] { return stop_.stop_requested(); }});
-  if (!lsn) return std::nullopt;
-  journal_.record_copied(name, id, *lsn);
-  journal_.forget_copy_again(id);
-  spdlog::info("{} was copied again as of {}", name.text(), lsn->to_string());
-  pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
-  const Catalog catalog = read_catalog(source);
-  if (const Table* table = catalog.find(name)) return *table;
-  Table renamed;
-  renamed.name = name;
-  return renamed;
+  return attempt;
 }
 
 Awaitable<void> Migration::wait_for_goal() {

@@ -19,6 +19,7 @@
 #include "engine/control.hpp"
 #include "engine/cutover/cutover.hpp"
 #include "engine/ddl/join.hpp"
+#include "engine/ddl/recopy.hpp"
 #include "engine/ddl/watcher.hpp"
 #include "engine/http/server.hpp"
 #include "engine/initial_copy.hpp"
@@ -76,7 +77,13 @@ class Migration final : public ControlHandler {
   [[nodiscard]] apply::ApplierOptions applier_options(Lsn until);
   void settle(const ddl::Command& command, ddl::Outcome outcome);
   Awaitable<void> copy_again(const store::TablesToCopyAgain& marked);
-  [[nodiscard]] std::optional<Table> copy_again_now(const QualifiedName& name, RelationId id, Deadline deadline);
+  struct CopyAttempt {
+    std::optional<ddl::CopiedAgain> copied;
+    bool forgotten = false;  // it is not to be copied any more
+    bool timed_out = false;  // by transactions that are open on the source
+    std::string why_not;
+  };
+  [[nodiscard]] CopyAttempt copy_again_now(const QualifiedName& name, RelationId id, Deadline patience);
   // Where tables may join; nullopt: the publication or the target's data is not walferry's.
   [[nodiscard]] std::optional<ddl::JoinOptions> join_options() const;
   void tick();
@@ -112,6 +119,7 @@ class Migration final : public ControlHandler {
     Deadline until{};
   };
   std::map<RelationId, Postponed> postponed_;
+  int copy_again_timeouts_ = 0;  // since the last success
 
   TableStates tables_;
   InitialCopy initial_copy_;

@@ -119,13 +119,14 @@ void Fence::require_held() {
               "the write stop on the source fell away before it was made durable. Nothing was switched"};
 }
 
-void Fence::make_durable(const std::vector<QualifiedName>& tables, const SelectionRules& selection,
+void Fence::make_durable(const std::vector<FencedTable>& tables, const SelectionRules& selection,
                          const std::string& message) {
-  // CREATE TABLE was not stopped: a table that came meanwhile has neither lock nor proof.
-  std::vector<QualifiedName> now;
+  // CREATE TABLE was not stopped: a table that came meanwhile, perhaps under the name of another, has neither lock nor
+  // proof.
+  std::vector<FencedTable> now;
   Catalog catalog = read_catalog(session_);
   keep_selected(catalog, session_, selection);
-  for (const Table& table : catalog.tables) now.push_back(table.name);
+  for (const Table& table : catalog.tables) now.push_back({table.name, table.relation()});
   if (now != tables) {
     throw Error{{ErrorKind::Refused, Side::Source},
                 "tables were created, dropped or renamed on the source during the cutover. Remedy: stop schema "
@@ -138,7 +139,8 @@ void Fence::make_durable(const std::vector<QualifiedName>& tables, const Selecti
       "$fence$BEGIN RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = {}, "
       "HINT = 'Connect to the server that the database was moved to.'; END$fence$; ",
       pg::quote_literal(message));
-  for (const QualifiedName& table : tables) {
+  for (const FencedTable& fenced : tables) {
+    const QualifiedName& table = fenced.name;
     sql += fmt::format(
         "CREATE TRIGGER {} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {} FOR EACH STATEMENT EXECUTE FUNCTION "
         "walferry.refuse_writes(); ALTER TABLE {} ENABLE ALWAYS TRIGGER {}; ",

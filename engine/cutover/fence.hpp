@@ -18,6 +18,14 @@
 
 namespace walferry::cutover {
 
+// A table by its name and by what it is to the source: another may get its name.
+struct FencedTable {
+  QualifiedName name;
+  RelationId id{};
+
+  bool operator==(const FencedTable&) const = default;
+};
+
 struct FenceRequest {
   std::vector<QualifiedName> tables;
   std::chrono::steady_clock::time_point deadline;
@@ -43,7 +51,7 @@ class Fence {
   // Throws Error{Timeout} when the lease has fallen away.
   void require_held();
   // With a selection the other tables, and the database, stay open.
-  void make_durable(const std::vector<QualifiedName>& tables, const SelectionRules& selection,
+  void make_durable(const std::vector<FencedTable>& tables, const SelectionRules& selection,
                     const std::string& message);
   // Lifts the lease; the source is writable again. Never throws: a lost connection has lifted it already.
   void lift() noexcept;

@@ -22,7 +22,7 @@ struct Prepared {
   Fence fence;
   pg::Session source;
   pg::Session target;
-  std::vector<QualifiedName> tables;  // all that can be written to
+  std::vector<FencedTable> tables;    // all that can be written to
   std::vector<QualifiedName> locked;  // these, and what is not in the stream and may be locked
   std::vector<Sequence> sequences;
   Verification verification;

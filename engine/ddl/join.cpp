@@ -37,7 +37,7 @@ bool can_be_published(const Table& table, const JoinOptions& options) {
 }
 
 bool is_empty(pg::Session& session, const QualifiedName& table) {
-  return session.exec(fmt::format("SELECT NOT EXISTS (SELECT 1 FROM {})", table.quoted())).flag(0, 0);
+  return session.exec(fmt::format("SELECT NOT EXISTS (SELECT 1 FROM ONLY {})", table.quoted())).flag(0, 0);
 }
 
 // A member was renamed and its name given to another: what is recorded under the name is the member's.
@@ -108,20 +108,20 @@ bool publish_marked(const JoinOptions& options, RelationId id, store::Journal& j
   }
   // Identity and publication are committed together: what an attempt that failed has recorded is not so.
   const std::string recorded = std::string{store::journal_keys::identity_full} + table->name.quoted();
-  journal.erase(recorded);
+  if (!journal.copied_ids().contains(id)) journal.erase(recorded);
   try {
     // Either way whoever writes to it has ended, and nobody begins: for the moment of this transaction.
     source.exec("BEGIN; " + (table->has_usable_identity()
                                  ? fmt::format("LOCK TABLE ONLY {} IN SHARE ROW EXCLUSIVE MODE", table->name.quoted())
                                  : record_full_identity(source, *table, journal)));
     if (!is_still(source, *table)) {
-      journal.erase(recorded);
+      if (!table->has_usable_identity()) journal.erase(recorded);
       return false;
     }
     source.exec(fmt::format("ALTER PUBLICATION {} ADD TABLE ONLY {}", pg::quote_name(options.publication),
                             table->name.quoted()));
   } catch (const Error&) {
-    journal.erase(recorded);
+    if (!table->has_usable_identity()) journal.erase(recorded);
     throw;
   }
   source.exec("COMMIT");

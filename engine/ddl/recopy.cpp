@@ -15,7 +15,6 @@ namespace walferry::ddl {
 namespace {
 
 constexpr std::size_t send_bytes = std::size_t{64} << 10U;
-constexpr std::string_view constraint_violation = "23";  // class of SQLSTATE
 
 // Name and type of each column that the copy carries, in an order of its own.
 std::string shape_of(const Table& table) {
@@ -60,7 +59,7 @@ bool same_columns(const Table* source, const Table* target) {
   return source != nullptr && target != nullptr && shape_of(*source) == shape_of(*target);
 }
 
-std::optional<Lsn> copy_again(const RecopyRequest& request) {
+std::optional<CopiedAgain> copy_again(const RecopyRequest& request) {
   // The apply rests meanwhile: whoever holds a table in the way is not waited for long.
   const pg::SessionOptions session_options{
       .application_name = "walferry copy", .client_encoding = request.client_encoding, .settings = {"lock_timeout=5s"}};
@@ -101,20 +100,14 @@ std::optional<Lsn> copy_again(const RecopyRequest& request) {
     if (request.stopped && request.stopped()) throw Error{{ErrorKind::Stopped}, "stopped"};
     if (!buffer.empty()) target.put_copy_data(buffer);
   }
-  try {
-    target.finish_copy_in();
-    target.exec("COMMIT");
-  } catch (const Error& error) {
-    if (!error.sqlstate().starts_with(constraint_violation)) throw;
-    spdlog::warn("{} cannot be copied again yet: {}", request.table.text(), error.what());
-    return std::nullopt;
-  }
-  return snapshot.lsn();
+  target.finish_copy_in();
+  target.exec("COMMIT");
+  return CopiedAgain{snapshot.lsn(), *table};
 }
 
 Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target, const store::TablesToCopyAgain& tables,
                         Lsn applied, bool via_root) {
-  const pg::SessionOptions session_options{.application_name = "walferry copy"};
+  const pg::SessionOptions session_options{.application_name = "walferry copy", .settings = {"lock_timeout=5s"}};
   pg::Session source_session = pg::Session::open(source, session_options);
   pg::Session target_session = pg::Session::open(target, session_options);
   const Catalog on_source = read_catalog(source_session);

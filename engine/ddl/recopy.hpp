@@ -29,10 +29,14 @@ struct RecopyRequest {
   std::function<bool()> stopped;
 };
 
-// The copy LSN; nullopt when another change is on its way: the two ends do not have the same columns yet, the table was
-// rewritten again after the snapshot, to which it then looks empty, or the target's constraints do not take its rows
-// yet.
-[[nodiscard]] std::optional<Lsn> copy_again(const RecopyRequest& request);
+struct CopiedAgain {
+  Lsn lsn;
+  Table table;  // as the source had it then
+};
+
+// nullopt when another change is on its way: the two ends do not have the same columns yet, or the table was rewritten
+// again after the snapshot, to which it then looks empty. Throws Error{Sql} where a row does not go in.
+[[nodiscard]] std::optional<CopiedAgain> copy_again(const RecopyRequest& request);
 
 // Whether a copy can carry the rows of one to the other; false without both.
 [[nodiscard]] bool same_columns(const Table* source, const Table* target);

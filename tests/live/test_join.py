@@ -105,6 +105,35 @@ def test_a_table_without_a_key_joins_when_full_identities_were_asked_for(migrati
     assert migration.target.scalar(database, "SELECT relreplident FROM pg_class WHERE relname = 'keyless'") == "d"
 
 
+def test_a_table_that_others_inherit_from_joins_too(migrations):
+    migration = migrations("join_parent").follow(TABLES, "--replica-identity-full", "--on-ddl", "apply")
+    source, database, _, _ = migration.ends
+    source.execute(database, "CREATE TABLE base (id int, v text)", "CREATE TABLE child (PRIMARY KEY (id)) INHERITS (base)",
+                   "INSERT INTO child VALUES (1, 'of the child')", "INSERT INTO base VALUES (2, 'of its own')")
+    await_member(migration, "base")
+    await_member(migration, "child")
+    source.execute(database, "UPDATE base SET v = 'changed'")
+    migration.await_applied()
+    assert data_differences(*migration.ends, sequences=False) == []
+    migration.switch()
+
+
+def test_a_table_outside_the_users_publication_is_left_alone(migrations):
+    """A command that makes its rows anew has nothing to do with the migration."""
+    migration = migrations("join_published")
+    source, database, target, _ = migration.ends
+    migration.load(sql=TABLES + "CREATE TABLE beside (id int PRIMARY KEY); INSERT INTO beside VALUES (1), (2);")
+    source.execute(database, "CREATE PUBLICATION mine FOR TABLE t")
+    migration.daemon.start("--publication", "mine", "--on-ddl", "apply")
+    migration.daemon.await_phase("follow", 60)
+    target.execute(database, "INSERT INTO beside VALUES (77)")
+    source.execute(database, "ALTER TABLE beside ADD COLUMN n serial", "UPDATE t SET v = 'after' WHERE id = 1")
+    migration.await_applied()
+    wait_until(lambda: blockers(migration) == "[]", 30, "nothing to stand in the way")
+    assert target.query(database, "SELECT id FROM beside ORDER BY 1") == [(77,)]
+    assert target.scalar(database, "SELECT v FROM t WHERE id = 1") == "after"
+
+
 def test_a_table_that_gets_its_key_or_identity_later_joins_with_its_rows(migrations):
     migration = migrations("join_key").follow(TABLES, "--on-ddl", "apply")
     source, database, _, _ = migration.ends
@@ -140,7 +169,7 @@ def test_a_table_of_the_target_that_holds_rows_is_nobodys_to_replace(migrations)
 
 
 def test_a_table_that_cannot_be_copied_holds_up_nobody(migrations):
-    """A domain that only the target narrows: the copy is refused each time, the daemon goes on and says why."""
+    """A trigger that only the target has refuses a row each time: the daemon goes on and says why."""
     migration = migrations("join_refused").follow(TABLES, "--no-ddl-trigger")
     source, database, target, _ = migration.ends
     create = "CREATE TABLE fresh (id int PRIMARY KEY, v text)"
@@ -186,6 +215,29 @@ def test_a_table_that_is_made_while_a_cutover_compares_refuses_it(migrations):
     await_member(migration, "made")
     migration.switch()
     assert_equal(*migration.ends)
+
+
+def test_a_table_that_gets_anothers_name_just_before_writes_stop_refuses_the_cutover(migrations):
+    """Everything that looks at tables has looked, and each name is still there."""
+    migration = migrations("join_swap")
+    source, database, target, _ = migration.ends
+    daemon, direct = migration.daemon, migration.daemon.source
+    answers = []
+    with HeldCommit(source, b"walferry fence", lambda data: b"LOCK TABLE" in data) as held:
+        daemon.source = held.dsn(database)
+        migration.follow(TABLES, "--no-ddl-trigger")
+        running = threading.Thread(target=lambda: answers.append(daemon.cutover("--json")))
+        running.start()
+        held.await_held()
+        source.execute(database, "BEGIN", "ALTER TABLE t RENAME TO t_old",
+                       "CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'another')", "DROP TABLE t_old",
+                       "COMMIT")
+        held.release()
+        running.join()
+        daemon.terminate()
+    daemon.source = direct
+    assert answers[0].code != walferry.OK and "created, dropped or renamed" in str(answers[0].json()["error"]), answers
+    source.execute(database, "INSERT INTO t VALUES (2, 'still open')")
 
 
 def test_kills_while_tables_join(migrations):
