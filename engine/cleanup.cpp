@@ -82,7 +82,7 @@ class Cleaner {
   // A cutover whose end the journal does not know may have closed the source: then the target serves.
   void require_not_closed() {
     if (!journal_.get(keys::fence_begun)) return;
-    if (cutover::settle_durable_fence(sides_.source)) {
+    if (cutover::settle_durable_fence(sides_.source, sides_.slot)) {
       throw Error{{ErrorKind::Refused, Side::Source},
                   "the source was closed by a cutover just before the last run ended: the migration is switched. "
                   "Nothing was removed. "
@@ -93,7 +93,7 @@ class Cleaner {
   void clean_source(bool lift_fence) {
     pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     require_pinned(source, journal_, Side::Source);
-    if (cutover::durable_fence_stands(source)) cutover::silence_event_triggers(source);
+    if (cutover::any_durable_fence_stands(source)) cutover::silence_event_triggers(source);
     drop_slot(source);
     if (journal_.get(keys::ddl_trigger)) {
       say("source: removing the event triggers that tell of schema changes");
@@ -104,10 +104,10 @@ class Cleaner {
       source.exec("DROP PUBLICATION IF EXISTS " + pg::quote_name(*publication));
     }
     restore_identities(source);
-    if (!cutover::durable_fence_stands(source)) return;
+    if (!cutover::durable_fence_stands(source, sides_.slot)) return;
     if (lift_fence) {
       say("source: lifting the write fence, it can be written to again");
-      cutover::remove_durable_fence(source);
+      cutover::remove_durable_fence(source, sides_.slot);
     } else {
       say("source: the write fence stays, so that nothing is written there by mistake; `walferry finish --lift-fence` "
           "lifts it");

@@ -508,7 +508,9 @@ Awaitable<void> Migration::wait_for_goal() {
 // happened.
 Awaitable<void> Migration::find_switched() {
   bool stands = false;
-  std::function<void()> ask = [this, &stands] { stands = cutover::settle_durable_fence(options_.source); };
+  std::function<void()> ask = [this, &stands] {
+    stands = cutover::settle_durable_fence(options_.source, options_.slot);
+  };
   co_await insist_blocking("asking the source whether the cutover was completed", std::move(ask));
   if (stands && journal_.get(keys::fence_begun)) {
     spdlog::info("the cutover had been completed before the last run ended");

@@ -99,17 +99,18 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
   } catch (...) {
     failure = std::current_exception();  // rethrown below
   }
-  if (journal_.phase() == Phase::Switched) {
-    set_phase(Phase::Switched);
+  apply_.record(nullptr);
+  cutover_running_ = false;
+  changed_.notify();
+  if (cutover.closed()) {
+    status_.phase = Phase::Switched;
+    journal_.set_phase(Phase::Switched);
   } else if (cutover.undecided()) {
     // The phase stays "cutover": the next start asks the source until it answers.
     fail(std::make_exception_ptr(Error{{ErrorKind::Connection, Side::Source}, cutover.report().error}));
   } else if (real && following) {
     set_phase(Phase::Follow);
   }
-  apply_.record(nullptr);
-  cutover_running_ = false;
-  changed_.notify();
   if (failure) std::rethrow_exception(failure);
   if (real) {
     journal_.put(keys::report, outcome.json);

@@ -438,6 +438,7 @@ void Applier::begin_transaction(Xid xid, Lsn final_lsn) {
                                    .left_out = !skipped && skips_.contains(StopPoint::What::Transaction, final_lsn),
                                    .one_by_one = final_lsn < one_by_one_until_};
   if (transaction_->left_out) {
+    writer_.touch_everything();  // what it would have changed differs from now on
     spdlog::warn("transaction {} (commit LSN {}) is left out, as a person said", static_cast<std::uint32_t>(xid),
                  final_lsn.to_string());
   }

@@ -157,7 +157,10 @@ Awaitable<CommandOutcome> Cutover::run() {
     deadline_ = Clock::now() + options_.timeout;
     co_await step("prepare sessions", prepare());
     co_await step("stop writes (lease)", stop_writes());
-    co_await step("drain to marker", drain());
+    std::vector<Awaitable<void>> both;
+    both.push_back(drain());
+    both.push_back(look_at_schema());
+    co_await step("drain to marker", together(environment_.executor, std::move(both)));
     if (!prepared_->unlogged.empty()) co_await step("copy unlogged tables", copy_unlogged());
     if (prepared_->large_objects) co_await step("copy large objects", copy_large_objects());
     if (!prepared_->extension_tables.empty()) co_await step("copy extension tables", copy_extension_tables());
@@ -174,6 +177,9 @@ Awaitable<CommandOutcome> Cutover::run() {
     report_.result = "undecided";
     report_.error = failure->what();
     outcome.exit_code = exit_codes::person_must_act;
+  } else if (failure && closed_) {
+    // Nothing is undone behind the point of no return.
+    report_.notes.push_back(fmt::format("the source is closed and the target serves, but: {}", failure->what()));
   } else if (failure) {
     const bool lock_timeout = failure->sqlstate() == "55P03";
     if (lock_timeout || (failure->sqlstate() == "57014" && Clock::now() >= deadline_)) {
@@ -184,13 +190,15 @@ Awaitable<CommandOutcome> Cutover::run() {
     co_await undo(*failure);
     outcome.exit_code = exit_code(*failure);
   }
+  report_.skips = environment_.status.skips;  // a person may have said so meanwhile
   outcome.json = render_json(report_, environment_.ends);
   co_return outcome;
 }
 
 Awaitable<void> Cutover::compare() {
-  std::function<VerifyOptions()> ask = [&options = environment_.options, &journal = environment_.journal] {
+  std::function<VerifyOptions()> ask = [this, &options = environment_.options, &journal = environment_.journal] {
     pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
+    schema_before_ = SchemaState::read(source);
     return what_to_compare(options, journal, source);
   };
   VerifyOptions verify = co_await run_blocking<VerifyOptions>(environment_.pool, std::move(ask));
@@ -213,6 +221,11 @@ Awaitable<void> Cutover::prepare() {
   };
   prepared_ = co_await run_blocking<std::shared_ptr<Prepared>>(environment_.pool, std::move(open));
   report_.notes = prepared_->notes;
+  std::function<std::vector<QualifiedName>()> look = [this, prepared = prepared_] {
+    return schema_before_->changed(SchemaState::read(prepared->observer));
+  };
+  const auto changed = co_await run_blocking<std::vector<QualifiedName>>(environment_.pool, std::move(look));
+  for (const QualifiedName& table : changed) proof_.touch_whole(table);
 }
 
 Awaitable<void> Cutover::stop_writes() {
@@ -241,6 +254,20 @@ Awaitable<void> Cutover::stop_writes() {
 
 // Proof of the drain: a transactional message written after the fence has come through the stream, and with it every
 // commit before it.
+// While the marker is on its way. No table can be altered any more.
+Awaitable<void> Cutover::look_at_schema() {
+  std::function<std::vector<QualifiedName>()> look = [this, prepared = prepared_] {
+    if (ddl::read_digest(prepared->observer) != prepared->schema_digest) {
+      throw Error{
+          {ErrorKind::Refused, Side::Source},
+          "the schema of the source was changed during the cutover. Remedy: stop schema changes, then try again"};
+    }
+    return schema_before_->changed_files(prepared->observer);
+  };
+  const auto changed = co_await run_blocking<std::vector<QualifiedName>>(environment_.pool, std::move(look));
+  for (const QualifiedName& table : changed) proof_.touch_whole(table);
+}
+
 Awaitable<void> Cutover::drain() {
   require_time();
   marker_ = fmt::format("cutover {}", std::chrono::system_clock::now().time_since_epoch().count());
@@ -397,14 +424,15 @@ Awaitable<void> Cutover::put_back_target() {
   std::function<std::vector<std::string>()> restore = [prepared = prepared_, &journal = environment_.journal,
                                                        left = time_left(), refresh = !options_.refresh_first] {
     prepared->target.exec(fmt::format("SET statement_timeout = {}", left.count()));
+    // What takes long comes first: as long as triggers are off, the apply could still go on.
+    if (refresh) {
+      outside::refresh_materialized_views(prepared->target,
+                                          outside::views_to_refresh(prepared->source, prepared->target));
+    }
     restore_target(prepared->source, prepared->target, journal);
     for (const auto& [table, identity] : journal.entries(keys::identity_full)) {
       // The dump took along the identity that walferry had set on the source.
       prepared->target.exec(fmt::format("ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}", table, identity));
-    }
-    if (refresh) {
-      outside::refresh_materialized_views(prepared->target,
-                                          outside::views_to_refresh(prepared->source, prepared->target));
     }
     std::vector<std::string> failures = outside::copy_database_settings(prepared->source, prepared->target);
     prepared->target.exec("SET statement_timeout = 0");
@@ -422,9 +450,15 @@ Awaitable<void> Cutover::close_source() {
   environment_.journal.put(keys::fence_begun, marker_);
   const std::string message = fmt::format("database {} was moved by walferry to {}", environment_.ends.source.database,
                                           environment_.options.target.redacted());
-  std::function<void()> close = [prepared = prepared_, &selection = environment_.options.selection, message] {
+  std::function<void()> close = [prepared = prepared_, &slot = environment_.options.slot,
+                                 &selection = environment_.options.selection, message] {
     prepared->fence.require_held();
-    prepared->fence.make_durable(prepared->tables, selection, message);
+    if (prepared->everything && !prepared->large_objects &&
+        outside::count_large_objects(prepared->source).objects > 0) {
+      throw Error{{ErrorKind::Refused, Side::Source},
+                  "the first large objects were made on the source during the cutover. Remedy: try again"};
+    }
+    prepared->fence.make_durable(slot, prepared->tables, selection, message);
   };
   std::optional<Error> failure;
   try {
@@ -433,6 +467,7 @@ Awaitable<void> Cutover::close_source() {
     failure = error;
   }
   if (failure) co_await decide_after(*failure);
+  closed_ = true;
   report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
   environment_.journal.set_phase(Phase::Switched);
   co_await copy_sequences_again();
@@ -443,7 +478,9 @@ Awaitable<void> Cutover::decide_after(Error failure) {
   const Deadline patience = Clock::now() + patience_with_the_source;
   asio::steady_timer timer{environment_.executor};
   for (;;) {
-    std::function<bool()> ask = [&options = environment_.options] { return settle_durable_fence(options.source); };
+    std::function<bool()> ask = [&options = environment_.options] {
+      return settle_durable_fence(options.source, options.slot);
+    };
     std::optional<bool> stands;
     try {
       stands = co_await run_blocking<bool>(environment_.pool, std::move(ask));

@@ -16,6 +16,7 @@
 #include "engine/async.hpp"
 #include "engine/control.hpp"
 #include "engine/cutover/proof.hpp"
+#include "engine/cutover/schema_state.hpp"
 #include "engine/setup.hpp"
 #include "engine/store/journal.hpp"
 #include "engine/stream/position.hpp"
@@ -74,12 +75,15 @@ class Cutover {
   [[nodiscard]] const Report& report() const { return report_; }
   // The source went away in the one moment in which it decides, and has not come back in time.
   [[nodiscard]] bool undecided() const { return undecided_; }
+  // The source is closed for good, whatever came after that.
+  [[nodiscard]] bool closed() const { return closed_; }
 
  private:
   Awaitable<void> compare();
   Awaitable<void> prepare();
   Awaitable<void> stop_writes();
   Awaitable<void> drain();
+  Awaitable<void> look_at_schema();
   Awaitable<void> copy_unlogged();
   Awaitable<void> copy_large_objects();
   Awaitable<void> copy_extension_tables();
@@ -105,6 +109,8 @@ class Cutover {
   std::vector<SequenceComparison> sequences_;
   std::string marker_;
   bool undecided_ = false;
+  bool closed_ = false;                       // the source, for good
+  std::optional<SchemaState> schema_before_;  // the first comparison; written and read on pool threads, one at a time
 };
 
 // What stands in the way of a cutover now; empty when nothing does. Asks the source; blocking.

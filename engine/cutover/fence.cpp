@@ -7,6 +7,7 @@
 #include <array>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 
 namespace walferry::cutover {
 namespace {
@@ -16,6 +17,7 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr std::string_view trigger_name = "walferry_fence";
+constexpr std::string_view row_trigger_name = "walferry_fence_rows";
 // How long one try may hold up the writers; the later ones outlast deadlock_timeout, at which autovacuum gives way.
 constexpr std::array<milliseconds, 4> tries{milliseconds{300}, milliseconds{600}, milliseconds{1'500},
                                             milliseconds{2'500}};
@@ -49,6 +51,15 @@ std::string describe_holders(pg::Session& session) {
   }
   return text;
 }
+
+// A slot's name is made of lower case letters, digits and underscores.
+std::string function_of(const std::string& migration) {
+  return "walferry.refuse_writes_" + migration.substr(0, 48);
+}
+
+constexpr std::string_view fences_sql =
+    "SELECT 1 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = "
+    "'walferry' AND pg_catalog.starts_with(p.proname::pg_catalog.text, 'refuse_writes_')";
 
 }  // namespace
 
@@ -119,32 +130,50 @@ void Fence::require_held() {
               "the write stop on the source fell away before it was made durable. Nothing was switched"};
 }
 
-void Fence::make_durable(const std::vector<FencedTable>& tables, const SelectionRules& selection,
-                         const std::string& message) {
+void Fence::make_durable(const std::string& migration, const std::vector<FencedTable>& tables,
+                         const SelectionRules& selection, const std::string& message) {
   // CREATE TABLE was not stopped: a table that came meanwhile, perhaps under the name of another, has neither lock nor
   // proof.
   std::vector<FencedTable> now;
   Catalog catalog = read_catalog(session_);
   keep_selected(catalog, session_, selection);
-  for (const Table& table : catalog.tables) now.push_back({table.name, table.relation()});
+  std::set<RelationId> holding_rows;
+  for (const Table& table : catalog.tables) {
+    now.push_back({table.name, table.relation()});
+    if (table.holds_rows()) holding_rows.insert(table.relation());
+  }
   if (now != tables) {
     throw Error{{ErrorKind::Refused, Side::Source},
                 "tables were created, dropped or renamed on the source during the cutover. Remedy: stop schema "
                 "changes, then try again"};
   }
   silence_event_triggers(session_);
+  const std::string function = function_of(migration);
   std::string sql = fmt::format(
       "CREATE SCHEMA IF NOT EXISTS walferry; "
-      "CREATE OR REPLACE FUNCTION walferry.refuse_writes() RETURNS trigger LANGUAGE plpgsql AS "
+      "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS "
       "$fence$BEGIN RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = {}, "
       "HINT = 'Connect to the server that the database was moved to.'; END$fence$; ",
-      pg::quote_literal(message));
-  for (const FencedTable& fenced : tables) {
-    const QualifiedName& table = fenced.name;
+      function, pg::quote_literal(message));
+  // A subscription's worker fires row triggers only, but for TRUNCATE.
+  const bool subscribed =
+      session_
+          .exec(
+              "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = "
+              "s.subdbid WHERE d.datname = pg_catalog.current_database())")
+          .flag(0, 0);
+  const auto add_trigger = [&](std::string_view name, std::string_view events, const QualifiedName& table,
+                               std::string_view each) {
     sql += fmt::format(
-        "CREATE TRIGGER {} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {} FOR EACH STATEMENT EXECUTE FUNCTION "
-        "walferry.refuse_writes(); ALTER TABLE {} ENABLE ALWAYS TRIGGER {}; ",
-        trigger_name, table.quoted(), table.quoted(), trigger_name);
+        "CREATE TRIGGER {0} BEFORE {1} ON {2} FOR EACH {3} EXECUTE FUNCTION {4}(); ALTER TABLE {2} ENABLE ALWAYS "
+        "TRIGGER "
+        "{0}; ",
+        name, events, table.quoted(), each, function);
+  };
+  for (const FencedTable& fenced : tables) {
+    add_trigger(trigger_name, "INSERT OR UPDATE OR DELETE OR TRUNCATE", fenced.name, "STATEMENT");
+    if (subscribed && holding_rows.contains(fenced.id))
+      add_trigger(row_trigger_name, "INSERT OR UPDATE OR DELETE", fenced.name, "ROW");
   }
   // Sessions to come are read-only from the start, which refuses DDL and nextval() as well; only the database's owner
   // may say so.
@@ -168,8 +197,14 @@ void Fence::lift() noexcept {
   }
 }
 
-bool durable_fence_stands(pg::Session& source) {
-  return source.exec("SELECT pg_catalog.to_regproc('walferry.refuse_writes') IS NOT NULL").flag(0, 0);
+bool durable_fence_stands(pg::Session& source, const std::string& migration) {
+  return source
+      .exec(fmt::format("SELECT pg_catalog.to_regproc({}) IS NOT NULL", pg::quote_literal(function_of(migration))))
+      .flag(0, 0);
+}
+
+bool any_durable_fence_stands(pg::Session& source) {
+  return source.exec(fmt::format("SELECT EXISTS ({})", fences_sql)).flag(0, 0);
 }
 
 void silence_event_triggers(pg::Session& source) {
@@ -178,8 +213,12 @@ void silence_event_triggers(pg::Session& source) {
       "EXCEPTION WHEN insufficient_privilege THEN NULL; END $quiet$");
 }
 
-bool settle_durable_fence(const pg::ConnInfo& info) {
+bool settle_durable_fence(const pg::ConnInfo& info, const std::string& migration) {
   pg::Session source = pg::Session::open(info, {.application_name = "walferry"});
+  if (source.exec("SELECT pg_catalog.pg_is_in_recovery()").flag(0, 0)) {
+    throw Error{{ErrorKind::Connection, Side::Source},
+                "source: this server is a standby and cannot know whether the source is closed"};
+  }
   source.exec(
       "DO $settle$ BEGIN FOR i IN 1..600 LOOP "
       "PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
@@ -188,21 +227,34 @@ bool settle_durable_fence(const pg::ConnInfo& info) {
       "EXIT WHEN NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = 'walferry fence' "
       "AND datname = pg_catalog.current_database()); "
       "PERFORM pg_catalog.pg_sleep(0.05); PERFORM pg_catalog.pg_stat_clear_snapshot(); END LOOP; END $settle$");
-  return durable_fence_stands(source);
+  const bool gone = source
+                        .exec(
+                            "SELECT NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = "
+                            "'walferry fence' AND datname = pg_catalog.current_database())")
+                        .flag(0, 0);
+  if (!gone) {
+    throw Error{{ErrorKind::Connection, Side::Source},
+                "source: the session that may be closing it does not end: it is not known yet which it will be"};
+  }
+  return durable_fence_stands(source, migration);
 }
 
-void remove_durable_fence(pg::Session& source) {
-  if (!durable_fence_stands(source)) return;
-  // CASCADE reaches the triggers and nothing else: only they can depend on this function.
-  source.exec(
-      "BEGIN; SET LOCAL lock_timeout = '10s'; DROP FUNCTION walferry.refuse_writes() CASCADE; "
-      "DO $writable$ BEGIN IF EXISTS (SELECT 1 FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d "
+void remove_durable_fence(pg::Session& source, const std::string& migration) {
+  if (!durable_fence_stands(source, migration)) return;
+  // CASCADE reaches the triggers and nothing else: only they can depend on this function. The database stays read-only
+  // for the fence of another migration.
+  source.exec(fmt::format(
+      "BEGIN; SET LOCAL lock_timeout = '10s'; DROP FUNCTION {}() CASCADE; "
+      "DO $writable$ BEGIN IF NOT EXISTS ({}) AND EXISTS (SELECT 1 FROM pg_catalog.pg_db_role_setting s JOIN "
+      "pg_catalog.pg_database d "
       "ON d.oid = s.setdatabase WHERE d.datname = pg_catalog.current_database() AND s.setrole = 0 "
       "AND 'default_transaction_read_only=on' = ANY (s.setconfig)) THEN "
       "EXECUTE pg_catalog.format('ALTER DATABASE %I RESET default_transaction_read_only', "
       "pg_catalog.current_database()); "
-      "END IF; END $writable$; COMMIT");
-  if (!source
+      "END IF; END $writable$; COMMIT",
+      function_of(migration), fences_sql));
+  if (!any_durable_fence_stands(source) &&
+      !source
            .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
                  "c.relnamespace "
                  "WHERE n.nspname = 'walferry')")

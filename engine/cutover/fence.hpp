@@ -51,8 +51,8 @@ class Fence {
   // Throws Error{Timeout} when the lease has fallen away.
   void require_held();
   // With a selection the other tables, and the database, stay open.
-  void make_durable(const std::vector<FencedTable>& tables, const SelectionRules& selection,
-                    const std::string& message);
+  void make_durable(const std::string& migration, const std::vector<FencedTable>& tables,
+                    const SelectionRules& selection, const std::string& message);
   // Lifts the lease; the source is writable again. Never throws: a lost connection has lifted it already.
   void lift() noexcept;
 
@@ -61,13 +61,15 @@ class Fence {
   pg::Session session_;
 };
 
-// The durable fence, as the source's catalogs show it.
-[[nodiscard]] bool durable_fence_stands(pg::Session& source);
-// The same, once no backend that might still commit one is left: terminates the fence's sessions and waits until they
-// are gone.
-[[nodiscard]] bool settle_durable_fence(const pg::ConnInfo& source);
+// The durable fence of a migration, as the source's catalogs show it. Each has its own: others of the same source may
+// have been switched before.
+[[nodiscard]] bool durable_fence_stands(pg::Session& source, const std::string& migration);
+[[nodiscard]] bool any_durable_fence_stands(pg::Session& source);
+// The same of the migration's, once no backend that might still commit one is left: terminates the fence's sessions and
+// waits until they are gone. Throws Error{Connection} where the server cannot know.
+[[nodiscard]] bool settle_durable_fence(const pg::ConnInfo& source, const std::string& migration);
 // Removes it: the triggers, the function and, when it is empty then, schema walferry.
-void remove_durable_fence(pg::Session& source);
+void remove_durable_fence(pg::Session& source, const std::string& migration);
 
 // For DDL of walferry's own on a source that may be closed: an event trigger of the application's that notes down DDL
 // would write to a table and be refused. Where the role may not set session_replication_role such a trigger still

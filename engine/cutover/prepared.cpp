@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <set>
 
+#include "engine/ddl/schema_watch.hpp"
+#include "engine/listed.hpp"
 #include "engine/outside/left_out.hpp"
 #include "engine/outside/materialized_views.hpp"
 #include "engine/progress_line.hpp"
@@ -68,6 +70,20 @@ void look_outside_the_stream(Prepared& prepared, const MigrationOptions& options
         "compared at the end, nothing was to write to them");
   }
   outside::copy_large_objects(prepared.source, prepared.target, {.owners = options.owners});
+}
+
+// With a publication of the user's own the source is closed as a whole, and no more than the publication was carried.
+void note_what_is_not_published(Prepared& prepared, const Catalog& catalog, const std::set<QualifiedName>& published) {
+  std::vector<std::string> tables;
+  for (const Table& table : catalog.tables) {
+    if (!table.holds_rows() || published.contains(table.name)) continue;
+    if (table.partition && published.contains(table.root)) continue;
+    tables.push_back(table.name.text());
+  }
+  if (!tables.empty())
+    prepared.notes.push_back("left out: not in the publication, and closed on the source: " + listed(tables, 20));
+  const std::int64_t objects = outside::count_large_objects(prepared.source).objects;
+  if (objects > 0) prepared.notes.push_back(fmt::format("left out: {} large objects", objects));
 }
 
 }  // namespace
@@ -145,11 +161,22 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
       return std::ranges::count(target_catalog.sequences, sequence.name, &Sequence::name) == 0;
     });
   }
+  // Neither do schema changes that the stream did not tell of.
+  std::string schema_digest = ddl::read_digest(source);
+  for (const DdlFinding& finding : ddl::SchemaWatch{options.source, options.target, request.journal}.compare()) {
+    throw Error{
+        {ErrorKind::Refused, Side::Source},
+        fmt::format("since the cutover began: {} was {} on the source and the target does not have the same: {}",
+                    finding.object, finding.change, finding.remedy)};
+  }
+  const std::optional<std::set<QualifiedName>> verify_only = verify_options.only;
   Verification verification = Verification::prepare(options.source, options.target, verify_options, std::stop_token{});
   verification.warm_up();
   auto prepared = std::make_shared<Prepared>(Prepared{.fence = std::move(fence),
                                                       .source = std::move(source),
                                                       .target = std::move(target),
+                                                      .observer = pg::Session::open(options.source, session),
+                                                      .schema_digest = std::move(schema_digest),
                                                       .tables = std::move(tables),
                                                       .locked = std::move(locked),
                                                       .sequences = std::move(catalog.sequences),
@@ -169,7 +196,9 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
   for (const std::string& reader : readers_left_out(prepared->source, options.selection))
     prepared->notes.push_back(fmt::format("left out: {}, which reads a table that is not selected", reader));
   if (request.journal.get(keys::own_publication)) list_unlogged(*prepared, catalog);
+  prepared->everything = everything;
   if (everything) look_outside_the_stream(*prepared, options);
+  if (!everything && options.selection.empty()) note_what_is_not_published(*prepared, catalog, *verify_only);
   prepared->source.exec("SET statement_timeout = 0");
   prepared->target.exec("SET statement_timeout = 0");
   return prepared;

@@ -22,6 +22,8 @@ struct Prepared {
   Fence fence;
   pg::Session source;
   pg::Session target;
+  pg::Session observer;               // of the source's schema, beside the others
+  std::string schema_digest;          // of the schema that the guards have seen
   std::vector<FencedTable> tables;    // all that can be written to
   std::vector<QualifiedName> locked;  // these, and what is not in the stream and may be locked
   std::vector<Sequence> sequences;
@@ -30,13 +32,14 @@ struct Prepared {
   std::vector<copy::TableToCopy> unlogged = {};
   std::vector<outside::ExtensionTable> extension_tables = {};
   bool large_objects = false;
+  bool everything = false;              // the whole database is carried
   std::vector<std::string> notes = {};  // for the report: what is left out, what could not be done
   Catalog target_catalog;               // `unlogged` points into it
 };
 
 struct PrepareRequest {
   const MigrationOptions& options;
-  const store::Journal& journal;
+  store::Journal& journal;
   std::string client_encoding;
   std::chrono::milliseconds time_limit;
   bool refresh_first = false;  // materialized views now, not while writers wait

@@ -106,6 +106,10 @@ bool Proof::little_is_left(const TableBytes& table_bytes) const {
   return !touched_->everything() && touched_->rows() <= touched_rows_max && bytes <= touched_bytes_max;
 }
 
+void Proof::touch_whole(const QualifiedName& table) {
+  if (touched_) touched_->touch_whole(table);
+}
+
 VerifyReport Proof::finish(Verification verification, const std::stop_token& stop) {
   take_over(report_, verification.run(stop, touched_.get()), compared_at_);
   std::ranges::sort(report_.tables, {}, &TableComparison::name);

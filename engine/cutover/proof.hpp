@@ -41,6 +41,9 @@ class Proof {
   // After the drain, blocking: the other half, with the sessions that `verification` has open.
   [[nodiscard]] VerifyReport finish(Verification verification, const std::stop_token& stop);
 
+  // Between the two: whatever the table holds must be compared.
+  void touch_whole(const QualifiedName& table);
+
   // The LSN at which everything was compared first; nothing before begin() has succeeded.
   [[nodiscard]] Lsn compared_at() const { return compared_at_; }
   [[nodiscard]] std::size_t touched_rows() const { return touched_ ? touched_->rows() : 0; }

@@ -30,7 +30,7 @@ _SETTINGS = {
 }
 _ROWS_SHOWN = 5
 # The announced write fence on the source is the one object of walferry's that a switched source has more.
-_FENCE = re.compile(r"CREATE TRIGGER walferry_fence BEFORE .* EXECUTE FUNCTION walferry\.refuse_writes\(\);$")
+_FENCE = re.compile(r"CREATE TRIGGER walferry_fence(?:_rows)? BEFORE .* EXECUTE FUNCTION walferry\.refuse_writes_\w+\(\);$")
 # From 18 on NOT NULL is a constraint with a name, which an older source has none to give.
 _NOT_NULL_NAME = re.compile(r' CONSTRAINT (?:"(?:[^"]|"")+"|\w+) NOT NULL')
 

@@ -121,7 +121,7 @@ def dump_schema(server: Server, database: str, exclude_schemas: tuple[str, ...] 
 
 _NOISE = re.compile(r"^(--|SET |SELECT pg_catalog\.set_config|\\(un)?restrict |$)")
 # The write fence that a cutover leaves on the source is walferry's own, not the application's schema.
-_FENCE = re.compile(r"^(CREATE TRIGGER walferry_fence [^;]*|ALTER TABLE [^;]* ENABLE ALWAYS TRIGGER walferry_fence);$", re.MULTILINE)
+_FENCE = re.compile(r"^(CREATE TRIGGER walferry_fence(?:_rows)? [^;]*|ALTER TABLE [^;]* ENABLE ALWAYS TRIGGER walferry_fence(?:_rows)?);$", re.MULTILINE)
 # So are the event triggers that tell of schema changes.
 _DDL_TRIGGER = re.compile(r"^(CREATE EVENT TRIGGER \S+ ON \w+\s+EXECUTE FUNCTION walferry\.[^;]*"
                           r"|ALTER EVENT TRIGGER \S+_ddl(_drop|_rewrite)? [^;]*);$", re.MULTILINE)

@@ -236,7 +236,7 @@ def test_a_table_that_gets_anothers_name_just_before_writes_stop_refuses_the_cut
         running.join()
         daemon.terminate()
     daemon.source = direct
-    assert answers[0].code != walferry.OK and "created, dropped or renamed" in str(answers[0].json()["error"]), answers
+    assert answers[0].code != walferry.OK and "the source was changed during the cutover" in answers[0].json()["error"], answers
     source.execute(database, "INSERT INTO t VALUES (2, 'still open')")
 
 

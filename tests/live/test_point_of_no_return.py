@@ -63,7 +63,7 @@ class Switching:
         self.source.execute(self.database, "INSERT INTO public.t SELECT max(id) + 1, 'after' FROM public.t")
 
     def is_closed(self) -> bool:
-        return self.source.scalar(self.database, "SELECT to_regproc('walferry.refuse_writes') IS NOT NULL")
+        return self.source.scalar(self.database, "SELECT EXISTS (SELECT FROM pg_proc WHERE proname LIKE 'refuse_writes%%')")
 
     def await_closed(self) -> None:
         wait_until(self.is_closed, 30, "the source to be closed")
@@ -80,7 +80,8 @@ class Switching:
 
     def expect_going_on(self) -> None:
         """As if there had been no cutover; and there can be another."""
-        self.daemon.await_phase("follow", 120)
+        # await_phase() would take the phase of the last run, which stands behind it, for reached.
+        self.daemon.await_status(lambda status: status["phase"] == "follow", 120, "phase follow")
         self.write()
         self.migration.await_applied()
         self.migration.switch()

@@ -1,0 +1,42 @@
+// What a source's schema looked like when a cutover began to compare.
+//
+// The stream tells of no schema change where there is no event trigger, and a proof that looks at touched rows would
+// not see one. Used by Cutover: read before the first comparison, and again when nobody can change a table any more.
+// Blocking.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/catalog.hpp"
+#include "engine/ddl/inventory.hpp"
+
+namespace walferry::cutover {
+
+class SchemaState {
+ public:
+  [[nodiscard]] static SchemaState read(pg::Session& source);
+
+  // Tables whose definition or file is another by now: which of their rows look different is not known. A file changes
+  // with TRUNCATE and VACUUM FULL too.
+  [[nodiscard]] std::vector<QualifiedName> changed(const SchemaState& later) const;
+  // The same by their files alone, which costs little.
+  [[nodiscard]] std::vector<QualifiedName> changed_files(pg::Session& source) const;
+
+ private:
+  struct TableFile {
+    QualifiedName name;
+    std::string identity;  // as the inventory names it
+    std::uint32_t file = 0;
+  };
+  using Files = std::map<RelationId, TableFile>;
+
+  [[nodiscard]] static Files read_files(pg::Session& source);
+  [[nodiscard]] std::vector<QualifiedName> changed_files(const Files& later) const;
+
+  ddl::Inventory inventory_;
+  Files files_;
+};
+
+}  // namespace walferry::cutover

@@ -1,0 +1,143 @@
+"""What happens on the source while a cutover is under way: nothing of it may be missing on the target of a switch."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg2
+import pytest
+
+import walferry
+from compare import assert_equal
+from held_commit import HeldCommit
+from servers import wait_until
+from test_proof import TABLES, SlowCutover
+
+pytestmark = pytest.mark.limit(240)
+
+
+def following(migrations, database: str, *options: str):
+    return migrations(database).follow(TABLES, "--no-ddl-trigger", *options)
+
+
+def await_write_stop(migration) -> None:
+    """Until everything is prepared, and the fence waits for its locks."""
+    wait_until(lambda: migration.source.scalar(
+        "postgres", "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND"
+                    " a.application_name = 'walferry fence'"), 60, "the fence to wait")
+
+
+def slow_cutover(migration) -> SlowCutover:
+    slow = SlowCutover(migration, "t").await_comparison()
+    await_write_stop(migration)
+    return slow
+
+
+@pytest.mark.parametrize("change", ["ALTER TABLE pair ADD COLUMN vat int NOT NULL DEFAULT 19",
+                                    "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+                                    "ALTER TABLE pair ADD CHECK (a > 0)"], ids=["column", "function", "check"])
+def test_a_schema_change_that_the_stream_does_not_tell_of_refuses_the_switch(migrations, change):
+    migration = following(migrations, "untold")
+    source, database, target, _ = migration.ends
+    slow = slow_cutover(migration)
+    source.execute(database, change)
+    answer = slow.release()
+    assert answer.code != walferry.OK and "schema" in answer.json()["error"], answer
+    source.execute(database, "INSERT INTO t VALUES (2000, 'still open')")
+    target.execute(database, change)
+    migration.await_applied()
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_rows_made_anew_behind_an_unchanged_definition_are_compared(migrations):
+    migration = following(migrations, "anew")
+    source, database, _, _ = migration.ends
+    slow = slow_cutover(migration)
+    source.execute(database, "ALTER TABLE pair ALTER a TYPE int USING a * 2")
+    answer = slow.release()
+    assert answer.code == walferry.DIFFERENT and "public.pair" in answer.json()["error"], answer
+    source.execute(database, "INSERT INTO t VALUES (2000, 'still open')")
+
+
+def test_the_first_large_object_refuses_the_switch(migrations):
+    migration = following(migrations, "first_object")
+    source, database, _, _ = migration.ends
+    slow = slow_cutover(migration)
+    source.execute(database, "SELECT lo_from_bytea(4711, 'an object')")
+    answer = slow.release()
+    assert answer.code != walferry.OK and "large objects" in answer.json()["error"], answer
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+def test_a_part_that_was_switched_before_does_not_decide_for_another(migrations, tmp_path):
+    """The fence of the first is there when the second one's cutover fails at its point of no return."""
+    first = migrations("parts", "--include-table", "public.t", "--slot", "parts_first")
+    source, database, target, _ = first.ends
+    first.follow(TABLES)
+    first.switch()
+    assert first.daemon.finish().code == walferry.OK
+    target.create_database("parts_second")
+    try:
+        with HeldCommit(source, b"walferry fence", lambda data: b"CREATE OR REPLACE FUNCTION" in data) as held:
+            folder = first.folder / "second"
+            folder.mkdir()
+            second = walferry.Daemon(held.dsn(database), target.dsn("parts_second"), folder, "--include-table", "public.pair",
+                                     "--slot", "parts_second")
+            answers = []
+            try:
+                second.start()
+                second.await_phase("follow", 60)
+                running = threading.Thread(target=lambda: answers.append(second.cutover("--json")))
+                running.start()
+                held.await_held()
+                held.cut()
+                running.join()
+                assert answers[0].json()["result"] == "rolled-back", answers
+                assert second.phase() == "follow"
+                source.execute(database, "UPDATE pair SET v = 'still open' WHERE a = 7")
+                second.await_applied(source.scalar(database, "SELECT pg_current_wal_flush_lsn()::text"))
+            finally:
+                second.remove()
+        # Taking the second away leaves the first one's source closed.
+        second.source = first.daemon.source
+        second.start()
+        second.await_phase("follow", 60)
+        second.terminate()
+        assert second.abort().code == walferry.OK
+        with pytest.raises(psycopg2.Error) as refused:
+            source.execute(database, "INSERT INTO t VALUES (3000, 'closed')")
+        assert refused.value.pgcode == "25006"
+        source.execute(database, "INSERT INTO pair VALUES (3000, 'open', 'v')")
+    finally:
+        target.drop_database("parts_second")
+
+
+def test_a_subscription_of_the_source_brings_nothing_after_the_switch(migrations):
+    """Its worker fires no statement triggers, and was connected before the database became read-only."""
+    migration = migrations("subscriber")
+    source, database, target, _ = migration.ends
+    migration.load(sql=TABLES)
+    target.create_database("publisher")
+    slot = "SELECT pg_create_logical_replication_slot('upstream', 'pgoutput')"
+    try:
+        target.execute("publisher", "CREATE TABLE t (id int PRIMARY KEY, v text)", "CREATE PUBLICATION up FOR TABLE t", slot)
+        source.execute(database, f"CREATE SUBSCRIPTION down CONNECTION '{target.dsn('publisher')}' PUBLICATION up"
+                                 " WITH (create_slot = false, slot_name = upstream, copy_data = false)")
+        migration.daemon.start("--no-ddl-trigger")
+        migration.daemon.await_phase("follow", 60)
+        arrived = "SELECT count(*) FROM t WHERE id = {}"
+        target.execute("publisher", "INSERT INTO t VALUES (7001, 'before')")
+        wait_until(lambda: source.scalar(database, arrived.format(7001)), 60, "a row to come through the subscription")
+        migration.await_applied()
+        migration.switch()
+        target.execute("publisher", "INSERT INTO t VALUES (7002, 'after')")
+        wait_until(lambda: "was moved by walferry" in source.log_tail(400), 60, "the worker to be refused")
+        assert source.scalar(database, arrived.format(7002)) == 0
+        assert_equal(*migration.ends)
+    finally:
+        source.execute("postgres", f"ALTER DATABASE {database} RESET default_transaction_read_only")
+        source.execute(database, "SET session_replication_role = replica", "ALTER SUBSCRIPTION down DISABLE",
+                       "ALTER SUBSCRIPTION down SET (slot_name = NONE)", "DROP SUBSCRIPTION down")
+        target.drop_database("publisher")
