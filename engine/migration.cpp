@@ -342,7 +342,7 @@ Awaitable<void> Migration::rest_at_moment(std::shared_ptr<cutover::Moment>& mome
   moment = co_await run_blocking<std::shared_ptr<cutover::Moment>>(pool_, std::move(take));
 }
 
-Awaitable<void> Migration::follow() {
+Awaitable<void> Migration::prepare_target() {
   // Triggers and identities that arrived with post-data, or were put back by a cutover that failed.
   std::function<void()> relax = [this] {
     pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
@@ -350,6 +350,10 @@ Awaitable<void> Migration::follow() {
     relax_target(source, target, journal_);
   };
   co_await insist_blocking("preparing the target for the apply", std::move(relax));
+}
+
+Awaitable<void> Migration::follow() {
+  co_await prepare_target();
   std::function<std::vector<Table>()> list = [this] {
     pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
     return published_tables(source, recorded_publications(journal_));
@@ -491,7 +495,7 @@ Awaitable<void> Migration::wait_for_goal() {
     }
     if (options_.until == Until::CaughtUp && status_.phase >= Phase::Follow) co_return;
     if (status_.phase == Phase::Switched && !cutover_running_) {
-      if (apply_.running()) {
+      if (!std::exchange(retired_, true)) {
         // The target belongs to the applications now.
         co_await apply_.rest(Clock::now() + stop_patience);
         cancel_receiver_.emit(asio::cancellation_type::all);

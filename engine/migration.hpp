@@ -60,6 +60,7 @@ class Migration final : public ControlHandler {
   Awaitable<void> copy_once();
   Awaitable<void> build_post_data();
   Awaitable<void> build_post_data_once();
+  Awaitable<void> prepare_target();
   Awaitable<void> follow();
   Awaitable<void> apply_until(Lsn lsn, Deadline deadline);
   Awaitable<std::shared_ptr<cutover::Moment>> make_moment(Deadline deadline);
@@ -112,6 +113,7 @@ class Migration final : public ControlHandler {
   stream::Position position_;
   Ends ends_;
   bool cutover_running_ = false;
+  bool retired_ = false;  // after the switch nothing is received or applied
 
   // A table that could not be copied again, on the io thread.
   struct Postponed {

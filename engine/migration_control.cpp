@@ -10,6 +10,9 @@
 namespace walferry {
 
 namespace keys = store::journal_keys;
+using Clock = std::chrono::steady_clock;
+
+constexpr auto rest_patience = std::chrono::seconds{10};  // for the group under way
 
 void Migration::stop() {
   stop_.request_stop();
@@ -86,6 +89,7 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
        .await_marker = [this](std::string marker,
                               Deadline deadline) { return apply_.await_marker(std::move(marker), deadline); },
        .wake_receiver = [this] { receiver_->request_confirmation(); },
+       .rest_apply = [this] { return apply_.rest(Clock::now() + rest_patience); },
        .make_moment = [this](Deadline deadline) { return make_moment(deadline); },
        .stop = stop_.get_token()},
       options,
@@ -110,6 +114,11 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
     fail(std::make_exception_ptr(Error{{ErrorKind::Connection, Side::Source}, cutover.report().error}));
   } else if (real && following) {
     set_phase(Phase::Follow);
+    if (!apply_.running()) {
+      co_await prepare_target();
+      apply_.start();
+      co_await apply_.attached(Clock::now() + rest_patience);  // another try may follow at once
+    }
   }
   if (failure) std::rethrow_exception(failure);
   if (real) {

@@ -294,6 +294,12 @@ Ends identify(const MigrationOptions& options, store::Journal& journal) {
 }
 
 void guard_and_record(const MigrationOptions& options, const Ends& ends, store::Journal& journal) {
+  if (!options.adopt && std::ranges::count(options.publications, options.slot) > 0) {
+    throw Error{{ErrorKind::Usage},
+                fmt::format("--publication {} has the name that walferry's own publication would have. Nothing was "
+                            "changed. Remedy: another --slot",
+                            options.slot)};
+  }
   CheckOptions check_options;
   check_options.source = options.source;
   check_options.target = options.target;

@@ -203,6 +203,7 @@ Awaitable<void> Cutover::compare() {
   };
   VerifyOptions verify = co_await run_blocking<VerifyOptions>(environment_.pool, std::move(ask));
   verify.lock_timeout = options_.timeout;
+  verify.client_encoding = environment_.ends.client_encoding;
   Proof::TableBytes table_bytes = [&status = environment_.status](const QualifiedName& name) {
     const auto found = std::ranges::find(status.tables, name, &TableStatus::name);
     return found == status.tables.end() ? std::int64_t{1} << 40U : found->bytes_total;
@@ -421,10 +422,11 @@ Awaitable<void> Cutover::prove() {
 
 Awaitable<void> Cutover::put_back_target() {
   require_time();
+  // With triggers that fire, and identities of their own, no change must meet the target any more.
+  co_await environment_.rest_apply();
   std::function<std::vector<std::string>()> restore = [prepared = prepared_, &journal = environment_.journal,
                                                        left = time_left(), refresh = !options_.refresh_first] {
     prepared->target.exec(fmt::format("SET statement_timeout = {}", left.count()));
-    // What takes long comes first: as long as triggers are off, the apply could still go on.
     if (refresh) {
       outside::refresh_materialized_views(prepared->target,
                                           outside::views_to_refresh(prepared->source, prepared->target));
@@ -505,18 +507,6 @@ Awaitable<void> Cutover::undo(const Error& cause) {
   report_.result = "rolled-back";
   report_.error = cause.what();
   if (prepared_) {
-    // First the target, while no new change can come: what was put back there must give way to the apply again.
-    std::function<void()> relax = [prepared = prepared_, &journal = environment_.journal] {
-      prepared->target.exec("SET statement_timeout = '3s'");
-      relax_target(prepared->source, prepared->target, journal);
-    };
-    try {
-      co_await run_blocking<void>(environment_.pool, std::move(relax));
-    } catch (const Error& error) {
-      report_.notes.push_back(
-          fmt::format("the target could not be made ready for the apply again and a restart of walferry does it: {}",
-                      error.what()));
-    }
     std::function<void()> lift = [prepared = prepared_] { prepared->fence.lift(); };
     co_await run_blocking<void>(environment_.pool, std::move(lift));
     if (writes_stopped_at_ != Deadline{}) report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);

@@ -36,6 +36,8 @@ struct Environment {
   // Resolves when this text has come through the stream and is committed on the target; false at the deadline.
   std::function<Awaitable<bool>(std::string, Deadline)> await_marker;
   std::function<void()> wake_receiver;
+  // Until the cutover has ended; if it is not switched then, the target is made ready again before the apply goes on.
+  std::function<Awaitable<void>()> rest_apply;
   Proof::MakeMoment make_moment;
   std::stop_token stop;  // of the program
 };

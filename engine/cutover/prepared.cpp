@@ -154,6 +154,7 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
     throw Error{{ErrorKind::Refused, Side::Source}, "since the cutover began: " + late.front()};
   VerifyOptions verify_options = what_to_compare(options, request.journal, source);
   verify_options.statement_timeout = request.time_limit;
+  verify_options.client_encoding = request.client_encoding;
   Catalog target_catalog = read_catalog(target);
   const bool everything = carries_everything(options, request.journal);
   if (!everything) {

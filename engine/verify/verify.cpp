@@ -55,6 +55,7 @@ pg::Session open_reader(const pg::ConnInfo& info, const VerifyOptions& verify) {
   options.application_name = "walferry verify";
   // Compiling an expression for each of many small tables takes longer than hashing them.
   options.read_only = true;
+  options.client_encoding = verify.client_encoding;
   options.settings = {"jit=off", fmt::format("statement_timeout={}", verify.statement_timeout.count()),
                       fmt::format("lock_timeout={}", verify.lock_timeout.count())};
   return pg::Session::open(info, options);

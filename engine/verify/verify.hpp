@@ -38,6 +38,7 @@ struct VerifyOptions {
   SelectionRules selection = {};
   // Whose changes are not in the stream: unlogged tables, large objects, rows in tables of extensions.
   bool outside_the_stream = true;
+  std::string client_encoding = "UTF8";  // in which the keys of touched rows stand
 };
 
 // A comparison in two steps, for a cutover that has no time to open sessions and read catalogs while writers wait.

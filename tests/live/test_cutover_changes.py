@@ -8,7 +8,7 @@ import psycopg2
 import pytest
 
 import walferry
-from compare import assert_equal
+from compare import assert_equal, data_differences
 from held_commit import HeldCommit
 from servers import wait_until
 from test_proof import TABLES, SlowCutover
@@ -141,3 +141,64 @@ def test_a_subscription_of_the_source_brings_nothing_after_the_switch(migrations
         source.execute(database, "SET session_replication_role = replica", "ALTER SUBSCRIPTION down DISABLE",
                        "ALTER SUBSCRIPTION down SET (slot_name = NONE)", "DROP SUBSCRIPTION down")
         target.drop_database("publisher")
+
+
+def test_a_cutover_that_fails_after_the_triggers_came_back_fires_none_of_them(migrations):
+    """An audit trigger that fires always would note each applied row a second time."""
+    migration = migrations("audited")
+    source, database, target, _ = migration.ends
+    migration.load(sql=TABLES + """
+        CREATE TABLE audit (id bigserial PRIMARY KEY, what text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+            $$BEGIN INSERT INTO public.audit (what) VALUES (NEW.v); RETURN NULL; END$$;
+        CREATE TRIGGER note AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION note();
+        ALTER TABLE t ENABLE ALWAYS TRIGGER note;""")
+    source.execute("postgres", f"ALTER DATABASE {database} SET work_mem = '5MB'")
+    direct = migration.daemon.target
+    with HeldCommit(target, b"walferry cutover", lambda data: b"ALTER DATABASE" in data) as held:
+        migration.daemon.target = held.dsn(database)
+        migration.daemon.start("--no-ddl-trigger")
+        migration.daemon.await_phase("follow", 60)
+        answers = []
+        running = threading.Thread(target=lambda: answers.append(migration.daemon.cutover("--json")))
+        running.start()
+        held.await_held()
+        enabled = "SELECT tgenabled FROM pg_trigger WHERE tgname = 'note'"
+        assert target.scalar(database, enabled) == "A", "the triggers are back"
+        held.cut()
+        running.join()
+        assert answers[0].json()["result"] == "rolled-back", answers
+        source.execute(database, "INSERT INTO t VALUES (2000, 'noted once')", "UPDATE t SET v = 'changed' WHERE id = 7")
+        migration.await_applied()
+        assert target.scalar(database, enabled) == "D"
+        assert data_differences(*migration.ends, sequences=False) == []
+        migration.switch()
+        assert_equal(*migration.ends)
+        assert target.scalar(database, enabled) == "A"
+    migration.daemon.target = direct
+
+
+def test_touched_keys_are_found_in_the_encoding_of_both_ends(migrations):
+    migration = migrations("latin")
+    source, database, target, _ = migration.ends
+    for server in source, target:
+        server.drop_database(database)
+        server.execute("postgres", f"CREATE DATABASE {database} ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    migration.follow(TABLES + "CREATE TABLE named (name text PRIMARY KEY, n int); INSERT INTO named VALUES ('caf\u00e9', 1);")
+    slow = slow_cutover(migration)
+    source.execute(database, "UPDATE named SET n = 2", "INSERT INTO named VALUES ('\u00c3\u00a9', 3)")
+    answer = slow.release()
+    assert answer.code == walferry.OK, answer
+    assert answer.json()["touched_rows"] == 2, answer
+    assert_equal(*migration.ends)
+
+
+def test_a_publication_of_the_users_own_is_not_taken_for_walferrys(migrations):
+    migration = migrations("own_name")
+    source, database, _, _ = migration.ends
+    migration.load(sql=TABLES)
+    source.execute(database, "CREATE PUBLICATION mine FOR TABLE t")
+    migration.daemon.start("--publication", "mine", "--slot", "mine")
+    assert migration.daemon.await_exit(30) != walferry.OK
+    assert "another --slot" in migration.daemon.log.read_text()
+    assert source.scalar(database, "SELECT count(*) FROM pg_publication_tables WHERE pubname = 'mine'") == 1
