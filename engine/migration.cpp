@@ -45,6 +45,7 @@ Migration::Migration(MigrationOptions options)
       pool_(4),
       signals_(io_, SIGINT, SIGTERM),
       changed_(io_.get_executor()),
+      apply_goes_on_(io_.get_executor()),
       tables_(status_, journal_),
       initial_copy_(options_, ends_, journal_, stop_.get_token(), watch_copy()),
       apply_(io_.get_executor(), pool_, spool_, skips_, position_, status_, watch_apply()) {
@@ -483,6 +484,12 @@ Awaitable<void> Migration::wait_for_goal() {
     if (status_.phase == Phase::CatchUp && status_.source_connected && status_.target_connected) {
       if (!goal) goal = status_.source_lsn;
       if (goal && position_.applied >= goal) set_phase(Phase::Follow);
+    }
+    if (apply_must_go_on_) {
+      co_await prepare_target();
+      apply_.start();
+      apply_must_go_on_ = false;
+      apply_goes_on_.notify();
     }
     // From the switch on the target is the applications'.
     if (apply_.running() && !cutover_running_ && status_.phase < Phase::Cutover && Clock::now() >= next_copy) {

@@ -113,7 +113,9 @@ class Migration final : public ControlHandler {
   stream::Position position_;
   Ends ends_;
   bool cutover_running_ = false;
-  bool retired_ = false;  // after the switch nothing is received or applied
+  bool retired_ = false;           // after the switch nothing is received or applied
+  bool apply_must_go_on_ = false;  // a cutover had it rest, and failed
+  Event apply_goes_on_;
 
   // A table that could not be copied again, on the io thread.
   struct Postponed {

@@ -78,6 +78,7 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
   cutover_running_ = true;
   const bool real = !options.dry_run;
   static_cast<void>(status());  // the guards look at fresh numbers
+  bool rested = false;
   cutover::Cutover cutover{
       {.options = options_,
        .ends = ends_,
@@ -89,7 +90,11 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
        .await_marker = [this](std::string marker,
                               Deadline deadline) { return apply_.await_marker(std::move(marker), deadline); },
        .wake_receiver = [this] { receiver_->request_confirmation(); },
-       .rest_apply = [this] { return apply_.rest(Clock::now() + rest_patience); },
+       .rest_apply =
+           [this, &rested] {
+             rested = true;
+             return apply_.rest(Clock::now() + rest_patience);
+           },
        .make_moment = [this](Deadline deadline) { return make_moment(deadline); },
        .stop = stop_.get_token()},
       options,
@@ -113,12 +118,12 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
     // The phase stays "cutover": the next start asks the source until it answers.
     fail(std::make_exception_ptr(Error{{ErrorKind::Connection, Side::Source}, cutover.report().error}));
   } else if (real && following) {
+    apply_must_go_on_ = rested;
     set_phase(Phase::Follow);
-    if (!apply_.running()) {
-      co_await prepare_target();
-      apply_.start();
-      co_await apply_.attached(Clock::now() + rest_patience);  // another try may follow at once
-    }
+    // Another try may follow at once.
+    const Deadline patience = Clock::now() + rest_patience;
+    while (apply_must_go_on_ && Clock::now() < patience) co_await apply_goes_on_.wait_until(patience);
+    co_await apply_.attached(patience);
   }
   if (failure) std::rethrow_exception(failure);
   if (real) {

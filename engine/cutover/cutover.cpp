@@ -197,7 +197,9 @@ Awaitable<CommandOutcome> Cutover::run() {
 
 Awaitable<void> Cutover::compare() {
   std::function<VerifyOptions()> ask = [this, &options = environment_.options, &journal = environment_.journal] {
-    pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
+    const std::string limit = fmt::format("lock_timeout={}", options_.timeout.count());
+    pg::Session source =
+        pg::Session::open(options.source, {.application_name = "walferry cutover", .settings = {limit}});
     schema_before_ = SchemaState::read(source);
     return what_to_compare(options, journal, source);
   };
@@ -222,11 +224,11 @@ Awaitable<void> Cutover::prepare() {
   };
   prepared_ = co_await run_blocking<std::shared_ptr<Prepared>>(environment_.pool, std::move(open));
   report_.notes = prepared_->notes;
-  std::function<std::vector<QualifiedName>()> look = [this, prepared = prepared_] {
+  std::function<std::vector<ChangedTable>()> look = [this, prepared = prepared_] {
     return schema_before_->changed(SchemaState::read(prepared->observer));
   };
-  const auto changed = co_await run_blocking<std::vector<QualifiedName>>(environment_.pool, std::move(look));
-  for (const QualifiedName& table : changed) proof_.touch_whole(table);
+  const auto changed = co_await run_blocking<std::vector<ChangedTable>>(environment_.pool, std::move(look));
+  touch(changed);
 }
 
 Awaitable<void> Cutover::stop_writes() {
@@ -255,18 +257,45 @@ Awaitable<void> Cutover::stop_writes() {
 
 // Proof of the drain: a transactional message written after the fence has come through the stream, and with it every
 // commit before it.
+namespace {
+
+Error schema_changed() {
+  return Error{{ErrorKind::Refused, Side::Source},
+               "the schema of the source was changed during the cutover. Remedy: stop schema changes, then try again"};
+}
+
+// As the guards saw it.
+void require_same_schema(Prepared& prepared, const MigrationOptions& options, store::Journal& journal) {
+  if (ddl::read_digest(prepared.observer) == prepared.schema_digest) return;
+  // Of a selection only what belongs to it counts.
+  if (options.selection.empty() || !ddl::SchemaWatch{options.source, options.target, journal}.compare().empty())
+    throw schema_changed();
+}
+
+}  // namespace
+
+// Of the tables that are compared; where roots carry their partitions the root stands for them.
+void Cutover::touch(const std::vector<ChangedTable>& changed) {
+  const bool via_root = environment_.journal.get(keys::via_root).has_value();
+  for (const ChangedTable& table : changed) {
+    if (std::ranges::count(prepared_->tables, table.name, &FencedTable::name) == 0) continue;
+    proof_.touch_whole(via_root && table.root ? *table.root : table.name);
+  }
+}
+
 // While the marker is on its way. No table can be altered any more.
 Awaitable<void> Cutover::look_at_schema() {
-  std::function<std::vector<QualifiedName>()> look = [this, prepared = prepared_] {
-    if (ddl::read_digest(prepared->observer) != prepared->schema_digest) {
-      throw Error{
-          {ErrorKind::Refused, Side::Source},
-          "the schema of the source was changed during the cutover. Remedy: stop schema changes, then try again"};
+  std::function<std::vector<ChangedTable>()> look = [this, prepared = prepared_] {
+    try {
+      require_same_schema(*prepared, environment_.options, environment_.journal);
+    } catch (const Error& error) {
+      if (error.sqlstate() != "55P03") throw;
+      throw schema_changed();  // one is under way, and waits for us
     }
     return schema_before_->changed_files(prepared->observer);
   };
-  const auto changed = co_await run_blocking<std::vector<QualifiedName>>(environment_.pool, std::move(look));
-  for (const QualifiedName& table : changed) proof_.touch_whole(table);
+  const auto changed = co_await run_blocking<std::vector<ChangedTable>>(environment_.pool, std::move(look));
+  touch(changed);
 }
 
 Awaitable<void> Cutover::drain() {
@@ -427,14 +456,14 @@ Awaitable<void> Cutover::put_back_target() {
   std::function<std::vector<std::string>()> restore = [prepared = prepared_, &journal = environment_.journal,
                                                        left = time_left(), refresh = !options_.refresh_first] {
     prepared->target.exec(fmt::format("SET statement_timeout = {}", left.count()));
-    if (refresh) {
-      outside::refresh_materialized_views(prepared->target,
-                                          outside::views_to_refresh(prepared->source, prepared->target));
-    }
     restore_target(prepared->source, prepared->target, journal);
     for (const auto& [table, identity] : journal.entries(keys::identity_full)) {
       // The dump took along the identity that walferry had set on the source.
       prepared->target.exec(fmt::format("ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}", table, identity));
+    }
+    if (refresh) {
+      outside::refresh_materialized_views(prepared->target,
+                                          outside::views_to_refresh(prepared->source, prepared->target));
     }
     std::vector<std::string> failures = outside::copy_database_settings(prepared->source, prepared->target);
     prepared->target.exec("SET statement_timeout = 0");

@@ -86,6 +86,7 @@ class Cutover {
   Awaitable<void> stop_writes();
   Awaitable<void> drain();
   Awaitable<void> look_at_schema();
+  void touch(const std::vector<ChangedTable>& changed);
   Awaitable<void> copy_unlogged();
   Awaitable<void> copy_large_objects();
   Awaitable<void> copy_extension_tables();

@@ -54,7 +54,11 @@ std::string describe_holders(pg::Session& session) {
 
 // A slot's name is made of lower case letters, digits and underscores.
 std::string function_of(const std::string& migration) {
-  return "walferry.refuse_writes_" + migration.substr(0, 48);
+  constexpr std::size_t name_max = 48;
+  if (migration.size() <= name_max) return "walferry.refuse_writes_" + migration;
+  std::uint32_t hash = 2'166'136'261;  // FNV-1a: two long names must not have one fence
+  for (const char c : migration) hash = (hash ^ static_cast<std::uint8_t>(c)) * 16'777'619;
+  return fmt::format("walferry.refuse_writes_{}_{:08x}", migration.substr(0, name_max - 9), hash);
 }
 
 constexpr std::string_view fences_sql =

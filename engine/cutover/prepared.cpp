@@ -134,6 +134,8 @@ std::vector<std::string> table_blockers(pg::Session& source, const Catalog& sele
 std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
   const MigrationOptions& options = request.options;
   const pg::SessionOptions session{.application_name = "walferry cutover", .client_encoding = request.client_encoding};
+  pg::SessionOptions quick = session;  // it looks while writers wait
+  quick.settings = {"lock_timeout=1s", fmt::format("statement_timeout={}", request.time_limit.count())};
   pg::Session source = pg::Session::open(options.source, session);
   pg::Session target = pg::Session::open(options.target, session);
   // Somebody's exclusive lock must not hold up the preparation past the time limit.
@@ -176,7 +178,7 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
   auto prepared = std::make_shared<Prepared>(Prepared{.fence = std::move(fence),
                                                       .source = std::move(source),
                                                       .target = std::move(target),
-                                                      .observer = pg::Session::open(options.source, session),
+                                                      .observer = pg::Session::open(options.source, quick),
                                                       .schema_digest = std::move(schema_digest),
                                                       .tables = std::move(tables),
                                                       .locked = std::move(locked),

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,26 +15,31 @@
 
 namespace walferry::cutover {
 
+struct ChangedTable {
+  QualifiedName name;
+  std::optional<QualifiedName> root;  // of a partition
+};
+
 class SchemaState {
  public:
   [[nodiscard]] static SchemaState read(pg::Session& source);
 
   // Tables whose definition or file is another by now: which of their rows look different is not known. A file changes
   // with TRUNCATE and VACUUM FULL too.
-  [[nodiscard]] std::vector<QualifiedName> changed(const SchemaState& later) const;
+  [[nodiscard]] std::vector<ChangedTable> changed(const SchemaState& later) const;
   // The same by their files alone, which costs little.
-  [[nodiscard]] std::vector<QualifiedName> changed_files(pg::Session& source) const;
+  [[nodiscard]] std::vector<ChangedTable> changed_files(pg::Session& source) const;
 
  private:
   struct TableFile {
-    QualifiedName name;
+    ChangedTable table;
     std::string identity;  // as the inventory names it
     std::uint32_t file = 0;
   };
   using Files = std::map<RelationId, TableFile>;
 
   [[nodiscard]] static Files read_files(pg::Session& source);
-  [[nodiscard]] std::vector<QualifiedName> changed_files(const Files& later) const;
+  [[nodiscard]] std::vector<ChangedTable> changed_files(const Files& later) const;
 
   ddl::Inventory inventory_;
   Files files_;

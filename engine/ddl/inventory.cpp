@@ -63,7 +63,7 @@ UNION ALL
 UNION ALL
   SELECT 'trigger', pg_catalog.quote_ident(g.tgname) || ' on ' || r.identity, r.identity, pg_catalog.pg_get_triggerdef(g.oid)
   FROM pg_catalog.pg_trigger g JOIN relations r ON r.oid = g.tgrelid
-  WHERE NOT g.tgisinternal AND g.tgparentid = 0 AND g.tgname <> 'walferry_fence'
+  WHERE NOT g.tgisinternal AND g.tgparentid = 0 AND g.tgname NOT IN ('walferry_fence', 'walferry_fence_rows')
 UNION ALL
   SELECT 'rule', pg_catalog.quote_ident(u.rulename) || ' on ' || r.identity, r.identity, pg_catalog.pg_get_ruledef(u.oid)
   FROM pg_catalog.pg_rewrite u JOIN relations r ON r.oid = u.ev_class WHERE u.rulename <> '_RETURN'
