@@ -12,7 +12,8 @@ namespace walferry {
 namespace keys = store::journal_keys;
 using Clock = std::chrono::steady_clock;
 
-constexpr auto rest_patience = std::chrono::seconds{10};  // for the group under way
+constexpr auto rest_patience = std::chrono::seconds{10};   // for the group under way
+constexpr auto resume_patience = std::chrono::seconds{3};  // for the apply to be there again
 
 void Migration::stop() {
   stop_.request_stop();
@@ -121,9 +122,9 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
     apply_must_go_on_ = rested;
     set_phase(Phase::Follow);
     // Another try may follow at once.
-    const Deadline patience = Clock::now() + rest_patience;
+    const Deadline patience = Clock::now() + resume_patience;
     while (apply_must_go_on_ && Clock::now() < patience) co_await apply_goes_on_.wait_until(patience);
-    co_await apply_.attached(patience);
+    if (rested) co_await apply_.attached(patience);
   }
   if (failure) std::rethrow_exception(failure);
   if (real) {
