@@ -16,7 +16,7 @@ TABLES = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, '
 
 
 def blockers(migration) -> str:
-    answer = migration.daemon.cutover("--json", "--dry-run")
+    answer = migration.daemon.cutover("--json", "--dry-run", "--max-lag", "60s")
     return str(answer.json()["blockers"])
 
 
