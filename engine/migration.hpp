@@ -50,6 +50,8 @@ class Migration final : public ControlHandler {
   void stop() override;
 
  private:
+  static constexpr std::chrono::seconds stop_patience{10};  // for the group under way
+
   Awaitable<void> main();
   Awaitable<void> go_through_phases();
   Awaitable<void> connect_both();

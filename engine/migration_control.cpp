@@ -12,7 +12,6 @@ namespace walferry {
 namespace keys = store::journal_keys;
 using Clock = std::chrono::steady_clock;
 
-constexpr auto rest_patience = std::chrono::seconds{10};   // for the group under way
 constexpr auto resume_patience = std::chrono::seconds{3};  // for the apply to be there again
 
 void Migration::stop() {
@@ -94,7 +93,7 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
        .rest_apply =
            [this, &rested] {
              rested = true;
-             return apply_.rest(Clock::now() + rest_patience);
+             return apply_.rest(Clock::now() + stop_patience);
            },
        .make_moment = [this](Deadline deadline) { return make_moment(deadline); },
        .stop = stop_.get_token()},

@@ -26,6 +26,19 @@ double milliseconds_since(Deadline begin) {
   return duration<double, std::milli>(Clock::now() - begin).count();
 }
 
+Error schema_changed() {
+  return Error{{ErrorKind::Refused, Side::Source},
+               "the schema of the source was changed during the cutover. Remedy: stop schema changes, then try again"};
+}
+
+// As the guards saw it.
+void require_same_schema(Prepared& prepared, const MigrationOptions& options, store::Journal& journal) {
+  if (ddl::read_digest(prepared.observer) == prepared.schema_digest) return;
+  // Of a selection only what belongs to it counts.
+  if (options.selection.empty() || !ddl::SchemaWatch{options.source, options.target, journal}.compare().empty())
+    throw schema_changed();
+}
+
 }  // namespace
 
 Cutover::Cutover(Environment environment, CutoverOptions options, std::function<void(std::string)> on_step)
@@ -255,25 +268,6 @@ Awaitable<void> Cutover::stop_writes() {
   writes_stopped_at_ = raised->since;
 }
 
-// Proof of the drain: a transactional message written after the fence has come through the stream, and with it every
-// commit before it.
-namespace {
-
-Error schema_changed() {
-  return Error{{ErrorKind::Refused, Side::Source},
-               "the schema of the source was changed during the cutover. Remedy: stop schema changes, then try again"};
-}
-
-// As the guards saw it.
-void require_same_schema(Prepared& prepared, const MigrationOptions& options, store::Journal& journal) {
-  if (ddl::read_digest(prepared.observer) == prepared.schema_digest) return;
-  // Of a selection only what belongs to it counts.
-  if (options.selection.empty() || !ddl::SchemaWatch{options.source, options.target, journal}.compare().empty())
-    throw schema_changed();
-}
-
-}  // namespace
-
 // Of the tables that are compared; where roots carry their partitions the root stands for them.
 void Cutover::touch(const std::vector<ChangedTable>& changed) {
   const bool via_root = environment_.journal.get(keys::via_root).has_value();
@@ -298,6 +292,8 @@ Awaitable<void> Cutover::look_at_schema() {
   touch(changed);
 }
 
+// Proof of the drain: a transactional message written after the fence has come through the stream, and with it every
+// commit before it.
 Awaitable<void> Cutover::drain() {
   require_time();
   marker_ = fmt::format("cutover {}", std::chrono::system_clock::now().time_since_epoch().count());

@@ -1,6 +1,7 @@
 """Tables that come while the migration is under way and cannot join in the transaction that makes them: no event trigger,
 no key, or rows before the key. They join by a copy of their own, and nobody's write fails for it."""
 
+import contextlib
 import threading
 
 import pytest
@@ -199,24 +200,31 @@ def test_a_table_that_cannot_be_copied_holds_up_nobody(migrations):
     assert data_differences(*migration.ends, sequences=False) == []
 
 
-def test_a_table_that_is_made_while_a_cutover_compares_refuses_it(migrations):
-    """The guards have passed by then, and nothing that comes after them looked at new tables but the last step."""
-    migration = migrations("join_cutover")
-    source, database, target, _ = migration.ends
-    daemon, direct = migration.daemon, migration.daemon.target
-    answers = []
-    with HeldCommit(target, b"walferry verify", lambda data: b"::bit(128)" in data) as held:
-        daemon.target = held.dsn(database)
+@contextlib.contextmanager
+def held_cutover(migration, side: str, session: bytes, statement: bytes):
+    """A cutover that is held at a statement to one side while the block runs, and ends with it; what it answers is yielded."""
+    daemon, direct = migration.daemon, getattr(migration.daemon, side)
+    answers: list[walferry.Answer] = []
+    with HeldCommit(getattr(migration, side), session, lambda data: statement in data) as held:
+        setattr(daemon, side, held.dsn(migration.database))
         migration.follow(TABLES, "--no-ddl-trigger")
         running = threading.Thread(target=lambda: answers.append(daemon.cutover("--json")))
         running.start()
         held.await_held()
-        source.execute(database, "CREATE TABLE made (id int PRIMARY KEY)", "INSERT INTO made VALUES (1)")
+        yield answers
         held.release()
         running.join()
         daemon.terminate()
-    daemon.target = direct
-    daemon.start("--no-ddl-trigger")
+    setattr(daemon, side, direct)
+
+
+def test_a_table_that_is_made_while_a_cutover_compares_refuses_it(migrations):
+    """The guards have passed by then, and nothing that comes after them looked at new tables but the last step."""
+    migration = migrations("join_cutover")
+    source, database, target, _ = migration.ends
+    with held_cutover(migration, "target", b"walferry verify", b"::bit(128)") as answers:
+        source.execute(database, "CREATE TABLE made (id int PRIMARY KEY)", "INSERT INTO made VALUES (1)")
+    migration.daemon.start("--no-ddl-trigger")
     assert answers[0].code != walferry.OK and "public.made was created" in str(answers[0].json()["error"]), answers
     source.execute(database, "INSERT INTO t VALUES (101, 'still open')")
     target.execute(database, "CREATE TABLE made (id int PRIMARY KEY)")
@@ -228,22 +236,11 @@ def test_a_table_that_is_made_while_a_cutover_compares_refuses_it(migrations):
 def test_a_table_that_gets_anothers_name_just_before_writes_stop_refuses_the_cutover(migrations):
     """Everything that looks at tables has looked, and each name is still there."""
     migration = migrations("join_swap")
-    source, database, target, _ = migration.ends
-    daemon, direct = migration.daemon, migration.daemon.source
-    answers = []
-    with HeldCommit(source, b"walferry fence", lambda data: b"LOCK TABLE" in data) as held:
-        daemon.source = held.dsn(database)
-        migration.follow(TABLES, "--no-ddl-trigger")
-        running = threading.Thread(target=lambda: answers.append(daemon.cutover("--json")))
-        running.start()
-        held.await_held()
+    source, database, _, _ = migration.ends
+    with held_cutover(migration, "source", b"walferry fence", b"LOCK TABLE") as answers:
         source.execute(database, "BEGIN", "ALTER TABLE t RENAME TO t_old",
                        "CREATE TABLE t (id int PRIMARY KEY, v text)", "INSERT INTO t VALUES (1, 'another')", "DROP TABLE t_old",
                        "COMMIT")
-        held.release()
-        running.join()
-        daemon.terminate()
-    daemon.source = direct
     assert answers[0].code != walferry.OK and "the source was changed during the cutover" in answers[0].json()["error"], answers
     source.execute(database, "INSERT INTO t VALUES (2, 'still open')")
 
