@@ -74,9 +74,17 @@ class Cleaner {
 
   // Identities and triggers of the target as the source has them.
   void restore_target() {
-    pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
+    std::optional<pg::Session> source;
+    try {
+      source = pg::Session::open(sides_.source, {.application_name = "walferry"});
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Connection) throw;
+      say("target: triggers, rules, identity columns and foreign keys stay as the stream needed them, since only the "
+          "source tells how they were; when it is back, `walferry abort` again");
+      return;
+    }
     pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
-    walferry::restore_target(source, target, journal_);
+    walferry::restore_target(*source, target, journal_);
   }
 
   // A cutover whose end the journal does not know may have closed the source: then the target serves.
@@ -210,6 +218,11 @@ class Cleaner {
 
 void require_switched(Phase phase) {
   if (phase == Phase::Switched || phase == Phase::Finished) return;
+  if (phase == Phase::Cutover) {
+    throw Error{{ErrorKind::Refused},
+                "the last run ended inside a cutover, and whether it was completed only the source knows. Nothing was "
+                "removed. Remedy: start `walferry run` once more, which asks the source and notes the answer"};
+  }
   throw Error{
       {ErrorKind::Refused},
       fmt::format(

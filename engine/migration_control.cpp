@@ -113,7 +113,6 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
   changed_.notify();
   if (cutover.closed()) {
     status_.phase = Phase::Switched;
-    journal_.set_phase(Phase::Switched);
   } else if (cutover.undecided()) {
     // The phase stays "cutover": the next start asks the source until it answers.
     fail(std::make_exception_ptr(Error{{ErrorKind::Connection, Side::Source}, cutover.report().error}));
@@ -127,8 +126,13 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
   }
   if (failure) std::rethrow_exception(failure);
   if (real) {
-    journal_.put(keys::report, outcome.json);
     std::ofstream{options_.state_dir / "report.json"} << outcome.json << '\n';
+    try {
+      journal_.put(keys::report, outcome.json);
+    } catch (const Error& error) {
+      if (!cutover.closed()) throw;
+      spdlog::warn("the report is not in the state directory: {}", error.what());
+    }
   }
   co_return outcome;
 }

@@ -14,6 +14,7 @@ using std::chrono::duration;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
+constexpr auto patience = seconds{20};  // beyond the statement's own limit: then nobody is there
 constexpr auto short_window = seconds{10};
 constexpr auto long_window = seconds{120};
 
@@ -57,13 +58,14 @@ Awaitable<void> Monitor::look() {
     pg::Session session = co_await run_blocking<pg::Session>(pool_, std::move(open));
     connection_ = std::make_unique<pg::Connection>(executor_, std::move(session));
   }
-  const pg::Result row = co_await connection_->exec(
+  const pg::Result row = co_await connection_->exec_until(
       fmt::format("SELECT w.lsn, s.slot_name, s.active, s.restart_lsn, s.confirmed_flush_lsn, "
                   "pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn)::int8, coalesce(s.wal_status, ''), s.safe_wal_size "
                   "FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn() "
                   "ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) w "
                   "LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = {}",
-                  pg::quote_literal(options_.slot)));
+                  pg::quote_literal(options_.slot)),
+      Clock::now() + patience);
   if (!row.is_null(0, 0)) status_.source_lsn = std::max(status_.source_lsn, row.lsn(0, 0));
   if (row.is_null(0, 1)) {
     status_.slot.reset();

@@ -496,8 +496,21 @@ Awaitable<void> Cutover::close_source() {
   if (failure) co_await decide_after(*failure);
   closed_ = true;
   report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
-  environment_.journal.set_phase(Phase::Switched);
+  note_switched();
   co_await copy_sequences_again();
+}
+
+// Behind the point of no return, so nothing fails for it: without this note the next start asks the source.
+void Cutover::note_switched() {
+  try {
+    environment_.journal.set_phase(Phase::Switched);
+  } catch (const Error& error) {
+    report_.notes.push_back(fmt::format(
+        "the source is closed and the target serves, but it could not be written down: {}. Before `walferry finish`, "
+        "when the directory can be written to, start `walferry run` once more",
+        error.what()));
+    spdlog::error("cutover: {}", report_.notes.back());
+  }
 }
 
 // The commit's answer was lost, or it failed: only the source knows, once the fence's backend is gone.

@@ -95,6 +95,7 @@ class Cutover {
   Awaitable<void> prove();
   Awaitable<void> put_back_target();
   Awaitable<void> close_source();
+  void note_switched();
   Awaitable<void> step(std::string name, Awaitable<void> work);
   Awaitable<void> decide_after(Error failure);
   Awaitable<void> undo(const Error& cause);

@@ -118,13 +118,24 @@ Awaitable<Result> Connection::exec(std::string sql) {
   co_return co_await last_result();
 }
 
+Awaitable<Result> Connection::exec_until(std::string sql, Deadline deadline) {
+  if (PQsendQuery(raw(), sql.c_str()) != 1) fail("sending a statement");
+  co_await flush();
+  co_return co_await last_result(deadline);
+}
+
 // Reads to the end of the query, or to where a COPY begins; throws its first error.
-Awaitable<Result> Connection::last_result() {
+Awaitable<Result> Connection::last_result(std::optional<Deadline> deadline) {
   ResultPtr last;
   std::optional<Error> failure;
   for (;;) {
     while (PQisBusy(raw()) != 0) {
-      co_await wait_for(Descriptor::wait_read);
+      if (deadline) {
+        const bool readable = co_await wait_readable(*deadline);
+        if (!readable) throw Error{{ErrorKind::Connection, side_}, fmt::format("{}: no answer came", to_string(side_))};
+      } else {
+        co_await wait_for(Descriptor::wait_read);
+      }
       consume_input();
     }
     ResultPtr result{PQgetResult(raw())};

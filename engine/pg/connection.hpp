@@ -30,6 +30,8 @@ class Connection {
 
   // One simple-protocol query string; the result of its last statement. Throws Error{Sql}.
   Awaitable<Result> exec(std::string sql);
+  // The same; throws Error{Connection} when there is no answer by then: the connection is of no more use.
+  Awaitable<Result> exec_until(std::string sql, Deadline deadline);
 
   // --- CopyBoth (START_REPLICATION)
   // -----------------------------------------------------------------------------------
@@ -106,7 +108,7 @@ class Connection {
     bool rang = false;
   };
 
-  Awaitable<Result> last_result();
+  Awaitable<Result> last_result(std::optional<Deadline> deadline = std::nullopt);
   Awaitable<void> wait_for(Descriptor::wait_type what);
   void watch();
   void unwatch();

@@ -97,6 +97,7 @@ void Spool::load() {
 void Spool::append(Block block) {
   Entry entry;
   entry.sequence = next_sequence_++;
+  entry.appended = std::chrono::steady_clock::now();
   entry.bytes = block.size_bytes();
   entry.end_lsn = block.end_lsn;
   entry.needed_until = block.needed_until();
@@ -126,12 +127,16 @@ void Spool::write_to_disk(Entry& entry) {
   forget_memory(entry);
 }
 
-// Until memory holds no more than `bytes_to_keep`. The oldest go first: a gap on disk would make durable_through() a
-// lie.
+// Until memory holds no more than `bytes_to_keep`. The oldest go first: a gap on disk would make sync() a lie.
 void Spool::write_retained_to_disk(std::size_t bytes_to_keep) {
   if (memory_bytes_ <= bytes_to_keep) return;
   auto first = std::ranges::partition_point(entries_, &Entry::on_disk);
   for (; first != entries_.end() && memory_bytes_ > bytes_to_keep; ++first) write_to_disk(*first);
+}
+
+void Spool::write_appended_until(Moment moment) {
+  auto first = std::ranges::partition_point(entries_, &Entry::on_disk);
+  for (; first != entries_.end() && first->appended <= moment; ++first) write_to_disk(*first);
 }
 
 void Spool::forget_memory(Entry& entry) {

@@ -4,15 +4,16 @@
 //   ---------|==================|====================|-------->  stream
 //             retained: can be read again after rewind()
 //
-// The newest blocks stay in memory, up to memory_bytes_max. Older ones, and all while nobody reads (the copy), go to
-// RocksDB, so that the slot on the source may advance: durable_through() says up to where. Streamed transactions stand
-// beside it as chunks, the newest in memory as well, and at the place of their commit as one block. The receiver
+// The newest blocks stay in memory, up to memory_bytes_max and for a while. Older ones, and all while nobody reads (the
+// copy), go to RocksDB, so that the slot on the source may advance: sync() says up to where. Streamed transactions
+// stand beside it as chunks, the newest in memory as well, and at the place of their commit as one block. The receiver
 // appends, the applier reads and releases; both live on the io thread, and so does the spool.
 //
 // Invariant: blocks on disk are a prefix-closed continuation of what the target holds: once one retained block is
-// written, all earlier retained ones are written too. So [target's position, durable_through()) has no gap.
+// written, all earlier retained ones are written too. So [target's position, sync()) has no gap.
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <map>
@@ -42,6 +43,8 @@ struct Arriving {
 
 class Spool {
  public:
+  using Moment = std::chrono::steady_clock::time_point;
+
   // Takes up what an earlier run left on disk; its incomplete last transaction and its unfinished streams are dropped.
   Spool(Database& database, SpoolLimits limits);
 
@@ -62,6 +65,9 @@ class Spool {
   [[nodiscard]] Lsn end_lsn() const { return end_lsn_; }
   // Makes what is on disk durable and returns the end LSN of it; zero when nothing is on disk.
   [[nodiscard]] Lsn sync();
+  // Everything retained that was appended until then goes to disk. For a target that stands still: a few bytes in
+  // memory would keep the slot, and all WAL of the source, where they are.
+  void write_appended_until(Moment moment);
   // While true (nobody applies) every block goes to disk at once.
   void set_disk_only(bool disk_only);
 
@@ -99,6 +105,7 @@ class Spool {
     std::uint64_t sequence = 0;
     std::shared_ptr<const Block> block;  // null: on disk only
     bool on_disk = false;
+    Moment appended;
     std::size_t bytes = 0;
     Lsn end_lsn;
     Lsn needed_until;

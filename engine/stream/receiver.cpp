@@ -21,6 +21,7 @@ constexpr auto ping_after = seconds{15};  // of silence: ask for a keepalive
 constexpr auto dead_after = seconds{60};  // of silence: the connection is gone
 constexpr int frames_at_once = 4096;      // before other coroutines get their turn
 constexpr std::size_t worth_reading_bytes = 16U << 10U;
+constexpr auto memory_patience = seconds{10};  // until a target that stands still costs disk here instead of WAL there
 constexpr auto lazy_pause = milliseconds{20};  // between reads while the source is behind
 constexpr auto search_patience = seconds{60};  // for the row that the source could not convert
 constexpr int unmapped_attempts_max = 10;
@@ -322,6 +323,7 @@ Awaitable<void> Receiver::send_status(bool ask_reply) {
   reply_requested_ = false;
   confirm_now_ = false;
   position_.received = std::max(position_.received, spool_.end_lsn());
+  spool_.write_appended_until(Clock::now() - memory_patience);
   const Lsn flush = confirmable();
   if (flush > position_.confirmed && flush > std::max(position_.target_durable, spool_.end_lsn())) {
     // Past the last transaction, on the word of a keepalive. Written down first: after a restart the slot stands past

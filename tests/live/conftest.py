@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -163,6 +165,14 @@ def migrations(pair):
     yield factory
     for migration in factory.made:
         migration.remove()
+
+
+@pytest.fixture
+def folder():
+    """A folder that the servers can read; short, since a socket's path may have 107 bytes only."""
+    with tempfile.TemporaryDirectory(prefix="wf-test-", dir="/tmp") as path:
+        Path(path).chmod(0o755)
+        yield Path(path)
 
 
 @pytest.fixture

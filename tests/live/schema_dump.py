@@ -2,7 +2,7 @@
 
 The newest pg_dump found is taken: scripts/fetch-clients brings 17 and 18. Debian 12 itself has 15 only, and pg_dump
 refuses any newer server by its version number alone. So for a server newer than the newest pg_dump the dump goes
-through a small proxy on a Unix socket that changes one thing: the server_version reported at connection start. The
+through a proxy that changes one thing: the server_version reported at connection start. The
 catalogs pg_dump 15 reads still exist in 16 to 18; new kinds of objects would be missed, but then the source is one
 that pg_dump 15 knows, so there are none.
 """
@@ -15,10 +15,9 @@ import shutil
 import socket
 import struct
 import subprocess
-import tempfile
-import threading
 from pathlib import Path
 
+from proxy import Proxy
 from servers import Server, client_bindirs
 
 
@@ -43,75 +42,40 @@ def find_pg_dump() -> tuple[str, int]:
     return place, major
 
 
-class VersionMask:
-    """A proxy socket in front of a server that reports another server_version; use with `with`."""
+class VersionMask(Proxy):
+    """In front of a server that is to report another server_version."""
 
     def __init__(self, server: Server, version: str):
-        self.upstream = f"{server.socket_dir}/.s.PGSQL.{server.port}"
+        super().__init__(server)
         self.version = version.encode()
-        self.folder = tempfile.mkdtemp(prefix="wf-mask-", dir="/tmp")
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.sockets: list[socket.socket] = [self.listener]
 
-    def __enter__(self) -> VersionMask:
-        self.listener.bind(f"{self.folder}/.s.PGSQL.5432")
-        self.listener.listen(4)
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for each in self.sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # the listener is shut down at the end
-            while True:
-                client, _ = self.listener.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self.upstream)
-                self.sockets += [client, server]
-                threading.Thread(target=_relay, args=(client, server), daemon=True).start()
-                threading.Thread(target=self._relay_masked, args=(server, client), daemon=True).start()
-
-    def _relay_masked(self, server: socket.socket, client: socket.socket) -> None:
+    def carry_back(self, server: socket.socket, client: socket.socket) -> None:
         """Messages up to the first ReadyForQuery are looked at, everything after passes as bytes."""
-        with contextlib.suppress(OSError):
-            stream = server.makefile("rb")
-            while True:
-                head = stream.read(5)
-                if len(head) < 5:
-                    break
-                body = stream.read(struct.unpack("!I", head[1:])[0] - 4)
-                if head[:1] == b"S" and body.startswith(b"server_version\0"):
-                    body = b"server_version\0" + self.version + b"\0"
-                client.sendall(head[:1] + struct.pack("!I", len(body) + 4) + body)
-                if head[:1] == b"Z":
-                    while chunk := stream.read1(65536):
-                        client.sendall(chunk)
-                    break
-            client.shutdown(socket.SHUT_WR)
-
-
-def _relay(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := source.recv(65536):
-            target.sendall(chunk)
-        target.shutdown(socket.SHUT_WR)
+        stream = server.makefile("rb")
+        while True:
+            head = stream.read(5)
+            if len(head) < 5:
+                return
+            body = stream.read(struct.unpack("!I", head[1:])[0] - 4)
+            if head[:1] == b"S" and body.startswith(b"server_version\0"):
+                body = b"server_version\0" + self.version + b"\0"
+            client.sendall(head[:1] + struct.pack("!I", len(body) + 4) + body)
+            if head[:1] == b"Z":
+                break
+        while chunk := stream.read1(65536):
+            client.sendall(chunk)
 
 
 def dump_schema(server: Server, database: str, exclude_schemas: tuple[str, ...] = ("walferry",)) -> list[str]:
     """The normalised schema dump: statements only, no comments, settings or version lines."""
     program, major = find_pg_dump()
     with contextlib.ExitStack() as stack:
-        host, port = str(server.socket_dir), server.port
+        host = str(server.socket_dir)
         if server.binaries.major > major:
-            host, port = stack.enter_context(VersionMask(server, f"{major}.99")).folder, 5432
+            host = str(stack.enter_context(VersionMask(server, f"{major}.99")).folder)
         command = [program, "--schema-only", "--no-publications", "--no-subscriptions", "--encoding=UTF8",
                    *(f"--exclude-schema={name}" for name in exclude_schemas),
-                   "-d", f"host={host} port={port} user=postgres sslmode=disable gssencmode=disable"
+                   "-d", f"host={host} port={server.port} user=postgres sslmode=disable gssencmode=disable"
                          f" dbname='{database}' options='-c quote_all_identifiers=off'"]
         result = subprocess.run(command, text=True, capture_output=True, timeout=300, stdin=subprocess.DEVNULL)
     if result.returncode != 0:

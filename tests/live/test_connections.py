@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,6 @@ from servers import unprivileged_user
 pytestmark = pytest.mark.limit(240)
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT g, 'v' FROM generate_series(1, 100) g;"
-
-
-@pytest.fixture
-def folder():
-    """A folder that the servers can read."""
-    with tempfile.TemporaryDirectory(prefix="wf-conn-", dir="/tmp") as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:

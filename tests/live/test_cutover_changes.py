@@ -11,7 +11,8 @@ import walferry
 from compare import assert_equal, data_differences
 from held_commit import HeldCommit
 from servers import wait_until
-from test_proof import TABLES, SlowCutover
+from slow_cutover import SlowCutover
+from test_proof import TABLES
 
 pytestmark = pytest.mark.limit(240)
 

@@ -8,7 +8,7 @@ import pytest
 import walferry
 from compare import data_differences
 from servers import wait_until
-from test_proof import SlowCutover
+from slow_cutover import SlowCutover
 
 pytestmark = pytest.mark.limit(240)
 

@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
-
 import pytest
 
 import walferry
 from compare import assert_equal, data_differences
+from preload import FullDisk
 
 pytestmark = pytest.mark.limit(240)
 
-LIMIT = 4 << 20  # bytes of a file; the catalogs' are smaller
 MESSAGE = "No space left on device"
 
 
-class Disk:
-    """The disk that a process started with `environment` believes to have, under a part of a path."""
-
-    def __init__(self, folder: Path, under: str):
-        folder.chmod(0o755)
-        library, self.flag = folder / "full_disk.so", folder / "full"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library),
-                        str(Path(__file__).with_name("full_disk.c")), "-ldl"], check=True)
-        self.environment = {"LD_PRELOAD": str(library), "FULL_DISK_FLAG": str(self.flag), "FULL_DISK_UNDER": under}
-
-    def fill(self, limit: int = LIMIT) -> None:
-        self.flag.write_text(str(limit))
-
-    def make_room(self) -> None:
-        self.flag.unlink()
-
-
 @pytest.fixture
-def disk():
-    folder = Path(subprocess.run(["mktemp", "-d", "/tmp/wf-disk-XXXXXX"], check=True, text=True,
-                                 capture_output=True).stdout.strip())
-    yield lambda under: Disk(folder, under)
-    subprocess.run(["rm", "-rf", str(folder)], check=True)
-
-
-@pytest.fixture
-def full_target(disk, server_made, migrations):
+def full_target(folder, server_made, migrations):
     """A migration into a server of its own, and that server's disk."""
-    place = disk("/data/base/")
+    place = FullDisk(folder, "/data/base/")
     return migrations("full", target=server_made("target", environment=place.environment)), place
 
 
@@ -90,9 +62,9 @@ def test_the_copy_and_its_indexes_wait_for_room_on_the_target(full_target, schem
     assert_equal(*migration.ends)
 
 
-def test_without_room_for_its_state_the_daemon_ends_and_goes_on_later(disk, migrations):
+def test_without_room_for_its_state_the_daemon_ends_and_goes_on_later(folder, migrations):
     migration = migrations("full_state")
-    place = disk("/rocksdb/")
+    place = FullDisk(folder, "/rocksdb/")
     migration.daemon.environment = place.environment
     migration.follow("CREATE TABLE t (id int PRIMARY KEY, v text)")
     place.fill(0)

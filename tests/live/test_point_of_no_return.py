@@ -10,6 +10,7 @@ import pytest
 import walferry
 from compare import assert_equal
 from held_commit import HeldCommit, is_plain_commit
+from preload import FullDisk
 from servers import wait_until
 
 TABLES = """
@@ -24,13 +25,15 @@ FENCE = b"walferry.refuse_writes"  # what the session sends that closes the sour
 class Switching:
     """A cutover whose last COMMIT on the source is held back."""
 
-    def __init__(self, migrations, name: str, delivered: bool):
+    def __init__(self, migrations, name: str, delivered: bool, environment: dict[str, str] | None = None):
         self.migration = migrations(name)
         self.source, self.database, _, _ = self.migration.ends
         self.migration.load(sql=TABLES)
         self.daemon = self.migration.daemon
         self.direct = self.daemon.source
         self.held = HeldCommit(self.source, FENCE, is_plain_commit, delivered)
+        if environment:
+            self.daemon.environment = environment
 
     def __enter__(self) -> Switching:
         self.held.__enter__()
@@ -56,7 +59,8 @@ class Switching:
 
     def kill(self) -> None:
         self.daemon.kill()
-        assert self.answer().code != walferry.OK, "a command whose daemon died did not succeed"
+        if self.command.poll() is None:
+            assert self.answer().code != walferry.OK, "a command whose daemon died did not succeed"
         self.daemon.source = self.direct
 
     def write(self) -> None:
@@ -147,3 +151,22 @@ def test_when_the_source_cannot_be_asked_a_person_is_told_so_and_the_next_start_
             switching.expect_switched()
         else:
             switching.expect_going_on()
+
+
+def test_without_room_to_note_that_it_is_switched_nothing_is_undone(migrations, folder):
+    disk = FullDisk(folder, "/rocksdb/")
+    with Switching(migrations, "no_room", delivered=False, environment=disk.environment) as switching:
+        disk.fill(0)
+        switching.held.release()
+        switching.await_closed()
+        answer = switching.answer()
+        assert answer.code == walferry.OK and answer.json()["result"] == "switched", answer
+        assert "could not be written down" in str(answer.json()["notes"]), answer
+        switching.expect_closed()
+        switching.kill()
+        early = switching.daemon.finish()
+        assert early.code == walferry.REFUSED and "asks the source" in early.err, early
+        disk.make_room()
+        switching.daemon.source = switching.direct
+        switching.daemon.start()
+        switching.expect_switched()

@@ -9,6 +9,7 @@ import pytest
 import walferry
 from compare import assert_equal
 from servers import wait_until
+from slow_cutover import SlowCutover
 
 TABLES = """
 CREATE TABLE t (id int PRIMARY KEY, v text);
@@ -42,33 +43,6 @@ def following(migrations, database):
 
 def steps(report: dict) -> list[str]:
     return [step["name"] for step in report["steps"]]
-
-
-class SlowCutover:
-    """A cutover whose write stop waits until release(): somebody holds a lock on the source that does not write."""
-
-    def __init__(self, migration, table: str):
-        self.migration = migration
-        self.holder = migration.source.connect(migration.database, autocommit=False)
-        self.connection = self.holder.__enter__()
-        self.connection.cursor().execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
-        self.process = subprocess.Popen(
-            [walferry.binary(), "cutover", "--state-dir", str(migration.daemon.state_dir), "--timeout", "60s", "--json"],
-            env=walferry.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL)
-
-    def await_comparison(self) -> SlowCutover:
-        """Until everything was compared once, and the write stop is next."""
-        for line in self.process.stderr:
-            if line.startswith("compare while writers go on"):
-                return self
-        raise AssertionError(f"the cutover ended before it had compared: {self.process.stdout.read()}")
-
-    def release(self) -> walferry.Answer:
-        self.connection.rollback()
-        self.holder.__exit__(None, None, None)
-        out, err = self.process.communicate(timeout=120)
-        return walferry.Answer(self.process.returncode, out, err, 0.0)
 
 
 def test_a_difference_is_found_before_anybody_waits(migrations):

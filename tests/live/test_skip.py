@@ -7,6 +7,7 @@ import pytest
 
 import walferry
 from compare import assert_equal, data_differences
+from slow_cutover import SlowCutover
 
 pytestmark = pytest.mark.limit(240)
 
@@ -135,6 +136,26 @@ def test_skip_leaves_out_exactly_one_transaction_and_the_report_says_so(migratio
     assert [(each["lsn"], each["reason"]) for each in report["skips"]] == [(lsn, "row 7 is rebuilt by a job")]
     stored = json.loads((migration.daemon.state_dir / "report.json").read_text())
     assert stored["skips"] == report["skips"]
+    assert_equal(*migration.ends)
+
+
+def test_a_cutover_that_has_compared_sees_what_a_skip_left_out_since(migrations):
+    migration = following(migrations("skip_compared"))
+    source, database, target, _ = migration.ends
+    cutover = SlowCutover(migration, "public.other").await_comparison()
+    target.execute(database, "DELETE FROM public.t WHERE id = 7")
+    with source.connect(database, autocommit=False) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE public.t SET v = 'left out' WHERE id = 8")
+        cursor.execute("UPDATE public.t SET v = 'left out' WHERE id = 7")
+        connection.commit()
+    lsn = await_stop(migration)["stop"]["lsn"]
+    assert skip(migration, lsn).code == walferry.OK
+    migration.await_applied()
+    answer = cutover.release()
+    assert answer.code == walferry.DIFFERENT and "public.t" in answer.json()["error"], answer
+    target.execute(database, "INSERT INTO public.t VALUES (7, 'left out', 7)",
+                   "UPDATE public.t SET v = 'left out' WHERE id = 8")
+    migration.switch()
     assert_equal(*migration.ends)
 
 

@@ -197,6 +197,22 @@ TEST_CASE("blocks that were read but not released go to disk with the rest: ther
   CHECK(run.crashed().read() == Texts{"read already", std::string(2'000, 'b')});
 }
 
+TEST_CASE("what has been in memory for long goes to disk, with what was read before it, and nothing newer") {
+  Run run;
+  run.applying();
+  run->append(whole("read already", 100));
+  CHECK(run.read() == Texts{"read already"});
+  run->append(whole("b", 200));
+  const auto moment = std::chrono::steady_clock::now();
+  while (std::chrono::steady_clock::now() == moment) continue;
+  run->append(whole("newer", 300));
+  run->write_appended_until(moment);
+  CHECK(run->sync() == Lsn{200});
+  CHECK(run->memory_bytes() > 0);
+  CHECK(run.read() == Texts{"b", "newer"});
+  CHECK(run.crashed().read() == Texts{"read already", "b"});
+}
+
 TEST_CASE("while nobody applies every block goes to disk at once") {
   Run run;
   run->append(whole("a", 100));
