@@ -6,9 +6,6 @@ same work one after the other. Its slot's name tells when it is at it.
 
 from __future__ import annotations
 
-import os
-import time
-
 import servers
 import walferry
 from bench import cpu
