@@ -206,6 +206,7 @@ Awaitable<void> Applier::connect() {
 
 Awaitable<void> Applier::apply() {
   co_await connect();
+  at_work_since_ = Clock::now();
   for (;;) {
     if (spool_.take_broken_off())
       co_return;  // the source sends the unfinished transaction again: begin at the last commit
@@ -223,7 +224,7 @@ Awaitable<void> Applier::apply() {
     writer_.limit_lock_waits(early_.begun());
     block_ = spool_.next();
     if (!block_ && at_boundary() && writer_.begun()) {
-      co_await wake_.wait_until(writer_.begun_at() + group_age_max_);  // the source is behind: there is more to come
+      co_await await_more(writer_.begun_at() + group_age_max_);  // the source is behind: there is more to come
       continue;
     }
     if (!block_ && at_boundary() && may_apply_early()) {
@@ -260,7 +261,18 @@ Awaitable<void> Applier::rest() {
     if (!spool_.has_next()) position_.applied_time = std::max(position_.applied_time, position_.source_time);
     if (reached_until()) co_return;
   }
-  co_await wake_.wait_until(std::max(next_durable_check_, Clock::now() + milliseconds{10}));
+  co_await await_more(std::max(next_durable_check_, Clock::now() + milliseconds{10}));
+}
+
+Awaitable<void> Applier::await_more(Deadline deadline) {
+  note_work();
+  co_await wake_.wait_until(deadline);
+  at_work_since_ = Clock::now();
+}
+
+void Applier::note_work() {
+  const Deadline now = Clock::now();
+  position_.apply_at_work += now - std::exchange(at_work_since_, now);
 }
 
 Awaitable<void> Applier::apply_block() {
@@ -488,6 +500,7 @@ Awaitable<void> Applier::commit_split_group() {
 // The target holds the group.
 void Applier::note_committed() {
   const Group done = std::exchange(group_, {});
+  note_work();
   committed_ = done.end_lsn;
   position_.applied = std::max(position_.applied, done.end_lsn);
   position_.applied_time = std::max(position_.applied_time, done.commit_time);

@@ -132,6 +132,8 @@ class Applier {
   void note_committed();
   Awaitable<void> check_durable();
   Awaitable<void> rest();
+  Awaitable<void> await_more(Deadline deadline);
+  void note_work();
   void begin_after_rewind(const pgoutput::Message& message);
   void begin_transaction(Xid xid, Lsn final_lsn);
   void refuse_net_changes(const NetChangesRefused& refused);
@@ -173,6 +175,7 @@ class Applier {
 
   Lsn committed_;  // end LSN of the last group that this connection committed, or the target's position
   Deadline next_durable_check_{};
+  Deadline at_work_since_;
   Lsn isolated_;          // the transaction that stopped the apply: those before it are committed first
   std::string reported_;  // the stop that was logged last
   bool stopping_ = false;

@@ -16,6 +16,8 @@ struct Position {
   Lsn confirmed;       // told to the source as flushed
   Lsn idle_end;        // newest keepalive position at which nothing was in transit
 
+  std::chrono::steady_clock::duration apply_at_work{};  // how long, in all: neither waiting for changes nor connecting
+
   bool apply_idle = false;  // the apply is attached, has committed all it took, and waits for more
 
   bool source_behind = false;  // what arrives was committed some time ago, and there is more of it

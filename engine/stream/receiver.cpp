@@ -22,7 +22,7 @@ constexpr auto dead_after = seconds{60};  // of silence: the connection is gone
 constexpr int frames_at_once = 4096;      // before other coroutines get their turn
 constexpr std::size_t worth_reading_bytes = 16U << 10U;
 constexpr auto memory_patience = seconds{10};  // until a target that stands still costs disk here instead of WAL there
-constexpr auto lazy_pause = milliseconds{20};  // between reads while the source is behind
+constexpr auto lazy_pause = milliseconds{20};  // between reads of what is left to gather
 constexpr auto search_patience = seconds{60};  // for the row that the source could not convert
 constexpr int unmapped_attempts_max = 10;
 
@@ -251,7 +251,8 @@ Awaitable<void> Receiver::stream() {
       continue;
     }
     position_.source_behind = backlog_.behind();
-    const bool lazy = backlog_.any() && gathers_unread_;
+    pace_.saw(now, status_.apply.source_transactions, position_.apply_at_work);
+    const bool lazy = backlog_.any() ? gathers_unread_ : pace_.gathers();
     if (lazy) {
       // Frames wait no longer than this for others, a request for an answer least of all.
       co_await connection_->pause_until(std::min(next_status, now + lazy_pause));
@@ -264,20 +265,25 @@ Awaitable<void> Receiver::stream() {
 }
 
 // Handles what is here. libpq takes 16 KB at a time; while the source is behind, more is taken only where it is worth
-// it: to empty the socket would be to read eagerly again.
+// it: to empty the socket would be to read eagerly again. What small transactions left there in a pause is taken whole.
 int Receiver::take_frames() {
   int frames = 0;
   while (frames < frames_at_once) {
     if (const std::optional<Bytes> frame = connection_->take_copy_data()) {
       handle(*frame);
       ++frames;
-    } else if (gathers_unread_ && backlog_.any() && connection_->bytes_waiting() >= worth_reading_bytes) {
+    } else if (worth_reading()) {
       connection_->consume_input();
     } else {
       break;
     }
   }
   return frames;
+}
+
+bool Receiver::worth_reading() const {
+  if (backlog_.any()) return gathers_unread_ && connection_->bytes_waiting() >= worth_reading_bytes;
+  return pace_.gathers() && connection_->bytes_waiting() > 0;
 }
 
 void Receiver::handle(Bytes frame) {

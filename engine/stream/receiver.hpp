@@ -3,8 +3,8 @@
 // Owns the replication connection. run() connects, streams, and after a lost connection does so again from the end of
 // what the spool holds. Invariant (G1): `flush` in a status update never passes what is durable on the target or synced
 // in the spool. Never waits for the apply: reading and answering keepalives go on whatever the target does. While the
-// source is behind, the socket is left to fill between reads (Backlog). Started by Migration as soon as the slot
-// exists.
+// source is behind, or small transactions come very fast, the socket is left to fill between reads (Backlog, Pace).
+// Started by Migration as soon as the slot exists.
 #pragma once
 
 #include <functional>
@@ -18,6 +18,7 @@
 #include "engine/store/journal.hpp"
 #include "engine/stream/assembler.hpp"
 #include "engine/stream/backlog.hpp"
+#include "engine/stream/pace.hpp"
 #include "engine/stream/position.hpp"
 
 namespace walferry::stream {
@@ -51,6 +52,7 @@ class Receiver {
   [[nodiscard]] Error unreadable_error(const Error& failure, const std::string& row) const;
   Awaitable<void> send_status(bool ask_reply);
   [[nodiscard]] int take_frames();
+  [[nodiscard]] bool worth_reading() const;
   void handle(Bytes frame);
   void note_idle(Lsn wal_end);
   [[nodiscard]] Lsn confirmable();
@@ -64,6 +66,7 @@ class Receiver {
   Status& status_;
   Assembler assembler_;
   Backlog backlog_;
+  Pace pace_;
   std::unique_ptr<pg::Connection> connection_;
   bool gathers_unread_ = false;  // the connection's kernel does, so that it may be read lazily
   bool reply_requested_ = false;
