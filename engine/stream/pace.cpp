@@ -12,11 +12,15 @@ void Pace::saw(Moment now, std::uint64_t transactions, Duration at_work) {
   transactions_ = transactions;
   at_work_ = at_work;
   if (gathers_) {
-    gathers_ = rate >= rate_to_leave * busy_rate_;
-  } else if (share >= busy_share && rate >= rate_min) {
-    gathers_ = true;
-    busy_rate_ = rate;
+    gathers_ = rate >= rate_to_leave * busy_rate_ && now - gathers_since_ < term;
+    return;
   }
+  busy_ = share >= busy_share && rate >= rate_min ? busy_ + 1 : 0;
+  if (busy_ < busy_windows) return;
+  busy_ = 0;
+  gathers_ = true;
+  gathers_since_ = now;
+  busy_rate_ = rate;
 }
 
 }  // namespace walferry::stream

@@ -22,14 +22,18 @@ class Pace {
 
  private:
   static constexpr Duration window = std::chrono::milliseconds{250};
-  static constexpr double busy_share = 0.6;     // of the time, with each transaction by itself
-  static constexpr double rate_min = 400;       // a second: fewer do not meet in one pause
-  static constexpr double rate_to_leave = 0.6;  // of the rate that kept the apply busy
+  static constexpr double busy_share = 0.7;                   // of the time, with each transaction by itself
+  static constexpr int busy_windows = 2;                      // one may be an accident
+  static constexpr double rate_min = 400;                     // a second: fewer do not meet in one pause
+  static constexpr double rate_to_leave = 0.6;                // of the rate that kept the apply busy
+  static constexpr Duration term = std::chrono::seconds{30};  // then it is tried again whether it still does
 
   Moment begun_;
   std::uint64_t transactions_ = 0;
   Duration at_work_{};
+  int busy_ = 0;  // windows in a row
   bool gathers_ = false;
+  Moment gathers_since_;
   double busy_rate_ = 0;  // transactions a second when it began to gather
 };
 

@@ -49,6 +49,16 @@ TEST_CASE("transactions that keep the apply at work gather, and go on gathering 
   CHECK(load.pace.gathers());
 }
 
+TEST_CASE("it is tried again now and then whether they still keep the apply at work") {
+  Load load;
+  load.run(2, 2'000, 0.9);
+  CHECK(load.pace.gathers());
+  load.run(40, 2'000, 0.1);
+  CHECK_FALSE(load.pace.gathers());
+  load.run(0.6, 2'000, 0.9);
+  CHECK(load.pace.gathers());
+}
+
 TEST_CASE("when they come more slowly than what had kept the apply at work, each goes at once again") {
   Load load;
   load.run(2, 2'000, 0.9);
@@ -74,7 +84,7 @@ TEST_CASE("a few large transactions keep the apply at work and would not meet in
 TEST_CASE("a moment of work is not looked at by itself") {
   Load load;
   load.run(1, 100, 0.1);
-  load.run(0.05, 5'000, 1);
+  load.run(0.3, 5'000, 1);
   CHECK_FALSE(load.pace.gathers());
   load.run(1, 100, 0.1);
   CHECK_FALSE(load.pace.gathers());
