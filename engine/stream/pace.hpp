@@ -22,8 +22,8 @@ class Pace {
 
  private:
   static constexpr Duration window = std::chrono::milliseconds{250};
-  static constexpr double busy_share = 0.7;                   // of the time, with each transaction by itself
-  static constexpr int busy_windows = 2;                      // one may be an accident
+  static constexpr double busy_share = 0.75;                  // of the time, with each transaction by itself
+  static constexpr int busy_windows = 4;                      // fewer may be an accident
   static constexpr double rate_min = 400;                     // a second: fewer do not meet in one pause
   static constexpr double rate_to_leave = 0.6;                // of the rate that kept the apply busy
   static constexpr Duration term = std::chrono::seconds{30};  // then it is tried again whether it still does

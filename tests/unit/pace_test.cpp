@@ -55,7 +55,7 @@ TEST_CASE("it is tried again now and then whether they still keep the apply at w
   CHECK(load.pace.gathers());
   load.run(40, 2'000, 0.1);
   CHECK_FALSE(load.pace.gathers());
-  load.run(0.6, 2'000, 0.9);
+  load.run(1.1, 2'000, 0.9);
   CHECK(load.pace.gathers());
 }
 
@@ -84,7 +84,7 @@ TEST_CASE("a few large transactions keep the apply at work and would not meet in
 TEST_CASE("a moment of work is not looked at by itself") {
   Load load;
   load.run(1, 100, 0.1);
-  load.run(0.3, 5'000, 1);
+  load.run(0.8, 5'000, 1);
   CHECK_FALSE(load.pace.gathers());
   load.run(1, 100, 0.1);
   CHECK_FALSE(load.pace.gathers());
