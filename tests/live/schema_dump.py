@@ -2,9 +2,9 @@
 
 The newest pg_dump found is taken: scripts/fetch-clients brings 17 and 18. Debian 12 itself has 15 only, and pg_dump
 refuses any newer server by its version number alone. So for a server newer than the newest pg_dump the dump goes
-through a proxy that changes one thing: the server_version reported at connection start. The
-catalogs pg_dump 15 reads still exist in 16 to 18; new kinds of objects would be missed, but then the source is one
-that pg_dump 15 knows, so there are none.
+through a proxy that changes one thing: the server_version reported at connection start. The catalogs pg_dump 15 reads
+still exist in 16 to 18; new kinds of objects would be missed, but then the source is one that pg_dump 15 knows, so there
+are none.
 """
 
 from __future__ import annotations
