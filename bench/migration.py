@@ -20,6 +20,7 @@ class Migration:
         self.rig = rig
         self.folder = Path(tempfile.mkdtemp(prefix="migration-", dir=rig.folder))
         self.daemon = walferry.Daemon(rig.source_address, rig.address(rig.target, database), self.folder, *options)
+        self.switched = False
 
     def await_status(self, condition: status.Condition, what: str, interval_seconds: float = 0.01,
                      deadline_seconds: float = 1200) -> dict:
@@ -34,13 +35,21 @@ class Migration:
     def own_cpu(self) -> float:
         return cpu.of_process(self.daemon.process.pid)
 
+    def cut_over(self) -> dict:
+        """Its report."""
+        answer = self.daemon.cutover("--json", deadline_seconds=1200)
+        if answer.code != walferry.OK:
+            raise RuntimeError(f"walferry cutover: {answer}")
+        self.switched = True
+        return answer.json()
+
     def remove(self) -> None:
         """Nothing of it is left on the source; the target's database is the caller's."""
-        if self.daemon.alive():
+        if self.daemon.alive() and not self.switched:
             self.daemon.terminate(120)
-        answer = self.daemon.abort()
+        answer = self.daemon.finish("--lift-fence") if self.switched else self.daemon.abort()
         if answer.code != walferry.OK:
-            raise RuntimeError(f"walferry abort: {answer}")
+            raise RuntimeError(f"walferry {'finish' if self.switched else 'abort'}: {answer}")
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

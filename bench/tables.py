@@ -94,6 +94,18 @@ class Steps:
             self.note("started again, up to following", time.monotonic() - started)
             self.change_every_table("the first change in every table after it", own, database)
             self.rig.compare(database)
+            self.cut_over(own)
+
+    def cut_over(self, own: Migration) -> None:
+        started = time.monotonic()
+        report = own.cut_over()
+        self.note("cutover", time.monotonic() - started)
+        self.note("of it, writes stopped", report["writes_stopped_ms"] / 1000)
+        begun = False
+        for step in report["steps"]:
+            begun = begun or step["name"].startswith("stop writes")
+            if begun:
+                self.note(f"- {step['name']}", step["ms"] / 1000)
 
 
 def run(options, show: Show) -> list[Run]:

@@ -12,23 +12,27 @@ constexpr std::string_view not_of_an_extension =
     "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
     "AND d.objid = c.oid AND d.deptype = 'e')";
 
-std::vector<Table> read_tables(pg::Session& session) {
+// Sizes are asked of the file system, fork by fork.
+enum class Sizes { Read, LeaveOut };
+
+std::vector<Table> read_tables(pg::Session& session, Sizes sizes) {
   // The identity index is the primary key's (default) or the one named by REPLICA IDENTITY USING INDEX; it serves only
   // while it is immediate (not deferrable) and valid, as the server itself demands (RelationGetReplicaIndex).
-  const pg::Result rows = session.exec(fmt::format(R"(
+  const pg::Result rows =
+      session.exec(fmt::format(R"(
 SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relispartition, c.relhassubclass, c.relreplident,
        coalesce(pk.indisprimary, false), coalesce(NOT pk.indimmediate, false),
-       CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0)
+       CASE WHEN {0} AND c.relkind = 'r' THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0)
               / pg_catalog.current_setting('block_size')::int ELSE 0 END,
-       CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END,
+       CASE WHEN {0} AND c.relkind = 'r' THEN coalesce(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END,
        c.reltuples, m.nspname, r.relname
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_index pk ON pk.indrelid = c.oid AND pk.indisprimary
 LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
 LEFT JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
-WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {} AND {})",
-                                                   user_schema_condition("n"), not_of_an_extension));
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {1} AND {2})",
+                               sizes == Sizes::Read, user_schema_condition("n"), not_of_an_extension));
   std::vector<Table> tables;
   tables.reserve(static_cast<std::size_t>(rows.rows()));
   for (int row = 0; row < rows.rows(); ++row) {
@@ -48,6 +52,8 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {} AND {})",
     if (table.partition) table.root = {rows.str(row, 13), rows.str(row, 14)};
     tables.push_back(std::move(table));
   }
+  // Sorted here and not by the server, whose "C" order is that of its own encoding: find() compares UTF-8.
+  std::ranges::sort(tables, {}, &Table::name);
   return tables;
 }
 
@@ -133,32 +139,6 @@ ORDER BY i.indrelid, k.position)",
   }
 }
 
-std::vector<Sequence> read_sequences(pg::Session& session) {
-  const pg::Result rows = session.exec(fmt::format(R"(
-SELECT c.oid, n.nspname, c.relname, pg_catalog.format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmin, s.seqmax,
-       s.seqcache, s.seqcycle
-FROM pg_catalog.pg_sequence s
-JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relpersistence <> 't' AND {} AND {})",
-                                                   user_schema_condition("n"), not_of_an_extension));
-  std::vector<Sequence> sequences;
-  for (int row = 0; row < rows.rows(); ++row) {
-    Sequence sequence;
-    sequence.oid = Oid{rows.u32(row, 0)};
-    sequence.name = {rows.str(row, 1), rows.str(row, 2)};
-    sequence.type_name = rows.str(row, 3);
-    sequence.start = rows.i64(row, 4);
-    sequence.increment = rows.i64(row, 5);
-    sequence.minimum = rows.i64(row, 6);
-    sequence.maximum = rows.i64(row, 7);
-    sequence.cache = rows.i64(row, 8);
-    sequence.cycle = rows.flag(row, 9);
-    sequences.push_back(std::move(sequence));
-  }
-  return sequences;
-}
-
 }  // namespace
 
 const Table* Catalog::find(const QualifiedName& name) const {
@@ -209,18 +189,46 @@ FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d WHERE d.datname 
 
 Catalog read_catalog(pg::Session& session) {
   Catalog catalog;
-  catalog.tables = read_tables(session);
-  // Sorted here and not by the server, whose "C" order is that of its own encoding: find() compares UTF-8.
-  std::sort(catalog.tables.begin(), catalog.tables.end(),
-            [](const Table& a, const Table& b) { return a.name < b.name; });
+  catalog.tables = read_tables(session, Sizes::Read);
   std::map<Oid, Table*> by_oid;
   for (Table& table : catalog.tables) by_oid.emplace(table.oid, &table);
   read_columns(session, by_oid);
   read_identity_columns(session, by_oid);
   catalog.sequences = read_sequences(session);
-  std::sort(catalog.sequences.begin(), catalog.sequences.end(),
-            [](const Sequence& a, const Sequence& b) { return a.name < b.name; });
   return catalog;
+}
+
+Catalog read_table_list(pg::Session& session) {
+  Catalog catalog;
+  catalog.tables = read_tables(session, Sizes::LeaveOut);
+  return catalog;
+}
+
+std::vector<Sequence> read_sequences(pg::Session& session) {
+  const pg::Result rows = session.exec(fmt::format(R"(
+SELECT c.oid, n.nspname, c.relname, pg_catalog.format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmin, s.seqmax,
+       s.seqcache, s.seqcycle
+FROM pg_catalog.pg_sequence s
+JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relpersistence <> 't' AND {} AND {})",
+                                                   user_schema_condition("n"), not_of_an_extension));
+  std::vector<Sequence> sequences;
+  for (int row = 0; row < rows.rows(); ++row) {
+    Sequence sequence;
+    sequence.oid = Oid{rows.u32(row, 0)};
+    sequence.name = {rows.str(row, 1), rows.str(row, 2)};
+    sequence.type_name = rows.str(row, 3);
+    sequence.start = rows.i64(row, 4);
+    sequence.increment = rows.i64(row, 5);
+    sequence.minimum = rows.i64(row, 6);
+    sequence.maximum = rows.i64(row, 7);
+    sequence.cache = rows.i64(row, 8);
+    sequence.cycle = rows.flag(row, 9);
+    sequences.push_back(std::move(sequence));
+  }
+  std::ranges::sort(sequences, {}, &Sequence::name);
+  return sequences;
 }
 
 std::string common_encoding(const DatabaseIdentity& source, const DatabaseIdentity& target) {

@@ -108,6 +108,9 @@ struct Catalog {
 
 [[nodiscard]] DatabaseIdentity read_identity(pg::Session& session);
 [[nodiscard]] Catalog read_catalog(pg::Session& session);
+// Parts of it, for when writers wait: tables without columns, keys and sizes; sequences.
+[[nodiscard]] Catalog read_table_list(pg::Session& session);
+[[nodiscard]] std::vector<Sequence> read_sequences(pg::Session& session);
 
 // The client_encoding that both ends' sessions use: their common encoding, or UTF8, so that conversion happens in the
 // servers.

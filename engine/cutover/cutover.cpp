@@ -42,7 +42,10 @@ void require_same_schema(Prepared& prepared, const MigrationOptions& options, st
 }  // namespace
 
 Cutover::Cutover(Environment environment, CutoverOptions options, std::function<void(std::string)> on_step)
-    : environment_(std::move(environment)), options_(options), on_step_(std::move(on_step)) {}
+    : environment_(std::move(environment)),
+      options_(options),
+      on_step_(std::move(on_step)),
+      armed_(environment_.executor) {}
 
 std::vector<std::string> own_blockers(const Status& status, milliseconds max_lag) {
   std::vector<std::string> blockers;
@@ -171,15 +174,9 @@ Awaitable<CommandOutcome> Cutover::run() {
     co_await step("prepare sessions", prepare());
     co_await step("stop writes (lease)", stop_writes());
     std::vector<Awaitable<void>> both;
-    both.push_back(drain());
-    both.push_back(look_at_schema());
-    co_await step("drain to marker", together(environment_.executor, std::move(both)));
-    if (!prepared_->unlogged.empty()) co_await step("copy unlogged tables", copy_unlogged());
-    if (prepared_->large_objects) co_await step("copy large objects", copy_large_objects());
-    if (!prepared_->extension_tables.empty()) co_await step("copy extension tables", copy_extension_tables());
-    co_await step("copy sequences", copy_sequences());
-    co_await step("verify", prove());
-    co_await step("put back target settings", put_back_target());
+    both.push_back(bring_target_level());
+    both.push_back(arm_fence());
+    co_await together(environment_.executor, std::move(both));
     require_time();
     co_await step("close source", close_source());
   } catch (const Error& error) {
@@ -266,6 +263,44 @@ Awaitable<void> Cutover::stop_writes() {
   report_.writes_delayed_ms = static_cast<double>(delayed->count());
   if (failure) throw *failure;
   writes_stopped_at_ = raised->since;
+}
+
+// Beside everything that is done while writes are stopped: triggers take a time for each table.
+Awaitable<void> Cutover::arm_fence() {
+  ArmRequest request{.migration = environment_.options.slot,
+                     .tables = prepared_->tables,
+                     .message = fmt::format("database {} was moved by walferry to {}",
+                                            environment_.ends.source.database, environment_.options.target.redacted()),
+                     .deadline = deadline_,
+                     .stop = arming_.get_token()};
+  std::function<void()> arm = [prepared = prepared_, request] { prepared->fence.arm(request); };
+  std::exception_ptr failure;
+  try {
+    co_await run_blocking<void>(environment_.pool, std::move(arm));
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  armed_.notify();
+  if (failure) std::rethrow_exception(failure);
+}
+
+Awaitable<void> Cutover::bring_target_level() {
+  try {
+    std::vector<Awaitable<void>> both;
+    both.push_back(drain());
+    both.push_back(look_at_schema());
+    co_await step("drain to marker", together(environment_.executor, std::move(both)));
+    if (!prepared_->unlogged.empty()) co_await step("copy unlogged tables", copy_unlogged());
+    if (prepared_->large_objects) co_await step("copy large objects", copy_large_objects());
+    if (!prepared_->extension_tables.empty()) co_await step("copy extension tables", copy_extension_tables());
+    co_await step("copy sequences", copy_sequences());
+    co_await step("verify", prove());
+    co_await step("put back target settings", put_back_target());
+    co_await step("await fence triggers", armed_.wait());
+  } catch (...) {
+    arming_.request_stop();  // the lease can be lifted the sooner
+    throw;
+  }
 }
 
 // Of the tables that are compared; where roots carry their partitions the root stands for them.
@@ -376,7 +411,7 @@ Awaitable<void> Cutover::copy_sequences() {
     prepared->sequence_values = read_sequence_values(prepared->source, prepared->sequences);
     set_sequence_values(prepared->target, prepared->sequence_values);
     // Read back, and compared with what the source had: both definition and value.
-    const std::vector<Sequence> definitions = read_catalog(prepared->target).sequences;
+    const std::vector<Sequence> definitions = read_sequences(prepared->target);
     return compare_sequences(
         {.definitions = prepared->sequences, .values = prepared->sequence_values},
         {.definitions = definitions, .values = read_sequence_values(prepared->target, definitions)});
@@ -475,17 +510,14 @@ Awaitable<void> Cutover::close_source() {
   report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
   environment_.journal.put(keys::report, render_json(report_, environment_.ends));
   environment_.journal.put(keys::fence_begun, marker_);
-  const std::string message = fmt::format("database {} was moved by walferry to {}", environment_.ends.source.database,
-                                          environment_.options.target.redacted());
-  std::function<void()> close = [prepared = prepared_, &slot = environment_.options.slot,
-                                 &selection = environment_.options.selection, message] {
+  std::function<void()> close = [prepared = prepared_, &selection = environment_.options.selection] {
     prepared->fence.require_held();
     if (prepared->everything && !prepared->large_objects &&
         outside::count_large_objects(prepared->source).objects > 0) {
       throw Error{{ErrorKind::Refused, Side::Source},
                   "the first large objects were made on the source during the cutover. Remedy: try again"};
     }
-    prepared->fence.make_durable(slot, prepared->tables, selection, message);
+    prepared->fence.make_durable(selection);
   };
   std::optional<Error> failure;
   try {

@@ -1,6 +1,7 @@
 // The switch-over: guards -> comparison of everything -> fence -> drain to a marker -> sequences -> proof -> source
 // closed for good, or everything undone (G6).
 //
+// The fence's triggers are made beside what comes between fence and close.
 // Until Fence::make_durable() commits, any failure lifts the lease and the source is writable again; that commit is
 // the one point of no return, and everything has been proven before it. The report is in the journal before the commit,
 // so that a crash right after it is told apart by the durable fence on the source. Run by Migration when the control
@@ -84,6 +85,8 @@ class Cutover {
   Awaitable<void> compare();
   Awaitable<void> prepare();
   Awaitable<void> stop_writes();
+  Awaitable<void> arm_fence();
+  Awaitable<void> bring_target_level();
   Awaitable<void> drain();
   Awaitable<void> look_at_schema();
   void touch(const std::vector<ChangedTable>& changed);
@@ -112,6 +115,8 @@ class Cutover {
   std::shared_ptr<Prepared> prepared_;  // shared with the pool threads that work on it
   std::vector<SequenceComparison> sequences_;
   std::string marker_;
+  Event armed_;              // the fence has its triggers, or never will
+  std::stop_source arming_;  // stopped when what goes on beside it has failed
   bool undecided_ = false;
   bool closed_ = false;                       // the source, for good
   std::optional<SchemaState> schema_before_;  // the first comparison; written and read on pool threads, one at a time

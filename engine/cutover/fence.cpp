@@ -7,7 +7,6 @@
 #include <array>
 #include <condition_variable>
 #include <mutex>
-#include <set>
 
 namespace walferry::cutover {
 namespace {
@@ -22,6 +21,8 @@ constexpr std::string_view row_trigger_name = "walferry_fence_rows";
 constexpr std::array<milliseconds, 4> tries{milliseconds{300}, milliseconds{600}, milliseconds{1'500},
                                             milliseconds{2'500}};
 constexpr milliseconds pause_between_tries{200};
+// Triggers of so many are made by one message to the server.
+constexpr std::size_t tables_at_once = 100;
 
 std::string name_list(const std::vector<QualifiedName>& tables) {
   std::string list;
@@ -66,6 +67,13 @@ constexpr std::string_view fences_sql =
     "'walferry' AND pg_catalog.starts_with(p.proname::pg_catalog.text, 'refuse_writes_')";
 
 }  // namespace
+
+std::vector<FencedTable> fenced_tables(const Catalog& catalog) {
+  std::vector<FencedTable> tables;
+  tables.reserve(catalog.tables.size());
+  for (const Table& table : catalog.tables) tables.push_back({table.name, table.relation(), table.holds_rows()});
+  return tables;
+}
 
 Fence Fence::prepare(const pg::ConnInfo& source) {
   pg::Session session = pg::Session::open(source, {.application_name = "walferry fence"});
@@ -134,31 +142,17 @@ void Fence::require_held() {
               "the write stop on the source fell away before it was made durable. Nothing was switched"};
 }
 
-void Fence::make_durable(const std::string& migration, const std::vector<FencedTable>& tables,
-                         const SelectionRules& selection, const std::string& message) {
-  // CREATE TABLE was not stopped: a table that came meanwhile, perhaps under the name of another, has neither lock nor
-  // proof.
-  std::vector<FencedTable> now;
-  Catalog catalog = read_catalog(session_);
-  keep_selected(catalog, session_, selection);
-  std::set<RelationId> holding_rows;
-  for (const Table& table : catalog.tables) {
-    now.push_back({table.name, table.relation()});
-    if (table.holds_rows()) holding_rows.insert(table.relation());
-  }
-  if (now != tables) {
-    throw Error{{ErrorKind::Refused, Side::Source},
-                "tables were created, dropped or renamed on the source during the cutover. Remedy: stop schema "
-                "changes, then try again"};
-  }
+void Fence::arm(const ArmRequest& request) {
+  session_.exec(
+      fmt::format("SET LOCAL statement_timeout = {}", std::max(until(request.deadline), milliseconds{1}).count()));
   silence_event_triggers(session_);
-  const std::string function = function_of(migration);
-  std::string sql = fmt::format(
-      "CREATE SCHEMA IF NOT EXISTS walferry; "
-      "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS "
-      "$fence$BEGIN RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = {}, "
-      "HINT = 'Connect to the server that the database was moved to.'; END$fence$; ",
-      function, pg::quote_literal(message));
+  const std::string function = function_of(request.migration);
+  session_.exec(
+      fmt::format("CREATE SCHEMA IF NOT EXISTS walferry; "
+                  "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS "
+                  "$fence$BEGIN RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = {}, "
+                  "HINT = 'Connect to the server that the database was moved to.'; END$fence$",
+                  function, pg::quote_literal(request.message)));
   // A subscription's worker fires row triggers only, but for TRUNCATE.
   const bool subscribed =
       session_
@@ -166,6 +160,7 @@ void Fence::make_durable(const std::string& migration, const std::vector<FencedT
               "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = "
               "s.subdbid WHERE d.datname = pg_catalog.current_database())")
           .flag(0, 0);
+  std::string sql;
   const auto add_trigger = [&](std::string_view name, std::string_view events, const QualifiedName& table,
                                std::string_view each) {
     sql += fmt::format(
@@ -174,22 +169,39 @@ void Fence::make_durable(const std::string& migration, const std::vector<FencedT
         "{0}; ",
         name, events, table.quoted(), each, function);
   };
-  for (const FencedTable& fenced : tables) {
-    add_trigger(trigger_name, "INSERT OR UPDATE OR DELETE OR TRUNCATE", fenced.name, "STATEMENT");
-    if (subscribed && holding_rows.contains(fenced.id))
-      add_trigger(row_trigger_name, "INSERT OR UPDATE OR DELETE", fenced.name, "ROW");
+  for (std::size_t i = 0; i < request.tables.size(); ++i) {
+    const FencedTable& table = request.tables[i];
+    add_trigger(trigger_name, "INSERT OR UPDATE OR DELETE OR TRUNCATE", table.name, "STATEMENT");
+    if (subscribed && table.holds_rows) add_trigger(row_trigger_name, "INSERT OR UPDATE OR DELETE", table.name, "ROW");
+    if ((i + 1) % tables_at_once != 0 && i + 1 < request.tables.size()) continue;
+    if (request.stop.stop_requested()) return;
+    session_.exec(sql);
+    sql.clear();
+  }
+  session_.exec("SET LOCAL statement_timeout = 0");
+  armed_ = request.tables;
+}
+
+void Fence::make_durable(const SelectionRules& selection) {
+  // CREATE TABLE was not stopped: a table that came meanwhile, perhaps under the name of another, has neither lock nor
+  // proof.
+  Catalog catalog = read_table_list(session_);
+  keep_selected(catalog, session_, selection);
+  if (fenced_tables(catalog) != armed_) {
+    throw Error{{ErrorKind::Refused, Side::Source},
+                "tables were created, dropped or renamed on the source during the cutover. Remedy: stop schema "
+                "changes, then try again"};
   }
   // Sessions to come are read-only from the start, which refuses DDL and nextval() as well; only the database's owner
   // may say so.
   if (selection.empty()) {
-    sql +=
-        ("DO $read_only$ BEGIN IF pg_catalog.pg_has_role(current_user, (SELECT datdba FROM pg_catalog.pg_database "
-         "WHERE datname = pg_catalog.current_database()), 'USAGE') THEN "
-         "EXECUTE pg_catalog.format('ALTER DATABASE %I SET default_transaction_read_only = on', "
-         "pg_catalog.current_database()); "
-         "END IF; END $read_only$");
+    session_.exec(
+        "DO $read_only$ BEGIN IF pg_catalog.pg_has_role(current_user, (SELECT datdba FROM pg_catalog.pg_database "
+        "WHERE datname = pg_catalog.current_database()), 'USAGE') THEN "
+        "EXECUTE pg_catalog.format('ALTER DATABASE %I SET default_transaction_read_only = on', "
+        "pg_catalog.current_database()); "
+        "END IF; END $read_only$");
   }
-  session_.exec(sql);
   session_.exec("COMMIT");
 }
 

@@ -2,14 +2,15 @@
 //
 // The lease is one transaction that holds SHARE ROW EXCLUSIVE on every table: readers go on, writers wait. It falls
 // away by itself when walferry dies (the connection ends) or freezes (idle_in_transaction_session_timeout).
-// make_durable() adds, in the same transaction, a statement trigger that refuses writes with SQLSTATE 25006, makes
-// sessions to come read-only, and commits: the moment the locks go, the triggers are there. Until that commit the
-// source is as it was. Used by Cutover on pool threads, one call at a time.
+// arm() adds, in the same transaction and beside the drain, a statement trigger to each table that refuses writes with
+// SQLSTATE 25006. make_durable() makes sessions to come read-only and commits: the moment the locks go, the triggers
+// are there. Until that commit the source is as it was. Used by Cutover on pool threads, one call at a time.
 #pragma once
 
 #include <chrono>
 #include <functional>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -22,9 +23,13 @@ namespace walferry::cutover {
 struct FencedTable {
   QualifiedName name;
   RelationId id{};
+  bool holds_rows = true;
 
   bool operator==(const FencedTable&) const = default;
 };
+
+// By name, as the catalog has them.
+[[nodiscard]] std::vector<FencedTable> fenced_tables(const Catalog& catalog);
 
 struct FenceRequest {
   std::vector<QualifiedName> tables;
@@ -32,6 +37,14 @@ struct FenceRequest {
   // After a try that was given up: who holds the locks, and for how long all such tries have held up writers. From the
   // calling thread.
   std::function<void(const std::string& holders, std::chrono::milliseconds delayed)> on_waiting = {};
+};
+
+struct ArmRequest {
+  std::string migration;
+  std::vector<FencedTable> tables;
+  std::string message;  // to whoever tries to write
+  std::chrono::steady_clock::time_point deadline;
+  std::stop_token stop = {};  // looked at every hundred tables
 };
 
 struct Raised {
@@ -48,17 +61,22 @@ class Fence {
   // tries the application goes on. Throws Error{Timeout} at the deadline.
   Raised raise(const FenceRequest& request);
 
+  // What takes a time for each table; nobody else sees it before make_durable(). Stopped, it leaves a fence that can
+  // only be lifted.
+  void arm(const ArmRequest& request);
+
   // Throws Error{Timeout} when the lease has fallen away.
   void require_held();
-  // With a selection the other tables, and the database, stay open.
-  void make_durable(const std::string& migration, const std::vector<FencedTable>& tables,
-                    const SelectionRules& selection, const std::string& message);
+  // For good. Throws Error{Refused} where the source's tables are not those that were armed. With a selection the other
+  // tables, and the database, stay open.
+  void make_durable(const SelectionRules& selection);
   // Lifts the lease; the source is writable again. Never throws: a lost connection has lifted it already.
   void lift() noexcept;
 
  private:
   explicit Fence(pg::Session session) : session_(std::move(session)) {}
   pg::Session session_;
+  std::vector<FencedTable> armed_;  // every one of them, or none
 };
 
 // The durable fence of a migration, as the source's catalogs show it. Each has its own: others of the same source may

@@ -145,12 +145,9 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
   if (request.refresh_first) outside::refresh_materialized_views(target, outside::views_to_refresh(source, target));
   Fence fence = Fence::prepare(options.source);
   Catalog catalog = read_selected_catalog(source, options.selection);
-  std::vector<FencedTable> tables;
+  std::vector<FencedTable> tables = fenced_tables(catalog);
   std::vector<QualifiedName> locked;
-  for (const Table& table : catalog.tables) {
-    tables.push_back({table.name, table.relation()});
-    locked.push_back(table.name);
-  }
+  for (const FencedTable& table : tables) locked.push_back(table.name);
   // The guards passed before everything was compared, which takes a while. Fence::make_durable() stands by this list.
   if (const std::vector<std::string> late = table_blockers(source, catalog, request.journal); !late.empty())
     throw Error{{ErrorKind::Refused, Side::Source}, "since the cutover began: " + late.front()};
