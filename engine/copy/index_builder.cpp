@@ -17,7 +17,7 @@ namespace {
 pg::Session open_build_session(const IndexBuilderOptions& options) {
   pg::Session session = pg::Session::open(
       options.target, {.application_name = "walferry build", .client_encoding = options.client_encoding});
-  schema::prepare_build_session(session, {.processes_max = options.jobs});
+  schema::prepare_build_session(session, {});
   return session;
 }
 

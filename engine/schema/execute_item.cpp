@@ -153,12 +153,8 @@ void execute_once(pg::Session& target, const PostDataItem& item, const ExecuteOp
 
 void prepare_build_session(pg::Session& target, const BuildOptions& options) {
   target.exec("SET maintenance_work_mem = " + pg::quote_literal(options.maintenance_work_mem));
-  if (options.processes_max) {
-    // Beside its workers the backend itself takes part.
-    target.exec(fmt::format(
-        "SELECT pg_catalog.set_config('max_parallel_maintenance_workers', least({}, "
-        "pg_catalog.current_setting('max_parallel_maintenance_workers')::pg_catalog.int4)::pg_catalog.text, false)",
-        std::max(*options.processes_max - 1, 0)));
+  if (options.parallel_workers >= 0) {
+    target.exec(fmt::format("SET max_parallel_maintenance_workers = {}", options.parallel_workers));
   }
   target.exec("SET check_function_bodies = off");
 }

@@ -6,7 +6,6 @@
 // been applied to.
 #pragma once
 
-#include <optional>
 #include <string>
 
 #include "engine/pg/session.hpp"
@@ -16,7 +15,7 @@ namespace walferry::schema {
 
 struct BuildOptions {
   std::string maintenance_work_mem = "256MB";
-  std::optional<int> processes_max = {};  // for one index; the server's own setting counts where it is lower
+  int parallel_workers = -1;  // max_parallel_maintenance_workers; negative: the server's own
 };
 
 // The settings under which items are executed; session_replication_role stays origin.
