@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 
 #include "protocol/copy_format.hpp"
@@ -20,10 +19,9 @@ constexpr std::size_t copy_buffer_bytes = std::size_t{64} << 10U;
 
 // An array in binary form: dimensions, whether NULLs occur, element type, length, lower bound; then the elements, each
 // behind its length (-1: NULL).
-constexpr std::size_t array_header_bytes = 20;
-constexpr std::uint32_t null_length = 0xFFFF'FFFF;
+constexpr std::size_t length_bytes = 4;
 
-void append_array_header(std::vector<std::byte>& array, SetElement element) {
+void append_array_header(std::vector<std::byte>& array, BinaryType element) {
   Writer out{array};
   out.u32(1);
   out.u32(1);
@@ -37,32 +35,12 @@ void set_array_length(std::vector<std::byte>& array, std::uint32_t length) {
   std::ranges::copy(bytes, array.begin() + 12);
 }
 
-template <typename Integer>
-void append_integer(std::vector<std::byte>& array, std::string_view text, const MappedTable& table) {
-  Integer value = 0;
-  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failure != std::errc{} || end != text.data() + text.size())
-    throw NetChangesRefused{table.name, "the source's column is no integer of the target's size"};
-  Writer out{array};
-  out.u32(sizeof(Integer));
-  out.bytes(wire::store(static_cast<std::make_unsigned_t<Integer>>(value)));
-}
-
-void append_element(std::vector<std::byte>& array, SetElement element, std::string_view text,
-                    const MappedTable& table) {
-  switch (element) {
-    case SetElement::Int2:
-      return append_integer<std::int16_t>(array, text, table);
-    case SetElement::Int4:
-      return append_integer<std::int32_t>(array, text, table);
-    case SetElement::Int8:
-      return append_integer<std::int64_t>(array, text, table);
-    case SetElement::Text:
-      break;
-  }
-  Writer out{array};
-  out.u32(static_cast<std::uint32_t>(text.size()));
-  out.bytes(as_bytes(text));
+void append_element(const MappedTable& table, std::uint16_t column, std::string_view text,
+                    std::vector<std::byte>& out) {
+  const MappedColumn& target = table.columns[column];
+  if (append_value(target.element, text, out)) return;
+  throw NetChangesRefused{table.name, fmt::format("the source's value of column {} is no {} of the target's",
+                                                  target.name, name_of(target.element))};
 }
 
 [[noreturn]] void refuse_field(const MappedTable& table, std::uint16_t column) {
@@ -84,6 +62,20 @@ void append_copy_row(const MappedTable& table, const RowView& row, std::vector<c
     }
   });
   copy_format::append_text_row(fields, out);
+}
+
+// The same in binary.
+void append_binary_row(const MappedTable& table, const RowView& row, std::vector<std::byte>& out) {
+  Writer{out}.u16(row.column_count());
+  row.for_each([&](std::uint16_t column, const pgoutput::FieldView& field) {
+    if (field.kind == pgoutput::FieldKind::Null) {
+      append_null(out);
+    } else if (field.kind == pgoutput::FieldKind::Text) {
+      append_element(table, column, as_text(field.value), out);
+    } else {
+      refuse_field(table, column);
+    }
+  });
 }
 
 }  // namespace
@@ -149,9 +141,16 @@ Awaitable<void> SetWriter::write_inserted(MappedTable& table) {
     auto at = rows.begin();
     std::vector<copy_format::Field> fields;
     std::function<bool(std::vector<std::byte>&)> next = [&](std::vector<std::byte>& buffer) {
+      if (table.copy_binary && at == rows.begin()) copy_format::append_binary_header(buffer);
       for (; at != rows.end() && buffer.size() < copy_buffer_bytes; ++at) {
-        if (is_inserted(*at)) append_copy_row(table, at->fields, fields, buffer);
+        if (!is_inserted(*at)) continue;
+        if (table.copy_binary) {
+          append_binary_row(table, at->fields, buffer);
+        } else {
+          append_copy_row(table, at->fields, fields, buffer);
+        }
       }
+      if (table.copy_binary && at == rows.end()) copy_format::append_binary_trailer(buffer);
       return at != rows.end();
     };
     co_await pipeline_.copy(table, count, std::move(next));
@@ -204,19 +203,19 @@ std::size_t SetWriter::append_row(const MappedTable& table, const Statement& sta
       if (parameter == statement.new_columns.size() || column != statement.new_columns[parameter]) return;
       std::vector<std::byte>& array = arrays_[parameter];
       if (field.kind == pgoutput::FieldKind::Null) {
-        Writer{array}.u32(null_length);
+        append_null(array);
       } else if (field.kind == pgoutput::FieldKind::Text) {
-        append_element(array, table.columns[column].element, as_text(field.value), table);
+        append_element(table, column, as_text(field.value), array);
       } else {
         refuse_field(table, column);
       }
-      bytes += sizeof null_length + field.value.size();
+      bytes += length_bytes + field.value.size();
       ++parameter;
     });
   }
   table.changes->for_each_key_field(row, [&](std::uint16_t column, std::string_view value) {
-    append_element(arrays_[parameter], table.columns[column].element, value, table);
-    bytes += sizeof null_length + value.size();
+    append_element(table, column, value, arrays_[parameter]);
+    bytes += length_bytes + value.size();
     ++parameter;
   });
   return bytes;

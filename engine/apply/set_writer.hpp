@@ -1,9 +1,10 @@
 // Writes the net changes of tables as sets: DELETE .. USING unnest, UPDATE .. FROM unnest, then COPY for what is
 // inserted.
 //
-// A set travels as one array per column. Integers are binary integers; every other value is the text that the source
-// sent, cast by the target, which calls the type's own input function: right for arrays of any dimension, composites,
-// domains and types of extensions alike. Few rows, and types for which that cast means something else, go through
+// A set travels as one array per column. Numbers, dates and the like are binary (protocol/binary_value.hpp), and so is
+// a COPY of a table that has nothing but these and text; every other value is the text that the source sent, cast by
+// the target, which calls the type's own input function: right for arrays of any dimension, composites, domains and
+// types of extensions alike. Few rows, and types for which that cast means something else, go through
 // RowWriter. Called by Applier at the end of a group, at barriers, and when enough is gathered.
 #pragma once
 

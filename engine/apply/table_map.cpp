@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 namespace walferry::apply {
 namespace {
@@ -41,11 +42,12 @@ std::string row_condition(const MappedTable& table, const std::vector<std::uint1
 
 // The value of parameter `number` for one row of a set.
 std::string from_set(const MappedColumn& column, std::size_t number) {
-  return column.element == SetElement::Text ? fmt::format("v.c{}::{}", number, column.type)
+  return column.element == BinaryType::Text ? fmt::format("v.c{}::{}", number, column.type)
                                             : fmt::format("v.c{}", number);
 }
 
-// The parameters of a set, side by side: "unnest($1::pg_catalog.int8[], ...) AS v(c1, ...)".
+// The parameters of a set, side by side: "(SELECT pg_catalog.unnest($1::pg_catalog.int8[]), ...) AS v(c1, ...)". So
+// written no row waits in a tuplestore, as with FROM unnest(...).
 std::string set_of(const MappedTable& table, const Statement& statement) {
   std::string arrays;
   std::string names;
@@ -56,16 +58,11 @@ std::string set_of(const MappedTable& table, const Statement& statement) {
         arrays += ", ";
         names += ", ";
       }
-      std::string_view type = "text";
-      if (table.columns[i].element == SetElement::Int2) type = "int2";
-      if (table.columns[i].element == SetElement::Int4) type = "int4";
-      if (table.columns[i].element == SetElement::Int8) type = "int8";
-      arrays += fmt::format("${}::pg_catalog.{}[]", number, type);
+      arrays += fmt::format("pg_catalog.unnest(${}::pg_catalog.{}[])", number, name_of(table.columns[i].element));
       names += fmt::format("c{}", number);
     }
   }
-  // Not qualified: only so does it take several arrays. With an empty search_path it is pg_catalog's.
-  return fmt::format("unnest({}) AS v({})", arrays, names);
+  return fmt::format("(SELECT {}) AS v({})", arrays, names);
 }
 
 // The condition that joins a set with the table by its key, whose parameters come last.
@@ -78,6 +75,19 @@ std::string set_condition(const MappedTable& table, const Statement& statement) 
     condition += fmt::format("t.{} {} {}", quote_name(column.name), column.equality, from_set(column, ++number));
   }
   return condition;
+}
+
+// The integers of both ends have the same text; of other types it must be the very one, or its text is another.
+BinaryType element_of(Oid source, Oid target) {
+  const BinaryType element = binary_type_of(static_cast<std::uint32_t>(target));
+  const bool integer = element == BinaryType::Int2 || element == BinaryType::Int4 || element == BinaryType::Int8;
+  return integer || source == target ? element : BinaryType::Text;
+}
+
+// Whose binary form is its text.
+bool is_text(Oid type) {
+  constexpr std::array<Oid, 4> types{Oid{25}, Oid{114}, Oid{1042}, Oid{1043}};  // text, json, bpchar, varchar
+  return std::ranges::count(types, type) > 0;
 }
 
 std::vector<std::uint16_t> identifying_columns(const MappedTable& table) {
@@ -249,6 +259,7 @@ void TableMap::match_types(MappedTable& table, const Table& target) const {
   const auto traits = target_.tables.find(target.oid);
   std::vector<std::uint16_t> key;
   table.set_key = true;
+  table.copy_binary = true;
   for (std::uint16_t i = 0; i < table.columns.size(); ++i) {
     MappedColumn& column = table.columns[i];
     const auto same = std::ranges::find(target.columns, column.name, &Column::name);
@@ -256,9 +267,8 @@ void TableMap::match_types(MappedTable& table, const Table& target) const {
       if (type->second.reads_text) column.type = type->second.name;
       column.equality = type->second.equality;
     }
-    for (const SetElement element : {SetElement::Int2, SetElement::Int4, SetElement::Int8}) {
-      if (static_cast<std::uint32_t>(same->type) == static_cast<std::uint32_t>(element)) column.element = element;
-    }
+    column.element = element_of(column.source_type, same->type);
+    table.copy_binary = table.copy_binary && (column.element != BinaryType::Text || is_text(same->type));
     if (traits != target_.tables.end()) {
       const auto equality = traits->second.equality.find(column.name);
       if (equality != traits->second.equality.end()) column.equality = equality->second;
@@ -288,7 +298,8 @@ void TableMap::build_statements(MappedTable& table) {
   table.insert.sql = columns.empty() ? fmt::format("INSERT INTO {} DEFAULT VALUES", table.name.quoted())
                                      : fmt::format("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
                                                    table.name.quoted(), columns, values);
-  table.copy_sql = fmt::format("COPY {} ({}) FROM STDIN", table.name.quoted(), columns);
+  table.copy_sql = fmt::format("COPY {} ({}) FROM STDIN{}", table.name.quoted(), columns,
+                               table.copy_binary ? " WITH (FORMAT binary)" : "");
   table.remove.name = next_name("d");
   table.remove.old_columns = identifying_columns(table);
   table.remove.sql =

@@ -18,12 +18,10 @@
 
 #include "engine/apply/net_changes.hpp"
 #include "engine/apply/target_tables.hpp"
+#include "protocol/binary_value.hpp"
 #include "protocol/pgoutput.hpp"
 
 namespace walferry::apply {
-
-// How a column's values travel in a set: the element type of the array.
-enum class SetElement : std::uint32_t { Int8 = 20, Int2 = 21, Int4 = 23, Text = 25 };
 
 struct MappedColumn {
   std::string name;
@@ -31,9 +29,9 @@ struct MappedColumn {
   bool comparable = true;
   Oid source_type{};
   std::int32_t source_modifier = -1;
-  std::string equality = "=";  // the operator that compares it
-  std::string type = {};       // of the target's column, for a cast; empty: a cast from text would not do
-  SetElement element = SetElement::Text;
+  std::string equality = "=";             // the operator that compares it
+  std::string type = {};                  // of the target's column, for a cast; empty: a cast from text would not do
+  BinaryType element = BinaryType::Text;  // as which its values travel in sets
 };
 
 // A statement to prepare: its text, and which tuple columns are its parameters, in order.
@@ -63,6 +61,7 @@ struct MappedTable {
   bool set_key = false;                                      // the key can travel in a set
   bool splits = false;                                       // rows of different keys do not depend on each other
   std::string copy_sql;                                      // COPY of whole rows
+  bool copy_binary = false;                                  // in binary: no value is text that the target would read
 
   Statement insert;
   // Keyed by shape, with an 'o' behind it where an old tuple came with it.

@@ -83,6 +83,16 @@ void write_lsn(const fs::path& corpus) {
   write(corpus / "lsn", "both_halves", as_bytes("16/B374D848"));
 }
 
+void write_binary_value(const fs::path& corpus) {
+  const fs::path folder = corpus / "binary_value";
+  write(folder, "timestamp", as_bytes("0044-03-15 12:00:00.25+00 BC"));
+  write(folder, "date", as_bytes("2024-02-29"));
+  write(folder, "numeric", as_bytes("-12345678.90120034"));
+  write(folder, "float", as_bytes("1.7976931348623157e+308"));
+  write(folder, "bytea", as_bytes("\\x00ff7f"));
+  write(folder, "uuid", as_bytes("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"));
+}
+
 void write_block(const fs::path& corpus) {
   store::Block block;
   for (const std::string_view name : {"begin", "relation", "insert_text", "commit"})
@@ -161,6 +171,7 @@ int main(int argc, char** argv) {
   walferry::test::write_copy_binary(corpus);
   walferry::test::write_copy_out(corpus);
   walferry::test::write_lsn(corpus);
+  walferry::test::write_binary_value(corpus);
   walferry::test::write_block(corpus);
   walferry::test::write_sql_script(corpus);
   walferry::test::write_ddl_message(corpus);

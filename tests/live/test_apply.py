@@ -5,6 +5,7 @@ from the statements that the target's server logs.
 """
 
 import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -192,6 +193,87 @@ def test_values_of_every_kind_travel_in_sets(migrations):
     # A cast from text to "char" takes the first byte, to regclass looks up a name: neither is the input function.
     assert 'UPDATE ONLY "public"."kinds" AS t' not in sent and 'UPDATE ONLY "public"."kinds" SET' in sent
     assert not backlog.replayed()
+
+
+# The edges of what goes to the target in binary, and what stands between.
+BINARY = """
+    CREATE TABLE public.b (
+      id uuid PRIMARY KEY, small smallint, whole int, large bigint, yes bool, f real, d double precision, day date,
+      moment timestamp, at timestamptz, at3 timestamptz(3), t text, v varchar(20), c char(5), amount numeric,
+      price numeric(12, 2), raw bytea, hour time, j json, jb jsonb);
+    CREATE TABLE public.mixed (at timestamptz, day date, j jsonb, span interval, at_once timestamp, PRIMARY KEY (at, day));
+    CREATE TABLE public.by_amount (amount numeric PRIMARY KEY, yes bool);
+    CREATE TABLE public.by_float (d double precision PRIMARY KEY, yes bool);
+    CREATE TABLE public.edges AS
+    SELECT row_number() OVER () AS id, * FROM
+      unnest('{-32768,0,32767,NULL}'::smallint[]) small,
+      unnest('{-2147483648,-1,NULL,2147483647}'::int[]) whole,
+      unnest('{-9223372036854775808,0,9223372036854775807}'::bigint[]) large,
+      (VALUES ('NaN'::float8, 'NaN'::float4, 'infinity'::date, 'infinity'::timestamp, 'infinity'::timestamptz, 'NaN'::numeric),
+              ('-Infinity', '-Infinity', '-infinity', '-infinity', '-infinity', 0.000), (NULL, NULL, NULL, NULL, NULL, NULL),
+              ('-0', '-0', '0001-12-31 BC', '0044-03-15 12:00:00.25 BC', '0044-03-15 12:00:00.25+00 BC', -1e1300),
+              (5e-324, 1e-45, '4714-11-24 BC', '4714-11-24 00:00:00 BC', '4714-11-24 00:00:00+00 BC', 1e-1600),
+              (1.7976931348623157e308, 3.4028235e38, '5874897-12-31', '294276-12-31 23:59:59.999999',
+               '294276-12-31 23:59:59.999999+00', 99999999.99990000),
+              (0.1, 0.1, '2024-02-29', '1969-07-20 20:17:40', '1999-12-31 23:59:59.999999+00', 10000),
+              (1e23, 16777216, '1900-02-28', '2026-11-22 03:04:05.000001', '2026-11-22 05:04:05.1+02', -0.00010203)
+      ) of (d, f, day, moment, at, amount);
+    ALTER TABLE public.edges ADD PRIMARY KEY (id);
+"""
+
+
+def test_values_at_the_edges_of_their_types_travel_in_binary(migrations):
+    backlog = Backlog(migrations, "edges", BINARY)
+    row = ("md5(id::text)::uuid, small, whole, large, id % 2 = 0, f, d, day, moment, at, date_trunc('second', at),"
+           " chr(id::int + 64), 'v' || id, 'c' || id % 10, amount, id * 7.005, decode(md5(id::text), 'hex'), time '24:00' - id * interval '1.000003 s',"
+           " '{\"k\":  1}'::json, jsonb_build_object('k', ARRAY[id, NULL])")
+    backlog.write(
+        f"INSERT INTO public.b SELECT {row} FROM public.edges",
+        "INSERT INTO public.mixed SELECT timestamptz '2000-01-01 UTC' + id * interval '1 day 1 us', date '0001-01-01' - id::int,"
+        " jsonb_build_object('id', id), id * interval '1 h', moment FROM public.edges",
+        "INSERT INTO public.by_float SELECT id / 7.0 - 3, id % 3 = 0 FROM public.edges",
+        "INSERT INTO public.by_amount SELECT id / 7.0 - 3, id % 3 = 0 FROM public.edges",
+        "INSERT INTO public.by_float VALUES ('NaN', NULL), ('Infinity', true), ('-Infinity', false)",
+    )
+    backlog.drain()
+    sent = backlog.statements()
+    assert re.search(r'COPY "public"."b" .*FORMAT binary', sent) and 'COPY "public"."mixed"' in sent
+    assert not re.search(r'COPY "public"."mixed" .*FORMAT binary', sent)  # an interval is not among them
+    backlog.stop()
+    backlog.write(
+        # Each row gets the values of another.
+        "UPDATE public.b SET (small, whole, large, yes, f, d, day, moment, at, at3, amount, raw) = (SELECT e.small, e.whole,"
+        " e.large, NOT b.yes, e.f, e.d, e.day, e.moment, e.at, date_trunc('second', e.at), e.amount,"
+        " '\\x'::bytea FROM public.edges e WHERE md5((e.id % 384 + 1)::text)::uuid = b.id)",
+        "UPDATE public.mixed SET j = NULL, at_once = at WHERE at < '2000-06-01'",
+        "DELETE FROM public.mixed WHERE at > '2000-12-01'",
+        "UPDATE public.by_float SET yes = NOT coalesce(yes, false)", "DELETE FROM public.by_float WHERE d > 10",
+        "UPDATE public.by_amount SET yes = NOT yes WHERE amount < 0", "DELETE FROM public.by_amount WHERE amount > 10",
+    )
+    backlog.drain()
+    backlog.expect_equal()
+    sent = backlog.statements()
+    assert all(f"{verb} ONLY" in sent for verb in ("UPDATE", "DELETE FROM")) and "timestamptz[]" in sent
+    assert not backlog.replayed()
+
+
+def test_a_target_whose_types_are_others_reads_the_sources_text(migrations):
+    """A timestamp without time zone for one with it, text for a date: what a person who made the target chose."""
+    schema = "CREATE TABLE public.t (id int PRIMARY KEY, moment timestamp, day text, whole numeric);"
+    migration = migrations("others")
+    migration.load(sql=schema + "INSERT INTO public.t VALUES (0, '2000-01-01', '2000-01-01', 0)")
+    source, database, target, copy = migration.ends
+    target.psql(copy, sql="CREATE TABLE public.t (id bigint PRIMARY KEY, moment timestamptz, day date, whole int);")
+    migration.daemon.start("--no-schema")
+    migration.daemon.await_phase("follow", 120)
+    assert migration.daemon.terminate() == walferry.OK
+    source.execute(database, "INSERT INTO public.t SELECT g, timestamp '2026-11-22' + g * interval '1 s', date '2026-11-22' + g, g"
+                             " FROM generate_series(1, 100) g", "UPDATE public.t SET moment = moment + interval '1 h'")
+    migration.daemon.start()
+    migration.await_applied()
+    rows = "SELECT id, {}::text, day::text, whole::text FROM public.t ORDER BY 1"
+    wanted = source.query(database, rows.format("moment"))
+    assert len(wanted) == 101 and target.query(copy, rows.format("(moment AT TIME ZONE 'UTC')")) == wanted
 
 
 def test_generated_and_identity_columns_keep_the_sources_values(migrations):
