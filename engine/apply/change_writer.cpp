@@ -76,7 +76,7 @@ void ChangeWriter::detach() {
   connection_.reset();
   begun_ = false;
   bytes_ = 0;
-  for (MappedTable* table : gathered_) table->changes->clear();
+  tables_.forget_changes();
   gathered_.clear();
   gathered_from_.clear();
   gathered_bytes_ = 0;
@@ -165,6 +165,7 @@ ChangeWriter::Taken ChangeWriter::take(const SourceTransaction& transaction, con
     ++counts_.inserts;
     expect_described(*table, insert->row.column_count());
     if (touched_) touch(*table, insert->row);
+    begin();
     first = table->changes->empty();
     folded = folds(transaction, *table) && table->changes->insert(insert->row);
   } else if (const auto* update = std::get_if<pgoutput::UpdateView>(&message)) {
@@ -174,6 +175,7 @@ ChangeWriter::Taken ChangeWriter::take(const SourceTransaction& transaction, con
     expect_described(*table, update->row.column_count());
     if (touched_) touch(*table, update->row);
     if (touched_ && update->old) touch(*table, update->old->tuple);
+    begin();
     first = table->changes->empty();
     folded = folds(transaction, *table) && table->changes->update(*update);
   } else if (const auto* remove = std::get_if<pgoutput::DeleteView>(&message)) {
@@ -182,6 +184,7 @@ ChangeWriter::Taken ChangeWriter::take(const SourceTransaction& transaction, con
     ++counts_.deletes;
     expect_described(*table, remove->old.tuple.column_count());
     if (touched_) touch(*table, remove->old.tuple);
+    begin();
     first = table->changes->empty();
     folded = folds(transaction, *table) && table->changes->remove(remove->old.tuple);
   } else if (const auto* truncate = std::get_if<pgoutput::TruncateView>(&message)) {
@@ -189,7 +192,6 @@ ChangeWriter::Taken ChangeWriter::take(const SourceTransaction& transaction, con
   } else {
     return Taken::No;
   }
-  begin();
   bytes_ += payload.size();
   if (folded) {
     keep(*table, first, payload);
@@ -201,7 +203,8 @@ ChangeWriter::Taken ChangeWriter::take(const SourceTransaction& transaction, con
   return Taken::Yes;
 }
 
-// Keeps the message of a change that was gathered.
+// Keeps the message of a change that was gathered. Nothing may fail between the gathering and this: a table with
+// changes that is not listed here would never be written.
 void ChangeWriter::keep(MappedTable& table, bool first, Bytes payload) {
   if (first) gathered_.push_back(&table);
   if (gathered_from_.empty() || gathered_from_.back() != owner_) gathered_from_.push_back(owner_);

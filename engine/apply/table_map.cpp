@@ -214,6 +214,12 @@ void TableMap::distrust(const QualifiedName& name, std::chrono::steady_clock::ti
   }
 }
 
+void TableMap::forget_changes() {
+  for (auto& [id, known] : tables_) {
+    if (known.table) known.table->changes->clear();
+  }
+}
+
 void TableMap::forget_prepared() {
   for (auto& [id, known] : tables_) {
     if (!known.table) continue;

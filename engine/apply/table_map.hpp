@@ -104,6 +104,8 @@ class TableMap {
   void distrust(const QualifiedName& name, std::chrono::steady_clock::time_point until);
   // Changes to the table do not count until it has been copied again, whatever its name is by then.
   void ignore(RelationId relation);
+  // What was gathered and not written.
+  void forget_changes();
   // A new connection: nothing is prepared there.
   void forget_prepared();
   // No statement is in flight: descriptions that were replaced meanwhile can go.
