@@ -1,7 +1,8 @@
 """Random statements over a rich schema while walferry is killed and its connections are cut; the ends stay equal.
 
 The seed is printed; WALFERRY_RANDOM_SEED repeats a run's statements (the moments of the kills stay the machine's own),
-WALFERRY_RANDOM_SECONDS sets how long it goes on, and the statements are kept in the file that a failure names.
+WALFERRY_RANDOM_SECONDS sets how long it goes on, WALFERRY_RANDOM_LANES=3 gives every run so many lanes, and the statements
+and the logs are kept in the folder that a failure names.
 """
 
 import collections
@@ -19,6 +20,7 @@ from generator import Generator
 
 HERE = Path(__file__).resolve().parent
 SECONDS = float(os.environ.get("WALFERRY_RANDOM_SECONDS", "60"))
+LANES = os.environ.get("WALFERRY_RANDOM_LANES")
 ROUND_SECONDS = 15
 _CUT = ("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'walferry%%'"
         " AND application_name NOT LIKE 'walferry-%%' AND datname = %s AND random() < 0.7")
@@ -45,7 +47,7 @@ class Trouble:
         daemon = self.migration.daemon
         self.resume()
         if not daemon.alive():
-            daemon.start("--apply-lanes", str(self.dice.choice([1, 1, 2, 3])))
+            daemon.start("--apply-lanes", LANES or str(self.dice.choice([1, 1, 2, 3])))
             return
         if kind == "kill":
             daemon.kill()  # the next turn starts it again: meanwhile a backlog grows
@@ -75,7 +77,7 @@ def run_random(migration, schema: str, seed: int, seconds: float, note) -> None:
     log = migration.folder / "statements.sql"
     generator = Generator(source, database, seed, log)
     trouble = Trouble(migration, random.Random(seed + 1))
-    daemon = migration.daemon.start()
+    daemon = migration.daemon.start("--apply-lanes", LANES or "1")
     deadline = time.monotonic() + seconds
     rounds = 0
     try:
@@ -87,7 +89,7 @@ def run_random(migration, schema: str, seed: int, seconds: float, note) -> None:
             generator.finish()
             trouble.resume()
             if not daemon.alive():
-                daemon.start()
+                daemon.start("--apply-lanes", LANES or "1")
             # The cuts may have hit a moment in which an error is final, such as the very first connection.
             daemon.await_phase("follow", 180)
             migration.await_applied(120)
@@ -99,10 +101,14 @@ def run_random(migration, schema: str, seed: int, seconds: float, note) -> None:
         migration.switch("--timeout", "60s")
         assert_equal(*migration.ends)
     except BaseException:
-        kept = Path("/tmp") / f"walferry-random-{seed}.sql"
+        kept = Path("/tmp") / f"walferry-random-{seed}"
+        kept.mkdir(exist_ok=True)
         generator.file.flush()
-        shutil.copy(log, kept)
-        print(f"seed {seed}: the statements are in {kept}")
+        for file in (log, *daemon.folder.glob("run-*.log")):
+            shutil.copy(file, kept)
+        for side, server in (("source", source), ("target", target)):
+            shutil.copy(server.log, kept / f"{side}.log")
+        print(f"seed {seed}: the statements and everybody's logs are in {kept}")
         raise
     finally:
         generator.close()
