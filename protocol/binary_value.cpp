@@ -125,20 +125,24 @@ Day take_day(Scanner& in) {
   return day;
 }
 
+// Which stands for the ends of the numbers.
+template <typename Integer>
+std::optional<Integer> infinity(std::string_view text) {
+  if (text == "infinity") return std::numeric_limits<Integer>::max();
+  if (text == "-infinity") return std::numeric_limits<Integer>::min();
+  return std::nullopt;
+}
+
 bool append_date(std::string_view text, std::vector<std::byte>& out) {
-  std::int64_t days = 0;
-  if (text == "infinity") {
-    days = std::numeric_limits<std::int32_t>::max();
-  } else if (text == "-infinity") {
-    days = std::numeric_limits<std::int32_t>::min();
-  } else {
+  std::optional<std::int32_t> days = infinity<std::int32_t>(text);
+  if (!days) {
     Scanner in{text};
     const Day day = take_day(in);
     const bool before_christ = in.accept(" BC");
     if (!in.at_end() || !day.sensible(date_year_max)) return false;
-    days = day.number(before_christ);
+    days = static_cast<std::int32_t>(day.number(before_christ));
   }
-  append_bits(static_cast<std::uint32_t>(static_cast<std::int32_t>(days)), out);
+  append_bits(static_cast<std::uint32_t>(*days), out);
   return true;
 }
 
@@ -159,12 +163,8 @@ std::int64_t take_microseconds_of_day(Scanner& in) {
 }
 
 bool append_timestamp(std::string_view text, std::string_view zone, std::vector<std::byte>& out) {
-  std::int64_t microseconds = 0;
-  if (text == "infinity") {
-    microseconds = std::numeric_limits<std::int64_t>::max();
-  } else if (text == "-infinity") {
-    microseconds = std::numeric_limits<std::int64_t>::min();
-  } else {
+  std::optional<std::int64_t> microseconds = infinity<std::int64_t>(text);
+  if (!microseconds) {
     Scanner in{text};
     const Day day = take_day(in);
     in.expect(' ');
@@ -174,7 +174,7 @@ bool append_timestamp(std::string_view text, std::string_view zone, std::vector<
     if (!in.at_end() || !in_zone || !day.sensible(timestamp_year_max)) return false;
     microseconds = day.number(before_christ) * seconds_per_day * microseconds_per_second + of_day;
   }
-  append_bits(static_cast<std::uint64_t>(microseconds), out);
+  append_bits(static_cast<std::uint64_t>(*microseconds), out);
   return true;
 }
 

@@ -17,10 +17,9 @@ constexpr std::size_t copy_rows_min = 32;
 constexpr std::size_t set_bytes_max = std::size_t{256} << 10U;
 constexpr std::size_t copy_buffer_bytes = std::size_t{64} << 10U;
 
-// An array in binary form: dimensions, whether NULLs occur, element type, length, lower bound; then the elements, each
-// behind its length (-1: NULL).
-constexpr std::size_t length_bytes = 4;
+constexpr std::size_t length_bytes = 4;  // before each value
 
+// An array in binary form: dimensions, whether NULLs occur, element type, length, lower bound; then the elements.
 void append_array_header(std::vector<std::byte>& array, BinaryType element) {
   Writer out{array};
   out.u32(1);
@@ -48,6 +47,18 @@ void append_element(const MappedTable& table, std::uint16_t column, std::string_
               fmt::format("{}: column {} came without a usable value", table.name.text(), table.columns[column].name)};
 }
 
+// A field in binary, of an array or a COPY.
+void append_field(const MappedTable& table, std::uint16_t column, const pgoutput::FieldView& field,
+                  std::vector<std::byte>& out) {
+  if (field.kind == pgoutput::FieldKind::Null) {
+    append_null(out);
+  } else if (field.kind == pgoutput::FieldKind::Text) {
+    append_element(table, column, as_text(field.value), out);
+  } else {
+    refuse_field(table, column);
+  }
+}
+
 // A row as COPY text takes it.
 void append_copy_row(const MappedTable& table, const RowView& row, std::vector<copy_format::Field>& fields,
                      std::vector<std::byte>& out) {
@@ -67,15 +78,8 @@ void append_copy_row(const MappedTable& table, const RowView& row, std::vector<c
 // The same in binary.
 void append_binary_row(const MappedTable& table, const RowView& row, std::vector<std::byte>& out) {
   Writer{out}.u16(row.column_count());
-  row.for_each([&](std::uint16_t column, const pgoutput::FieldView& field) {
-    if (field.kind == pgoutput::FieldKind::Null) {
-      append_null(out);
-    } else if (field.kind == pgoutput::FieldKind::Text) {
-      append_element(table, column, as_text(field.value), out);
-    } else {
-      refuse_field(table, column);
-    }
-  });
+  row.for_each(
+      [&](std::uint16_t column, const pgoutput::FieldView& field) { append_field(table, column, field, out); });
 }
 
 }  // namespace
@@ -201,14 +205,7 @@ std::size_t SetWriter::append_row(const MappedTable& table, const Statement& sta
   if (!statement.new_columns.empty()) {
     row.fields.for_each([&](std::uint16_t column, const pgoutput::FieldView& field) {
       if (parameter == statement.new_columns.size() || column != statement.new_columns[parameter]) return;
-      std::vector<std::byte>& array = arrays_[parameter];
-      if (field.kind == pgoutput::FieldKind::Null) {
-        append_null(array);
-      } else if (field.kind == pgoutput::FieldKind::Text) {
-        append_element(table, column, as_text(field.value), array);
-      } else {
-        refuse_field(table, column);
-      }
+      append_field(table, column, field, arrays_[parameter]);
       bytes += length_bytes + field.value.size();
       ++parameter;
     });
