@@ -297,7 +297,6 @@ int check_command(const Words& words) {
       arguments->text("slot").value_or(default_slot_name(check.source.get("dbname").value_or("db")));
   check.slot = slot;
   check.publication = slot;
-  check.origin = slot;
   check.application_name = "walferry " + slot;
   check.jobs = arguments->number("jobs", 1, 64);
   check.apply_lanes = arguments->number("apply-lanes", 1, 16);
@@ -332,7 +331,7 @@ int run_command(const Words& words) {
   add_value(options, "apply-lanes", "connections that write large groups of changes to the target together", "1");
   add_value(options, "listen", "address of the status endpoint, such as 127.0.0.1:9187");
   add_value(options, "until", "stop when this is reached: copied, caught-up or cutover");
-  add_value(options, "slot", "name of slot, publication and origin (default: walferry_<database>)");
+  add_value(options, "slot", "name of slot and publication (default: walferry_<database>)");
   add_value(options, "publication", "existing publications to use, comma between");
   add_selection(options);
   add_switch(options, "no-schema", "the target has the schema already");
@@ -508,7 +507,7 @@ int skip_command(const Words& words) {
 
 int finish_command(const Words& words) {
   po::options_description options =
-      described("finish", "after the cutover: remove slot, publication, origin and walferry's own objects");
+      described("finish", "after the cutover: remove slot, publication and walferry's own objects");
   add_state_dir(options);
   add_connections(options);
   add_switch(options, "lift-fence", "let the old source be written to again");

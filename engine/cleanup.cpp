@@ -145,13 +145,12 @@ class Cleaner {
     }
     outside::forget_large_objects(target);
     target.exec("DROP TABLE IF EXISTS walferry.schema_restored");
-    // Last, because a position that is a row takes the schema with it.
-    say(fmt::format("target: removing replication origin {}", sides_.slot));
+    say("target: removing the position of the apply");
     apply::Progress::drop(target, sides_.slot);
     if (target
             .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname = 'walferry' AND NOT EXISTS "
-                  "(SELECT 1 "
-                  "FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid))")
+                  "(SELECT 1 FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid) AND NOT EXISTS "
+                  "(SELECT 1 FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid))")
             .flag(0, 0)) {
       target.exec("DROP SCHEMA walferry");
     }

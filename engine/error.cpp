@@ -32,7 +32,7 @@ bool is_transient(const Error& error) {
          state == "57P01" || state == "57P02" || state == "57P03" || state == "57P05" ||  // shutdown, starting up
          state == "53300" ||                                                              // too many connections
          state == "53100" ||                      // the server's disk is full: somebody will make room
-         state == "55006" ||                      // slot or origin in use by the session before
+         state == "55006" ||                      // slot in use by the session before
          state == "40P01" || state == "40001" ||  // deadlock, serialization
          state == "72000" ||                      // the exported snapshot is gone; a new one is taken
          state == "55P03" || state == "57014";    // lock not available, cancelled

@@ -190,7 +190,7 @@ void record_addresses(const MigrationOptions& options, store::Journal& journal) 
 
 void require_end(pg::Session& session, Side side, const std::string& slot) {
   const bool has_slot = slot_exists(session, slot);
-  const bool has_position = apply::Progress::find(session, slot).has_value();
+  const bool has_position = apply::Progress::exists(session, slot);
   const bool other = side == Side::Source ? has_position && !has_slot : has_slot && !has_position;
   if (!other) return;
   throw Error{
@@ -310,7 +310,6 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
   check_options.slot = options.slot;
   check_options.publication = options.slot;
   check_options.publications = options.publications;
-  check_options.origin = options.slot;
   check_options.application_name = "walferry " + options.slot;
   check_options.jobs = options.jobs;
   check_options.apply_lanes = static_cast<int>(options.apply_lanes);

@@ -29,6 +29,8 @@ constexpr std::size_t gathered_bytes_max = std::size_t{8} << 20U;
 constexpr std::size_t split_bytes_min = std::size_t{64} << 10U;
 
 constexpr auto durable_interval = seconds{1};
+// After so many target transactions the rows that kept the position make room. Each durable check passes over them.
+constexpr std::uint64_t positions_max = 10'000;
 constexpr auto repair_interval = seconds{5};  // between attempts while a divergence waits for a person
 
 std::function<TargetTables()> target_reader(const ApplierOptions& options) {
@@ -188,7 +190,7 @@ Awaitable<void> Applier::connect() {
             "to an asynchronous standby. Nothing was applied. Remedy: abort and begin anew",
             attached.position.to_string(), position_.target_durable.to_string())};
   }
-  co_await lanes_.connect(attached.position, attached.progress, attached.tables, attached.replica_role);
+  co_await lanes_.connect(attached.position, attached.tables, attached.replica_role);
   progress_ = attached.progress;
   committed_ = attached.position;
   position_.target_durable = attached.position;
@@ -479,7 +481,7 @@ Awaitable<void> Applier::commit_group() {
   if (group_.split) {
     co_await commit_split_group();
   } else {
-    co_await writer_.commit(group_.end_lsn, group_.commit_time);
+    co_await writer_.commit(group_.end_lsn);
   }
   note_committed();
 }
@@ -489,9 +491,9 @@ Awaitable<void> Applier::commit_split_group() {
   const std::vector<ChangeWriter*> lanes = lanes_.begun();
   co_await settle_together(executor_, group_writers());
   std::vector<Awaitable<void>> commits;
-  for (ChangeWriter* lane : lanes) commits.push_back(lane->commit(group_.end_lsn, group_.commit_time));
+  for (ChangeWriter* lane : lanes) commits.push_back(lane->commit(group_.end_lsn));
   co_await together(executor_, std::move(commits));
-  co_await writer_.commit(group_.end_lsn, group_.commit_time);
+  co_await writer_.commit(group_.end_lsn);
   if (lanes.empty()) co_return;
   lanes_.committed(group_.end_lsn);
   ++status_.apply.split_transactions;
@@ -515,10 +517,6 @@ void Applier::note_committed() {
   } else if (skips_.stop() && skips_.stop()->commit_lsn < committed_) {
     skips_.clear_stop();  // of an earlier run
   }
-  if (!progress_.lazy_commit()) {
-    position_.target_durable = committed_;
-    spool_.release(committed_);
-  }
   for (const std::string& content : done.markers) {
     if (on_marker_) on_marker_({.content = content, .end_lsn = done.end_lsn});
   }
@@ -532,6 +530,22 @@ Awaitable<void> Applier::check_durable() {
   position_.target_durable = std::max(position_.target_durable, durable);
   spool_.release(position_.target_durable);
   if (on_durable_) on_durable_();
+  if (status_.apply.target_transactions - tidied_at_ >= positions_max) co_await tidy_positions();
+}
+
+// Not on the connection of the apply: whoever reads the table, such as a backup of the target, must not end that. Where
+// it is not done, it is tried again after as many more.
+Awaitable<void> Applier::tidy_positions() {
+  tidied_at_ = status_.apply.target_transactions;
+  std::function<void()> tidy = [options = attachment_options()] {
+    try {
+      pg::Session session = pg::Session::open(options.target, {.application_name = "walferry"});
+      Progress::tidy(session, options.migration);
+    } catch (const Error& error) {
+      spdlog::info("the target's record of positions goes on growing for now: {}", error.what());
+    }
+  };
+  co_await run_blocking<void>(pool_, std::move(tidy));
 }
 
 // A change of a transaction that counts is about to be applied: what it needs of the descriptions put aside.

@@ -131,6 +131,7 @@ class Applier {
   Awaitable<void> commit_early(const store::StreamedCommit& commit);
   void note_committed();
   Awaitable<void> check_durable();
+  Awaitable<void> tidy_positions();
   Awaitable<void> rest();
   Awaitable<void> await_more(Deadline deadline);
   void note_work();
@@ -165,6 +166,7 @@ class Applier {
   // the target may be past the shape that they describe.
   std::map<RelationId, std::vector<std::byte>> deferred_;
   Progress progress_;
+  std::uint64_t tidied_at_ = 0;  // of the target transactions
   ddl::Reader ddl_;
   Lsn ddl_failed_;  // message LSN of the command that the target refused
   std::optional<SourceTransaction> transaction_;

@@ -22,6 +22,18 @@ bool become_replica(pg::Session& session) {
   }
 }
 
+// Commits need not be flushed: a crash of the target takes changes and position back together.
+void commit_lazily(pg::Session& session) {
+  session.exec("SET synchronous_commit = off");
+}
+
+// A backend that does not end holds it: tried again from the beginning, where such are ended.
+void take_position(pg::Session& session, const Progress& progress) {
+  session.exec("SET lock_timeout = '10s'");
+  session.exec(progress.take_sql());
+  session.exec("RESET lock_timeout");
+}
+
 // What the server shows of such a session, and by what a dead run's are found.
 // None is longer than the first, so that as much of the migration's name is kept in each.
 constexpr std::string_view apply_session = "apply";
@@ -56,15 +68,16 @@ pg::Session open_session(const AttachmentOptions& options, std::string_view what
 
 Attachment attach(const AttachmentOptions& options) {
   pg::Session session = open_session(options, apply_session);
-  // A dead predecessor's backend may still hold the origin, or rows; the state directory's lock says that nobody else
-  // is alive.
+  // A dead predecessor's backend may still hold the position, or rows; the state directory's lock says that nobody
+  // else is alive.
   session.exec("SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE " +
                is_apply_session_sql(options.migration));
   Progress progress = Progress::of(session, options.migration);
   TargetTables tables = read_target_tables(session);
   const bool replica_role = become_replica(session);
-  session.exec(progress.settings_sql());
-  session.exec(progress.take_sql());
+  commit_lazily(session);
+  take_position(session, progress);
+  Progress::tidy(session, options.migration);
   // Read last: from here on nobody else can move it.
   const Lsn position = progress.read(session);
   return {std::move(session), std::move(progress), position, std::move(tables), replica_role};
@@ -72,10 +85,10 @@ Attachment attach(const AttachmentOptions& options) {
 
 Attachment attach_lane(const AttachmentOptions& options, unsigned lane) {
   pg::Session session = open_session(options, lane_session);
-  Progress progress = Progress::prepare_lane(session, options.migration, lane);
+  Progress progress{options.migration, lane};
   const bool replica_role = become_replica(session);
-  session.exec(progress.settings_sql());
-  session.exec(progress.take_sql());
+  commit_lazily(session);
+  take_position(session, progress);
   // Read last: a dead predecessor's backend could still have committed before.
   const Lsn position = progress.read(session);
   return {std::move(session), std::move(progress), position, {}, replica_role};
@@ -83,10 +96,10 @@ Attachment attach_lane(const AttachmentOptions& options, unsigned lane) {
 
 Attachment attach_early(const AttachmentOptions& options, unsigned lane) {
   pg::Session session = open_session(options, lane == 0 ? early_session : early_lane_session);
-  Progress progress = Progress::of(session, options.migration);
+  Progress progress = lane == 0 ? Progress::of(session, options.migration) : Progress{options.migration, lane};
   TargetTables tables = lane == 0 ? read_target_tables(session) : TargetTables{};
   const bool replica_role = become_replica(session);
-  session.exec(progress.settings_sql());
+  commit_lazily(session);
   return {std::move(session), std::move(progress), Lsn{}, std::move(tables), replica_role};
 }
 

@@ -113,11 +113,10 @@ Awaitable<void> ChangeWriter::settle() {
   co_await pipeline_.settle();
 }
 
-Awaitable<void> ChangeWriter::commit(Lsn end_lsn, PgTime commit_time) {
+Awaitable<void> ChangeWriter::commit(Lsn end_lsn) {
   co_await complete();
   const std::string lsn = end_lsn.to_string();
-  const std::string time = std::to_string(commit_time.microseconds);
-  const std::array<const char*, 2> parameters{lsn.c_str(), time.c_str()};
+  const std::array<const char*, 1> parameters{lsn.c_str()};
   pipeline_.send_control("advance", parameters, Operation::Advance);
   pipeline_.send_control("commit");
   co_await pipeline_.settle();

@@ -80,7 +80,7 @@ class ChangeWriter {
   // The same, and every other outcome: what is left is the commit.
   Awaitable<void> settle();
   // Commits with the position `end_lsn`; the target then holds it (G1).
-  Awaitable<void> commit(Lsn end_lsn, PgTime commit_time);
+  Awaitable<void> commit(Lsn end_lsn);
 
   // One statement of walferry's own, and its outcome.
   Awaitable<void> run(std::string sql);

@@ -29,11 +29,10 @@ constexpr auto gathering_rest = std::chrono::milliseconds{100};
 constexpr auto rest_max = seconds{30};
 
 // Commits what `writer` has written with the position that `owner` owns, and gives that back.
-Awaitable<void> commit_for(ChangeWriter& owner, const Progress& progress, ChangeWriter& writer, Lsn end_lsn,
-                           PgTime commit_time) {
+Awaitable<void> commit_for(ChangeWriter& owner, Progress progress, ChangeWriter& writer, Lsn end_lsn) {
   co_await owner.run(progress.release_sql());
   co_await writer.run(progress.take_sql());
-  co_await writer.commit(end_lsn, commit_time);
+  co_await writer.commit(end_lsn);
   co_await writer.run(progress.release_sql());
   co_await owner.run(progress.take_sql());
 }
@@ -253,12 +252,11 @@ Awaitable<bool> EarlyTransaction::commit(ChangeWriter& owner, const Progress& pr
   std::vector<Awaitable<void>> commits;
   for (unsigned lane = 1; lane < writers_.size(); ++lane) {
     if (!writers_[lane]->begun()) continue;
-    commits.push_back(
-        commit_for(lanes_.writer(lane), lanes_.progress(lane), *writers_[lane], commit.end_lsn, commit.commit_time));
+    commits.push_back(commit_for(lanes_.writer(lane), lanes_.progress(lane), *writers_[lane], commit.end_lsn));
   }
   const bool split = !commits.empty();
   co_await together(executor_, std::move(commits));
-  co_await commit_for(owner, progress, *writers_.front(), commit.end_lsn, commit.commit_time);
+  co_await commit_for(owner, progress, *writers_.front(), commit.end_lsn);
   if (split) lanes_.committed(commit.end_lsn);
   stream_.reset();
   unwanted_ = false;

@@ -50,20 +50,18 @@ Lanes::Lanes(asio::any_io_executor executor, asio::thread_pool& pool, Attachment
       plan_(options_.plan),
       splittable_(plan_.tables) {
   for (unsigned lane = 1; lane < options_.wanted; ++lane) writers_.push_back(make_writer());
-  progress_.resize(writers_.size());
 }
 
-Awaitable<void> Lanes::connect(Lsn position, const Progress& own, const TargetTables& tables, bool replica_role) {
-  const bool usable = own.kind == ProgressKind::Origin && replica_role;
-  if (!usable && options_.wanted > 1)
-    spdlog::info("the apply has one lane: more need replication origins and session_replication_role on the target");
-  const unsigned wanted = usable ? options_.wanted : 1;
+Awaitable<void> Lanes::connect(Lsn position, const TargetTables& tables, bool replica_role) {
+  if (!replica_role && options_.wanted > 1)
+    spdlog::info("the apply has one lane: more need the right to set session_replication_role on the target");
+  const unsigned wanted = replica_role ? options_.wanted : 1;
   positions_.assign(plan_.lanes, Lsn{});
   furthest_ = {};
   attached_ = 1;
   for (unsigned lane = 1; lane < std::max(plan_.lanes, wanted); ++lane) {
     const bool writes = co_await connect_lane(lane, tables);
-    if (writes && usable && attached_ == lane) ++attached_;
+    if (writes && replica_role && attached_ == lane) ++attached_;
   }
   if (wanted == 1 && plan_.lanes > 1 && position >= furthest_) plan({});
 }
@@ -87,7 +85,6 @@ Awaitable<bool> Lanes::connect_lane(unsigned lane, const TargetTables& tables) {
   furthest_ = std::max(furthest_, attached->position);
   if (lane > writers_.size()) co_return false;  // of an earlier run: its position was all that is wanted of it
   ChangeWriter& writer = *writers_[lane - 1];
-  progress_[lane - 1] = attached->progress;
   co_await writer.attach(std::make_unique<pg::Connection>(executor_, std::move(attached->session)), tables,
                          attached->progress, attached->replica_role);
   writer.limit_lock_waits(true);  // nobody on the target sees that lanes wait for each other

@@ -1,7 +1,7 @@
 // Further connections to the target that write a part of each large group beside the apply's own connection (lane 0):
 // every row always through the same lane, chosen by its key.
 //
-// Owns these connections, each with an origin of its own, and the plan of which tables are split. Invariants (G1): a
+// Owns these connections, each with a position of its own, and the plan of which tables are split. Invariants (G1): a
 // lane commits its part with the group's end as its position when the outcome of every change of the group is known,
 // and before lane 0 commits; so lane 0 stands lowest, and a lane that stands beyond it after a crash holds its part of
 // what lies between: holds(). The plan is in the journal before a group relies on it, and changes only while lane 0 has
@@ -44,7 +44,7 @@ class Lanes {
 
   // After lane 0, which stands at `position` on disk: takes the lanes' positions, of the last run's lanes too. A lane
   // that nothing depends on yet and that cannot be attached is done without.
-  Awaitable<void> connect(Lsn position, const Progress& own, const TargetTables& tables, bool replica_role);
+  Awaitable<void> connect(Lsn position, const TargetTables& tables, bool replica_role);
   void let_go();
   // A group that was split failed: for a while groups are written by lane 0.
   void rest();
@@ -74,7 +74,7 @@ class Lanes {
   [[nodiscard]] unsigned attached() const { return attached_; }
   // Of lane 1 and on, while it can write.
   [[nodiscard]] ChangeWriter& writer(unsigned lane) const { return *writers_[lane - 1]; }
-  [[nodiscard]] const Progress& progress(unsigned lane) const { return progress_[lane - 1]; }
+  [[nodiscard]] Progress progress(unsigned lane) const { return {attachment_.migration, lane}; }
   // Of the group under way.
   [[nodiscard]] std::size_t bytes() const;
   [[nodiscard]] std::vector<ChangeWriter*> begun() const;
@@ -94,7 +94,6 @@ class Lanes {
   LaneOptions options_;
   store::LanePlan plan_;
   std::vector<std::unique_ptr<ChangeWriter>> writers_;  // of lane 1 and on
-  std::vector<Progress> progress_;                      // as writers_
   unsigned attached_ = 1;
   std::vector<Lsn> positions_;       // by lane, as connect() found them; of lane 0 nothing
   Lsn furthest_;                     // of all lanes but lane 0

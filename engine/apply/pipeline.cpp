@@ -161,7 +161,8 @@ void Pipeline::accept_result(pg::ResultPtr result) {
   const std::int64_t rows = pg::Result{std::move(result)}.affected();
   if (rows == expected.rows) return;
   if (expected.operation == Operation::Advance) {
-    throw Error{{ErrorKind::Divergence, Side::Target}, "the position on the target was moved by somebody else"};
+    throw Error{{ErrorKind::Divergence, Side::Target},
+                "the table that keeps the position on the target did not take it"};
   }
   fail(expected, Error{{ErrorKind::Divergence, Side::Target},
                        rows == 0 ? "the target has no such row" : fmt::format("{} rows of the target fit it", rows)});

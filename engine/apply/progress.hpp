@@ -1,52 +1,47 @@
-// Where the apply's position lives on the target (G1): a replication origin, or a row where origin functions are not
-// granted.
+// Where the apply's position lives on the target (G1): in the table walferry.progress_<migration>, which gets a row
+// from each target transaction of a lane; the highest counts.
 //
-// Invariant: the position is written by the same target transaction as the changes it stands for, so after any crash
-// the target itself says exactly what it holds. Used by Applier on its own connection; create/drop/read also by
-// Migration and finish.
+// Invariant: the position is written by the same target transaction as the changes it stands for, so after any crash,
+// and after a commit that failed, the target itself says exactly what it holds. (A replication origin does not: from
+// PostgreSQL 16 on it also moves in a transaction that is rolled back.) Rows are only added, and all of them replaced
+// now and then: an updated row would leave a version for every commit that some snapshot on the target may still see,
+// and each further update would have to pass them all. Used by the apply's connections; made, read and dropped also by
+// Migration, Cutover and finish.
 #pragma once
 
-#include <optional>
 #include <string>
 
-#include "engine/pg/connection.hpp"
+#include "engine/pg/session.hpp"
 #include "protocol/lsn.hpp"
 
 namespace walferry::apply {
 
-enum class ProgressKind { Origin, Row };
-
 struct Progress {
-  ProgressKind kind = ProgressKind::Origin;
-  std::string name;  // of the migration
+  std::string name = {};  // of the migration
+  unsigned lane = 0;
 
-  // Makes the origin (or the row) and lets it stand at `start`. Only before anything is applied. Idempotent. Creates
-  // schema walferry for the row.
-  static Progress prepare(pg::Session& target, const std::string& name, Lsn start);
-  // An origin for a lane of the apply; it stands at nothing until the lane has committed. Idempotent.
-  static Progress prepare_lane(pg::Session& target, const std::string& name, unsigned lane);
-  // Which of the two exists; nullopt when neither does.
-  static std::optional<Progress> find(pg::Session& target, const std::string& name);
-  // The same; throws Error{Refused} when neither does.
+  static std::string table_of(const std::string& name);
+  // Makes the table, and schema walferry, and lets lane 0 stand at `start`. Only before anything is applied.
+  // Idempotent.
+  static void prepare(pg::Session& target, const std::string& name, Lsn start);
+  static bool exists(pg::Session& target, const std::string& name);
+  // Of lane 0; throws Error{Refused} when the table does not exist.
   static Progress of(pg::Session& target, const std::string& name);
-  // With those of its lanes.
   static void drop(pg::Session& target, const std::string& name);
+  // Leaves one row for each lane. Not while anybody uses the table: nobody is waited for.
+  static void tidy(pg::Session& target, const std::string& name);
 
-  // The position, flushed: everything before it survives a crash of the target.
+  // The position, flushed: everything before it survives a crash of the target. Zero where the lane has none.
   [[nodiscard]] Lsn read(pg::Session& target) const;
 
-  // Statements of an apply connection: once after connecting; to own the position, which one session does at a time,
-  // and to give it away; and inside each target transaction ($1 LSN, $2 commit time in microseconds since 2000-01-01
-  // UTC).
-  [[nodiscard]] std::string settings_sql() const;
+  // Statements of an apply connection: to own the position, which one session does at a time (a dead predecessor's
+  // backend, perhaps still committing, is waited for), and to give it away; and, inside each target transaction, to
+  // move it ($1 LSN).
   [[nodiscard]] std::string take_sql() const;
   [[nodiscard]] std::string release_sql() const;
   [[nodiscard]] std::string advance_sql() const;
-  // Returns the flushed position of the attached session.
+  // Outside of one: as read().
   [[nodiscard]] std::string durable_sql() const;
-  // Whether commits may return before they are flushed. Only an origin goes back together with the lost commits *and*
-  // can be asked what is flushed; the row is read back, so its commits must be flushed.
-  [[nodiscard]] bool lazy_commit() const { return kind == ProgressKind::Origin; }
 };
 
 }  // namespace walferry::apply

@@ -28,15 +28,14 @@ struct CheckOptions {
   pg::ConnInfo source;
   pg::ConnInfo target;
   std::optional<std::filesystem::path> pg_bin_dir = {};
-  // Of the state directory, where there is one: then slot, publication and origin are expected to exist.
+  // Of the state directory, where there is one: then slot, publication and position are expected to exist.
   std::optional<PinnedEnds> pinned = {};
   std::string slot = "walferry";
   std::string publication = "walferry";        // the one that walferry would create
   std::vector<std::string> publications = {};  // existing ones to use instead
-  std::string origin = "walferry";             // the replication origin on the target
   std::string application_name = "walferry";   // of the walsender
   int jobs = 2;                                // copy workers, for the count of connections
-  int apply_lanes = 1;                         // connections and origins on the target
+  int apply_lanes = 1;                         // connections to the target
   bool replica_identity_full = false;
   bool allow_nonempty_target = false;
   bool ddl_trigger = true;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/apply/progress.hpp"
 #include "engine/check/sections.hpp"
 
 namespace walferry::check {
@@ -90,69 +91,18 @@ void check_ownership(End& target, const CheckOptions& options, Findings& finding
                      .remedy = fmt::format("GRANT <owner> TO {}; on the target", pg::quote_name(target.role))});
 }
 
-void check_origins(End& target, const CheckOptions& options, Findings& findings) {
-  const std::string id = "target.origins";
-  const std::string setting = target.major() >= 18 ? "max_active_replication_origins" : "max_replication_slots";
-  const std::int64_t maximum = std::stoll(target.setting(setting));
-  const std::int64_t free = maximum - target.number("SELECT count(*) FROM pg_catalog.pg_replication_origin");
-  const std::int64_t own =
-      options.pinned
-          ? target.number(fmt::format("SELECT count(*) FROM pg_catalog.pg_replication_origin WHERE roname = "
-                                      "{} OR pg_catalog.starts_with(roname, {})",
-                                      pg::quote_literal(options.origin), pg::quote_literal(options.origin + " lane ")))
-          : 0;
-  if (free + own >= options.apply_lanes) {
-    findings.pass(id, fmt::format("{} of {} replication origins are free", free, maximum));
-  } else {
-    findings.fail(id, {.title = fmt::format("{} of {} replication origins are free, wanted: {}",
-                                            std::max<std::int64_t>(free, 0), maximum, options.apply_lanes),
-                       .detail = "an origin records, together with the changes, how far they have been applied; each "
-                                 "lane of the apply has one",
-                       .remedy = fmt::format(
-                           "SELECT pg_replication_origin_drop('<name>'); for those no longer used, or ALTER SYSTEM "
-                           "SET {} = {}; and restart the target server",
-                           setting, maximum - std::min<std::int64_t>(free, 0) + 3 + options.apply_lanes)});
-  }
-  const bool exists = target.number("SELECT count(*) FROM pg_catalog.pg_replication_origin WHERE roname = " +
-                                    pg::quote_literal(options.origin)) > 0;
-  if (exists && !options.pinned) {
-    findings.fail(
-        "target.origin_name",
-        {.title = fmt::format("a replication origin named {} exists already", options.origin),
-         .detail = "it belongs to another migration, or is a remainder of one: its position would be taken for ours",
-         .remedy = fmt::format("name that migration's --state-dir, choose another --slot, or\n"
-                               "SELECT pg_replication_origin_drop({});",
-                               pg::quote_literal(options.origin))});
-  }
-}
-
-void check_origin_functions(End& target, Findings& findings) {
-  const std::string id = "target.origin_functions";
-  constexpr std::string_view used =
-      "('pg_replication_origin_create', 'pg_replication_origin_drop', 'pg_replication_origin_oid', "
-      "'pg_replication_origin_advance', "
-      "'pg_replication_origin_progress', 'pg_replication_origin_session_setup', 'pg_replication_origin_session_reset', "
-      "'pg_replication_origin_session_progress', 'pg_replication_origin_xact_setup')";
-  if (target.superuser) return findings.pass(id, "the role may use replication origins");
-  if (target.major() < 14) {
-    return findings.warn(
-        id, {.title = "replication origins need a superuser before PostgreSQL 14",
-             .detail = "a row in walferry.progress is used instead: as safe, but each commit must be flushed",
-             .remedy = "connect to the target as a superuser to apply faster"});
-  }
-  const std::vector<std::string> lacking = target.texts(fmt::format(
-      "SELECT 'pg_catalog.' || p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_proc p WHERE p.proname IN {} "
-      "AND p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace "
-      "AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1",
-      used));
-  if (lacking.empty()) return findings.pass(id, "the role may use replication origins");
-  std::vector<std::string> remedies;
-  for (const std::string& function : lacking) {
-    remedies.push_back(fmt::format("GRANT EXECUTE ON FUNCTION {} TO {};", function, pg::quote_name(target.role)));
-  }
-  findings.warn(id, {.title = "the role may not use replication origins",
-                     .detail = "a row in walferry.progress is used instead: as safe, but each commit must be flushed",
-                     .remedy = listed(remedies, 20, "\n")});
+void check_position(End& target, const CheckOptions& options, Findings& findings) {
+  const std::string id = "target.position";
+  const std::string table = apply::Progress::table_of(options.slot);
+  const bool exists = target.number("SELECT (pg_catalog.to_regclass(" + pg::quote_literal(table) +
+                                    ") IS NOT NULL)::pg_catalog.int4") > 0;
+  if (options.pinned) return findings.pass(id, fmt::format("{} keeps the position of this migration", table));
+  if (!exists) return findings.pass(id, fmt::format("{} is free for the position of this migration", table));
+  findings.fail(id, {.title = fmt::format("{} exists already on the target", table),
+                     .detail = "it belongs to another migration, or is a remainder of one: its position would be taken "
+                               "for ours",
+                     .remedy = fmt::format(
+                         "name that migration's --state-dir, choose another --slot, or\nDROP TABLE {};", table)});
 }
 
 void check_empty(End& target, const CheckOptions& options, Findings& findings) {
@@ -251,8 +201,7 @@ void check_target(End& target, const CheckOptions& options, Findings& findings) 
   findings.ask("target.create", [&] { check_create_rights(target, options, findings); });
   findings.ask("target.session_replication_role", [&] { check_replication_role(target, findings); });
   findings.ask("target.ownership", [&] { check_ownership(target, options, findings); });
-  findings.ask("target.origins", [&] { check_origins(target, options, findings); });
-  findings.ask("target.origin_functions", [&] { check_origin_functions(target, findings); });
+  findings.ask("target.position", [&] { check_position(target, options, findings); });
   findings.ask("target.empty", [&] { check_empty(target, options, findings); });
   findings.ask("target.remains", [&] { check_remains(target, options, findings); });
   findings.ask("target.wal_level", [&] { check_wal_level(target, findings); });

@@ -365,8 +365,7 @@ Awaitable<void> Cutover::drain() {
   }
   // The apply commits lazily; from here on the target must keep what it has, whatever happens to it.
   std::function<Lsn()> flush = [prepared = prepared_, name = environment_.options.slot] {
-    const auto progress = apply::Progress::find(prepared->target, name);
-    return progress ? progress->read(prepared->target) : Lsn{};
+    return apply::Progress::of(prepared->target, name).read(prepared->target);
   };
   const Lsn flushed = co_await run_blocking<Lsn>(environment_.pool, std::move(flush));
   if (messages && flushed < report_.fence_lsn) {

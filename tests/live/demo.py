@@ -110,7 +110,7 @@ def move(source: servers.Server, target: servers.Server, folder: Path) -> bool:
         left = source.query(DATABASE, "SELECT slot_name FROM pg_replication_slots UNION ALL SELECT pubname FROM pg_publication")
         if finished.code != walferry.OK or left:
             wrong.append(f"finish left {left} on the source: {finished}")
-        say("  slot, publication and origin are gone" if not wrong else "  WRONG: " + "\n  WRONG: ".join(wrong))
+        say("  slot and publication are gone" if not wrong else "  WRONG: " + "\n  WRONG: ".join(wrong))
         return not wrong
     except BaseException:
         say(daemon.log_tail())

@@ -15,6 +15,11 @@ def is_apply_commit(data: bytes) -> bool:
     return b"\0commit\0" in data and b"COMMIT\0" not in data
 
 
+def _commit_begins(data: bytes) -> int:
+    """Where that Bind begins: its type, its length and the portal's empty name stand before the statement's."""
+    return max(data.find(b"\0commit\0") - 5, 0)
+
+
 def is_sync_alone(data: bytes) -> bool:
     return data == b"S\0\0\0\4"
 
@@ -26,7 +31,8 @@ def is_plain_commit(data: bytes) -> bool:
 class HeldCommit(Proxy):
     """The first COMMIT of a session that has sent `session`. `delivered`: it arrives, and its answer does not.
 
-    What follows on that session is held back too. cut() ends the session, release() lets it go on.
+    What follows on that session is held back too; what stands before the apply's COMMIT arrives, though it was sent with
+    it. cut() ends the session, release() lets it go on.
     """
 
     def __init__(self, server: Server, session: bytes, is_commit: Callable[[bytes], bool], delivered: bool = False):
@@ -57,10 +63,10 @@ class HeldCommit(Proxy):
         while data := client.recv(1 << 16):
             watched = watched or self.session in data
             if watched and not self.held.is_set() and self.is_commit(data):
-                self._held_sockets, self._held_data = (client, server), data
+                begins = len(data) if self.delivered else _commit_begins(data)
+                self._held_sockets, self._held_data = (client, server), data[begins:]
+                server.sendall(data[:begins])
                 self.held.set()
-                if self.delivered:
-                    server.sendall(data)
             elif not self._holds(client):
                 server.sendall(data)
 

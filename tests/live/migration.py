@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -85,14 +84,6 @@ class Migration:
         for server in (self.source, self.target):
             if server.running():
                 server.drop_database(self.database)
-        if self.target.running():
-            # Origins belong to the cluster. Those named after other migrations may be in use: scenarios run side by side.
-            for (name,) in self.target.query(
-                    "postgres", "SELECT roname FROM pg_replication_origin WHERE roname !~ '^walferry_' OR roname = %s"
-                                " OR starts_with(roname, %s)",
-                    (f"walferry_{self.database}", f"walferry_{self.database} lane ")):
-                with contextlib.suppress(psycopg2.Error):
-                    self.target.query("postgres", "SELECT pg_replication_origin_drop(%s)", (name,))
 
     def report(self) -> str:
         """What helps when a test failed."""

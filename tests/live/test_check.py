@@ -134,8 +134,8 @@ CASES = [
     # Names that are taken.
     Case("source.slot_name", "FAIL", "SELECT pg_drop_replication_slot('walferry_checked');",
          source="SELECT pg_create_logical_replication_slot('walferry_checked', 'pgoutput')"),
-    Case("target.origin_name", "FAIL", "SELECT pg_replication_origin_drop('walferry_checked');", at="target",
-         target="SELECT pg_replication_origin_create('walferry_checked')", mute=True),
+    Case("target.position", "FAIL", "DROP TABLE walferry.progress_walferry_checked;", at="target",
+         target="CREATE SCHEMA walferry; CREATE TABLE walferry.progress_walferry_checked ()"),
 ]
 
 
@@ -305,45 +305,10 @@ def test_walsenders_and_slots_are_counted(migrations, server_made):
         expect(answer, name, "PASS")
 
 
-def setting_of_origins(target) -> str:
-    return "max_active_replication_origins" if target.binaries.major >= 18 else "max_replication_slots"
-
-
-def origins_max(target) -> int:
-    return int(shown(target, setting_of_origins(target)))
-
-
-def take_origins(target, *names: str) -> None:
-    """They are the cluster's; the migration's removal drops them."""
-    target.query("postgres", "SELECT pg_replication_origin_create(unnest(%s))", (list(names),))
-
-
-def test_every_lane_needs_an_origin(migrations):
-    migration = migrations(DATABASE)
-    target = migration.target
-    maximum = origins_max(target)
-    assert target.query(DATABASE, "SELECT FROM pg_replication_origin") == []
-
-    def expect_origins(lanes: int, severity: str, free: int) -> None:
-        remedy = f"ALTER SYSTEM SET {setting_of_origins(target)} = {maximum + 3 + lanes}; and restart"
-        expect(migration.daemon.check("--json", "--apply-lanes", str(lanes)), "target.origins", severity,
-               remedy if severity == "FAIL" else "", title=f"{free} of {maximum} replication origins are free")
-
-    take_origins(target, *(f"taken {number}" for number in range(maximum - 3)))
-    expect_origins(1, "PASS", 3)
-    expect_origins(4, "FAIL", 3)
-    target.query(DATABASE, "SELECT pg_replication_origin_drop('taken 0')")
-    expect_origins(4, "PASS", 4)
-    take_origins(target, "a", "b", "c", "d")
-    expect_origins(1, "FAIL", 0)
-    target.query(DATABASE, "SELECT pg_replication_origin_drop('a')")
-    expect_origins(1, "PASS", 1)
-
-
 # -- a migration under way, and what goes on meanwhile ---------------------------------------------------------------
 
 
-def test_a_state_directory_says_which_ends_and_which_origins_are_its_own(migrations):
+def test_a_state_directory_says_which_ends_and_which_position_are_its_own(migrations):
     migration = migrations(DATABASE)
     target, daemon = migration.target, migration.follow(TABLE).daemon
 
@@ -358,12 +323,7 @@ def test_a_state_directory_says_which_ends_and_which_origins_are_its_own(migrati
     answer = check(daemon.source, daemon.target)
     assert answer.code == walferry.OK, answer
     expect(answer, "pair.direction", "PASS", title="both ends are those")
-
-    maximum = origins_max(target)
-    take_origins(target, *(f"taken {number}" for number in range(maximum - 4)))
-    for lanes, severity in ("4", "PASS"), ("5", "FAIL"):  # three that are free, and its own
-        expect(check(daemon.source, daemon.target, "--apply-lanes", lanes), "target.origins", severity,
-               title=f"3 of {maximum} replication origins are free")
+    expect(answer, "target.position", "PASS", title="walferry.progress_walferry_checked keeps")
 
 
 def test_a_transaction_that_has_been_open_for_over_a_minute_is_named(migrations):

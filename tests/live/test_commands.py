@@ -215,15 +215,15 @@ def test_a_target_that_lost_transactions_is_refused(migrations):
     """As after a fail-over to a standby that was behind: its position is older than what the source was told to forget."""
     migration = following(migrations("lost"))
     source, target = migration.source, migration.target
-    before = target.scalar("lost", "SELECT pg_replication_origin_progress('walferry_lost', false)::text")
+    positions = "walferry.progress_walferry_lost"
+    before = target.scalar("lost", f"SELECT max(lsn)::text FROM {positions}")
     source.execute("lost", "INSERT INTO public.t (v) VALUES ('will be lost')")
     lsn = walferry.parse_lsn(migration.source_lsn())
     migration.daemon.await_status(
         lambda status: min(walferry.parse_lsn(status["applied_lsn"]), walferry.parse_lsn(status["confirmed_lsn"])) >= lsn
         and status["spool_bytes"] + status["queue_bytes"] == 0, 60, "everything durable and confirmed")
     assert migration.daemon.terminate() == walferry.OK
-    target.execute("lost", "DELETE FROM public.t WHERE v = 'will be lost'")
-    target.query("lost", "SELECT pg_replication_origin_advance('walferry_lost', %s)", (before,))
+    target.execute("lost", "DELETE FROM public.t WHERE v = 'will be lost'", f"DELETE FROM {positions} WHERE lsn > '{before}'")
     assert migration.daemon.start().await_exit() == walferry.REFUSED
     assert "has lost transactions. Nothing was changed" in migration.daemon.log_tail(), migration.daemon.log_tail()
 
@@ -434,7 +434,7 @@ def test_abort_leaves_the_source_as_it_was_found(migrations, running):
         migration.daemon.await_exit(60)
     assert changed(before, fingerprint(migration.source, name)) == []
     assert writable(migration)
-    assert migration.target.query(name, "SELECT roname FROM pg_replication_origin") == []
+    assert migration.target.query(name, "SELECT nspname FROM pg_namespace WHERE nspname = 'walferry'") == []
     # Without the explicit flag nothing of the target's data is dropped.
     assert migration.target.scalar(name, "SELECT count(*) FROM public.t") == 500
 
@@ -484,7 +484,6 @@ def test_finish_removes_everything_that_was_walferrys(migrations):
     migration.switch()
     answer = migration.daemon.finish()
     assert answer.code == walferry.OK, answer
-    assert migration.target.query("finished", "SELECT roname FROM pg_replication_origin") == []
     assert migration.target.query("finished", "SELECT nspname FROM pg_namespace WHERE nspname = 'walferry'") == []
     # The write fence stays: it keeps an application that was forgotten from writing to the old place.
     fence = ("walferry_fence", "refuse_writes", "default_transaction_read_only", "schemas: ('walferry'")

@@ -155,8 +155,8 @@ def test_thirty_kills_at_random_moments_lose_nothing_and_double_nothing(migratio
 
 
 @pytest.mark.limit(420)
-def test_kills_in_a_copy_of_many_parts_with_the_position_in_a_row(migrations, note):
-    """As an owner without the right to origins: two jobs in one table, the source dies in the copy, odd-sized commits."""
+def test_kills_in_a_copy_of_many_parts_as_an_owner(migrations, note):
+    """As an owner, no superuser: two jobs in one table, the source dies in the copy, odd-sized commits."""
     seed = int(os.environ.get("WALFERRY_CRASH_SEED", random.randrange(1 << 30)))
     dice = random.Random(seed)
     print(f"seed {seed}; WALFERRY_CRASH_SEED={seed} repeats these choices")
@@ -210,7 +210,6 @@ def test_kills_in_a_copy_of_many_parts_with_the_position_in_a_row(migrations, no
             source.query(database, "INSERT INTO bulk.swept (filler) VALUES (repeat('y', %s)) RETURNING id",
                          (BLOCK_BYTES + step * 24 - 9,))
         migration.await_applied()
-        assert target.scalar(database, "SELECT count(*) FROM walferry.progress") == 1, "the position is not in a row"
         daemon.await_status(lambda status: status["phase"] == "follow" and status["lag_seconds"] < 0.9, 120,
                             "a lag below 0.9 s")
         migration.switch("--timeout", "30s")
