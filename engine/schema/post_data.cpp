@@ -38,6 +38,18 @@ class TokenReader {
     if (!word(".")) return {"", std::move(first)};
     return {std::move(first), name()};
   }
+  // "(name, ...)" and nothing behind it, as a range of the statement's text; empty where something else stands here.
+  std::pair<std::size_t, std::size_t> last_name_list() {
+    std::size_t at = at_;
+    const auto is = [&](std::string_view symbol) { return at < tokens_.size() && tokens_[at].is(symbol); };
+    if (!is("(")) return {};
+    do {
+      if (++at >= tokens_.size() || !tokens_[at].is_name()) return {};
+      ++at;
+    } while (is(","));
+    if (!is(")") || at + 1 != tokens_.size()) return {};
+    return {tokens_[at_].begin, tokens_[at].end};
+  }
   // Moves behind the next such word outside parentheses.
   bool skip_behind(std::string_view expected) {
     int depth = 0;
@@ -219,6 +231,33 @@ std::vector<PostDataItem> take_settings(PostDataItem& index) {
   return settings;
 }
 
+// Takes the index out of a primary key's or unique constraint's item, which then only takes the index over: to add the
+// constraint locks the table, and no other index of it could be built at the same time. Only of what CREATE INDEX says
+// in the same words: columns, and nothing else.
+std::optional<PostDataItem> take_key_index(PostDataItem& constraint) {
+  const std::vector<Token> tokens = first_statement(constraint.sql);
+  TokenReader in{tokens};
+  if (!in.words({"ALTER", "TABLE"})) return {};
+  in.word("ONLY");
+  in.qualified_name();
+  if (!in.words({"ADD", "CONSTRAINT"})) return {};
+  in.name();
+  if (!in.words({"PRIMARY", "KEY"}) && !in.word("UNIQUE")) return {};
+  const auto [begin, end] = in.last_name_list();
+  if (begin == end) return {};
+  PostDataItem index = constraint;
+  index.kind = ItemKind::Index;
+  index.sql = fmt::format("CREATE UNIQUE INDEX {} ON {} USING btree {};", pg::quote_name(index.name),
+                          index.table->quoted(), constraint.sql.substr(begin, end - begin));
+  constraint.sql.replace(begin, end - begin, "USING INDEX " + pg::quote_name(constraint.name));
+  constraint.stage = Stage::Remaining;
+  return index;
+}
+
+bool builds_index(const PostDataItem& item) {
+  return item.stage == Stage::Table && item.kind != ItemKind::Statistics;
+}
+
 // The stage of `item` beside one that it depends on.
 Stage stage_after(const PostDataItem& item, const PostDataItem& needed) {
   if (needed.stage == Stage::Last) return Stage::Last;
@@ -330,7 +369,14 @@ PostDataPlan::PostDataPlan(std::span<const ScriptEntry> entries, const std::set<
     items.push_back(std::move(item));
     std::move(settings.begin(), settings.end(), std::back_inserter(items));
   }
+  std::map<QualifiedName, int> builds;
+  for (const PostDataItem& item : items) {
+    if (builds_index(item)) ++builds[*item.table];
+  }
   for (PostDataItem& item : items) {
+    if (builds_index(item) && builds[*item.table] > 1) {
+      if (auto index = take_key_index(item)) table_items_[*item.table].push_back(*std::move(index));
+    }
     switch (item.stage) {
       case Stage::Table:
         table_items_[*item.table].push_back(std::move(item));

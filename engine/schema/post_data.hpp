@@ -44,10 +44,12 @@ enum class ItemKind {
 
 enum class Stage {
   // Indexes, primary keys, unique and exclusion constraints, extended statistics of a table whose rows are copied: as
-  // soon as its rows are in; items of one table and of different tables may run in parallel.
+  // soon as its rows are in; items of one table and of different tables may run in parallel. Of the keys of a table
+  // with further indexes only the index.
   Table,
-  // The same of partitioned parents and materialized views, checks (they reach into child tables), attachments and
-  // settings of indexes: one after the other, after every table's items. Nearly all of it is catalog work.
+  // The same of partitioned parents and materialized views, the keys that take such an index over, checks (they reach
+  // into child tables), attachments and settings of indexes: one after the other, after every table's items. Nearly all
+  // of it is catalog work.
   Remaining,
   // In parallel, after Remaining. They need the rows of one moment in all tables.
   ForeignKeys,

@@ -115,22 +115,54 @@ TEST_CASE("items of copied tables, of other relations, foreign keys and the rest
   CHECK(names(plan.table_items({"public", "t"})) == std::vector<std::string>{"t_pkey", "t_i"});
   CHECK(names(plan.table_items({"public", "p1"})) == std::vector<std::string>{"p1_i"});
   CHECK(plan.table_items({"public", "u"}).empty());
-  // The partitioned parent, what an index sets on its table, the attachment, the check.
-  CHECK(names(plan.remaining()) == std::vector<std::string>{"p_i", "t_i", "p_i", "c"});
-  CHECK(plan.remaining()[1].kind == ItemKind::IndexSetting);
+  // The key whose index is built with the others, the partitioned parent, what an index sets on its table, the
+  // attachment, the check.
+  CHECK(names(plan.remaining()) == std::vector<std::string>{"t_pkey", "p_i", "t_i", "p_i", "c"});
+  CHECK(plan.remaining()[2].kind == ItemKind::IndexSetting);
   CHECK(names(plan.foreign_keys()) == std::vector<std::string>{"fk"});
   CHECK(names(plan.last()) == std::vector<std::string>{"mv", "mv_i", "tr"});
   CHECK(plan.tables() == std::vector<QualifiedName>{{"public", "p1"}, {"public", "t"}});
-  CHECK(plan.size() == 11);
+  CHECK(plan.size() == 12);
 
   SUBCASE("a comment is executed with what it belongs to") {
-    CHECK(plan.table_items({"public", "t"})[0].sql.ends_with("IS 'pk';"));
+    CHECK(plan.remaining()[0].sql.ends_with("IS 'pk';"));
     CHECK(plan.foreign_keys()[0].sql.ends_with("IS 'fk';"));
   }
   SUBCASE("an index alone stays in its item") {
     CHECK(plan.table_items({"public", "t"})[1].sql == "CREATE INDEX t_i ON public.t USING btree (b);");
-    CHECK(plan.remaining()[1].sql == "ALTER TABLE public.t CLUSTER ON t_i;");
+    CHECK(plan.remaining()[2].sql == "ALTER TABLE public.t CLUSTER ON t_i;");
   }
+}
+
+TEST_CASE("a key is made of an index that was built beside the others, where CREATE INDEX can say what it is") {
+  const auto plan_with = [](const std::string& key, const std::string& other) {
+    return PostDataPlan{std::vector<ScriptEntry>{entry(1, {}, key), entry(2, {}, other)}, {{"S", "t \"x"}}};
+  };
+  const QualifiedName table{"S", "t \"x"};
+  const std::string other = R"(CREATE INDEX other ON "S"."t ""x" USING btree (b);)";
+  const std::string head = R"(ALTER TABLE ONLY "S"."t ""x" ADD CONSTRAINT "the key" )";
+
+  for (const std::string kind : {"PRIMARY KEY", "UNIQUE"}) {
+    const PostDataPlan plan = plan_with(head + kind + " (\"a)\", b);\n\nALTER TABLE x CLUSTER ON y;", other);
+    REQUIRE(plan.table_items(table).size() == 2);
+    CHECK(plan.table_items(table)[0].kind == ItemKind::Index);
+    CHECK(plan.table_items(table)[0].name == "the key");
+    CHECK(plan.table_items(table)[0].sql == R"-(CREATE UNIQUE INDEX "the key" ON "S"."t ""x" USING btree ("a)", b);)-");
+    REQUIRE(plan.remaining().size() == 1);
+    CHECK(plan.remaining()[0].kind == ItemKind::Constraint);
+    CHECK(plan.remaining()[0].sql == head + kind + " USING INDEX \"the key\";\n\nALTER TABLE x CLUSTER ON y;");
+  }
+  for (const std::string rest : {"PRIMARY KEY (a) INCLUDE (b);", "UNIQUE NULLS NOT DISTINCT (a);",
+                                 "UNIQUE (a) DEFERRABLE;", "PRIMARY KEY (a) WITH (fillfactor='70');",
+                                 "PRIMARY KEY (a, b WITHOUT OVERLAPS);", "EXCLUDE USING gist (a WITH =);"}) {
+    const PostDataPlan plan = plan_with(head + rest, other);
+    CHECK(plan.table_items(table)[0].sql == head + rest);
+    CHECK(plan.remaining().empty());
+  }
+  // Alone it is built as it is.
+  const PostDataPlan alone = plan_with(head + "UNIQUE (a);", "CREATE STATISTICS s ON a, b FROM \"S\".\"t \"\"x\";");
+  CHECK(alone.table_items(table)[0].sql == head + "UNIQUE (a);");
+  CHECK(alone.remaining().empty());
 }
 
 TEST_CASE("a plan of nothing is empty") {
