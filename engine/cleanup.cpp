@@ -148,7 +148,8 @@ class Cleaner {
     say("target: removing the position of the apply");
     apply::Progress::drop(target, sides_.slot);
     if (target
-            .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname = 'walferry' AND NOT EXISTS "
+            .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname = 'walferry' AND "
+                  "pg_catalog.pg_has_role(n.nspowner, 'USAGE') AND NOT EXISTS "
                   "(SELECT 1 FROM pg_catalog.pg_class c WHERE c.relnamespace = n.oid) AND NOT EXISTS "
                   "(SELECT 1 FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid))")
             .flag(0, 0)) {

@@ -220,11 +220,12 @@ Awaitable<void> Migration::find_position() {
     held = find_starting_point({.source = options_.source,
                                 .target = options_.target,
                                 .migration = options_.slot,
+                                .spool_begin = spool_.begin_lsn(),
                                 .spool_end = spool_.end_lsn(),
                                 .idle = journal_.get(keys::idle_confirmed)});
   };
   co_await insist_blocking("asking where source and target stand", std::move(ask));
-  if (spool_.end_lsn() <= held) spool_.clear();
+  if (spool_.end_lsn() <= held || held < spool_.begin_lsn()) spool_.clear(held);
   position_.target_durable = held;
   position_.applied = held;
   position_.received = std::max(spool_.end_lsn(), held);

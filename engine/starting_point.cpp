@@ -38,14 +38,16 @@ Lsn find_starting_point(const StartingPointQuestion& question) {
             question.migration, slot.rows() == 1 ? "lost" : "gone", held.to_string())};
   }
   const Lsn confirmed = slot.is_null(0, 0) ? Lsn{} : slot.lsn(0, 0);
-  if (confirmed > past_idle(std::max(held, question.spool_end), question.idle)) {
+  const Lsn covered = held < question.spool_begin ? held : std::max(held, question.spool_end);
+  if (confirmed > past_idle(covered, question.idle)) {
     throw Error{
         {ErrorKind::Refused, Side::Target},
         fmt::format(
-            "the source was told to forget everything before {}, but the target stands at {} and the spool ends at "
-            "{}: the target (or this state directory) has lost transactions. Nothing was changed. Remedy: abort "
+            "the source was told to forget everything before {}, but the target stands at {} and the spool reaches "
+            "from "
+            "{} to {}: the target (or this state directory) has lost transactions. Nothing was changed. Remedy: abort "
             "this migration and begin anew",
-            confirmed.to_string(), held.to_string(), question.spool_end.to_string())};
+            confirmed.to_string(), held.to_string(), question.spool_begin.to_string(), question.spool_end.to_string())};
   }
   return held;
 }

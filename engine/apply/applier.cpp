@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 
 #include "engine/apply/attachment.hpp"
 #include "engine/ddl/trigger.hpp"
@@ -29,9 +30,8 @@ constexpr std::size_t gathered_bytes_max = std::size_t{8} << 20U;
 constexpr std::size_t split_bytes_min = std::size_t{64} << 10U;
 
 constexpr auto durable_interval = seconds{1};
-// After so many target transactions the rows that kept the position make room. Each durable check passes over them.
-constexpr std::uint64_t positions_max = 10'000;
-constexpr auto repair_interval = seconds{5};  // between attempts while a divergence waits for a person
+constexpr std::uint64_t positions_max = 20'000;  // target transactions, then the rows of their positions make room
+constexpr auto repair_interval = seconds{5};     // between attempts while a divergence waits for a person
 
 std::function<TargetTables()> target_reader(const ApplierOptions& options) {
   return [target = options.target, encoding = options.client_encoding] {
@@ -198,7 +198,7 @@ Awaitable<void> Applier::connect() {
   co_await writer_.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)),
                           std::move(attached.tables), progress_, attached.replica_role);
   group_age_max_ = std::min(group_age_min + round_trips_per_age * writer_.round_trip(), group_age_limit);
-  writer_.pipeline().prepare("durable", progress_.durable_sql());
+  writer_.pipeline().prepare("flush", progress_.flush_sql());
   co_await writer_.pipeline().settle();
   spool_.rewind();
   rewound_ = true;
@@ -525,9 +525,11 @@ void Applier::note_committed() {
 Awaitable<void> Applier::check_durable() {
   next_durable_check_ = Clock::now() + durable_interval;
   if (committed_ <= position_.target_durable) co_return;
-  const std::string answer = co_await writer_.pipeline().ask("durable");
-  const Lsn durable = Lsn::parse(answer).value_or(Lsn{});
-  position_.target_durable = std::max(position_.target_durable, durable);
+  const std::string position = committed_.to_string();
+  const std::array<const char*, 1> parameters{position.c_str()};
+  writer_.pipeline().send_control("flush", parameters, Operation::Advance);
+  co_await writer_.pipeline().settle();
+  position_.target_durable = committed_;
   spool_.release(position_.target_durable);
   if (on_durable_) on_durable_();
   if (status_.apply.target_transactions - tidied_at_ >= positions_max) co_await tidy_positions();

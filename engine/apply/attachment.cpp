@@ -107,7 +107,10 @@ std::string is_apply_session_sql(const std::string& migration) {
   std::string names;
   for (const std::string_view what : {apply_session, lane_session, early_session, early_lane_session})
     names += (names.empty() ? "" : ", ") + pg::quote_literal(application_name(migration, what));
-  return fmt::format("application_name IN ({}) AND pid <> pg_catalog.pg_backend_pid()", names);
+  // Another database of the cluster may be the target of a migration of the same name.
+  return fmt::format(
+      "application_name IN ({}) AND datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid()",
+      names);
 }
 
 }  // namespace walferry::apply

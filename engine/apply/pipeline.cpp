@@ -110,20 +110,6 @@ Awaitable<void> Pipeline::settle() {
   unflushed_bytes_ = 0;
 }
 
-Awaitable<std::string> Pipeline::ask(std::string name) {
-  connection_->send_prepared(name, {});
-  connection_->send_sync();
-  std::string answer;
-  for (;;) {
-    const pg::ResultPtr result = co_await connection_->next_result();
-    const ExecStatusType status = PQresultStatus(result.get());
-    if (status == PGRES_PIPELINE_SYNC) break;
-    if (status != PGRES_TUPLES_OK) throw pg::error_of(result.get(), Side::Target);
-    answer = PQgetvalue(result.get(), 0, 0);
-  }
-  co_return answer;
-}
-
 Awaitable<void> Pipeline::copy(const MappedTable& table, std::int64_t rows,
                                std::function<bool(std::vector<std::byte>&)> next) {
   if (!expected_.empty()) co_await settle();

@@ -74,8 +74,6 @@ class Pipeline {
   Awaitable<void> throttle();
   // Ends the unit and reads every outcome.
   Awaitable<void> settle();
-  // One prepared statement whose one value is asked for, empty where it is NULL. Only when nothing is in flight.
-  Awaitable<std::string> ask(std::string name);
   // Settles, and loads `rows` rows of `table` by COPY; `next` fills a buffer with some of them until it returns false.
   Awaitable<void> copy(const MappedTable& table, std::int64_t rows, std::function<bool(std::vector<std::byte>&)> next);
 

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "engine/pg/connection.hpp"
+#include "engine/schema/transaction.hpp"
 
 namespace walferry::apply {
 namespace {
@@ -18,6 +18,9 @@ std::string lock_keys(const Progress& progress) {
 
 // A commit that is on the target's disk when it returns, whatever the session and the server say.
 constexpr std::string_view flushed = "SET LOCAL synchronous_commit = local; ";
+
+// A session that nobody ended can still hold the table.
+constexpr std::string_view waits_limited = "SET LOCAL lock_timeout = '10s'; ";
 
 }  // namespace
 
@@ -56,13 +59,16 @@ Progress Progress::of(pg::Session& target, const std::string& name) {
 }
 
 void Progress::drop(pg::Session& target, const std::string& name) {
-  target.exec(fmt::format("DROP TABLE IF EXISTS {}", table_of(name)));
+  target.exec(fmt::format("BEGIN; {}DROP TABLE IF EXISTS {}; COMMIT", waits_limited, table_of(name)));
 }
 
 void Progress::tidy(pg::Session& target, const std::string& name) {
   const std::string table = table_of(name);
   try {
-    target.exec(fmt::format("BEGIN; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE NOWAIT", table));
+    // The lock must not outlive us for long, whatever becomes of the network.
+    target.exec(fmt::format(
+        "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10s'; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE NOWAIT",
+        table));
   } catch (const Error& error) {
     if (error.sqlstate() != "55P03") throw;
     target.exec("ROLLBACK");
@@ -78,8 +84,22 @@ void Progress::tidy(pg::Session& target, const std::string& name) {
 }
 
 Lsn Progress::read(pg::Session& target) const {
-  const pg::Result result = target.exec(durable_sql());
-  return result.rows() == 0 ? Lsn{} : result.lsn(0, 0);
+  const std::string table = table_of(name);
+  schema::Transaction transaction{target};
+  target.exec(fmt::format("{}{}", flushed, waits_limited));
+  const pg::Result result = target.exec(fmt::format(
+      "INSERT INTO {0} SELECT {1}, pg_catalog.max(lsn) FROM {0} WHERE lane = {1} HAVING pg_catalog.count(*) "
+      "> 0 RETURNING lsn",
+      table, lane));
+  if (result.rows() == 0 && lane == 0) {
+    throw Error{{ErrorKind::Refused, Side::Target},
+                fmt::format("{} on the target is empty: somebody removed the position of migration {}. Nothing was "
+                            "changed. Remedy: abort and begin anew",
+                            table, name)};
+  }
+  const Lsn position = result.rows() == 0 ? Lsn{} : result.lsn(0, 0);
+  transaction.commit();
+  return position;
 }
 
 std::string Progress::take_sql() const {
@@ -94,12 +114,10 @@ std::string Progress::advance_sql() const {
   return fmt::format("INSERT INTO {} VALUES ({}, $1::pg_catalog.pg_lsn)", table_of(name), lane);
 }
 
-// What was committed before a commit that is flushed is on disk as well; and only one that writes something is.
-std::string Progress::durable_sql() const {
+// A transaction that writes nothing would flush nothing.
+std::string Progress::flush_sql() const {
   return fmt::format(
-      "INSERT INTO {0} SELECT {1}, held.lsn FROM (SELECT pg_catalog.max(lsn) AS lsn FROM {0} WHERE lane = {1}) AS "
-      "held, "
-      "pg_catalog.set_config('synchronous_commit', 'local', true) WHERE held.lsn IS NOT NULL RETURNING lsn",
+      "INSERT INTO {} SELECT {}, $1::pg_catalog.pg_lsn FROM pg_catalog.set_config('synchronous_commit', 'local', true)",
       table_of(name), lane);
 }
 

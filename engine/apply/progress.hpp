@@ -31,7 +31,8 @@ struct Progress {
   // Leaves one row for each lane. Not while anybody uses the table: nobody is waited for.
   static void tidy(pg::Session& target, const std::string& name);
 
-  // The position, flushed: everything before it survives a crash of the target. Zero where the lane has none.
+  // The position, flushed: everything before it survives a crash of the target. Zero where a further lane has none;
+  // throws Error{Refused} where lane 0 has none.
   [[nodiscard]] Lsn read(pg::Session& target) const;
 
   // Statements of an apply connection: to own the position, which one session does at a time (a dead predecessor's
@@ -40,8 +41,8 @@ struct Progress {
   [[nodiscard]] std::string take_sql() const;
   [[nodiscard]] std::string release_sql() const;
   [[nodiscard]] std::string advance_sql() const;
-  // Outside of one: as read().
-  [[nodiscard]] std::string durable_sql() const;
+  // Outside of one: flushes what was committed through the position $1, and so that too.
+  [[nodiscard]] std::string flush_sql() const;
 };
 
 }  // namespace walferry::apply

@@ -94,8 +94,22 @@ void check_ownership(End& target, const CheckOptions& options, Findings& finding
 void check_position(End& target, const CheckOptions& options, Findings& findings) {
   const std::string id = "target.position";
   const std::string table = apply::Progress::table_of(options.slot);
+  const std::int64_t closed = target.number(
+      "SELECT count(*) FROM pg_catalog.pg_namespace n WHERE n.nspname = 'walferry' AND NOT "
+      "(pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_schema_privilege(n.oid, 'CREATE'))");
+  if (closed > 0) {
+    return findings.fail(
+        id, {.title = "schema walferry on the target belongs to a role that has not opened it to ours",
+             .detail = fmt::format("{} is to be made in it, for the position of the apply", table),
+             .remedy = fmt::format("GRANT USAGE, CREATE ON SCHEMA walferry TO {};", pg::quote_name(target.role))});
+  }
   const bool exists = target.number("SELECT (pg_catalog.to_regclass(" + pg::quote_literal(table) +
                                     ") IS NOT NULL)::pg_catalog.int4") > 0;
+  if (options.pinned && !exists) {
+    return findings.warn(id, {.title = fmt::format("{} is not there", table),
+                              .detail = "it keeps the position of this migration, unless that has ended",
+                              .remedy = "if the target was restored or replaced: `walferry abort`, then begin anew"});
+  }
   if (options.pinned) return findings.pass(id, fmt::format("{} keeps the position of this migration", table));
   if (!exists) return findings.pass(id, fmt::format("{} is free for the position of this migration", table));
   findings.fail(id, {.title = fmt::format("{} exists already on the target", table),

@@ -12,6 +12,7 @@ namespace {
 using Family = Database::Family;
 using Durability = Database::Durability;
 
+constexpr std::string_view begin_key = "spool-begin";  // of Family::State
 constexpr std::size_t chunk_bytes = std::size_t{256} << 10U;
 
 std::string key_of(std::uint64_t number) {
@@ -59,6 +60,7 @@ Spool::Spool(Database& database, SpoolLimits limits) : database_(database), limi
 }
 
 void Spool::load() {
+  begin_lsn_ = recorded_begin_ = Lsn::parse(database_.get(Family::State, begin_key).value_or("")).value_or(Lsn{});
   std::vector<StreamId> wanted;
   database_.for_each(Family::Blocks, [&](std::string_view key, std::string_view value) {
     const Block block = decode_stored(database_, value);
@@ -119,6 +121,7 @@ void Spool::write_to_disk(Entry& entry) {
     if (unflushed_streams_) database_.flush(Family::Streams);
     unflushed_streams_ = false;
   }
+  record_begin();
   const std::string value = encode(*entry.block);
   database_.put(Family::Blocks, key_of(entry.sequence), value, Durability::Logged);
   entry.on_disk = true;
@@ -322,8 +325,17 @@ void Spool::forget_front() {
   entries_.pop_front();
 }
 
+// Before what is on disk begins there.
+void Spool::record_begin() {
+  if (recorded_begin_ == begin_lsn_) return;
+  database_.put(Family::State, begin_key, begin_lsn_.to_string(), Durability::Logged);
+  recorded_begin_ = begin_lsn_;
+}
+
 void Spool::release(Lsn lsn) {
   while (cursor_ > 0 && !entries_.empty() && entries_.front().needed_until <= lsn) {
+    begin_lsn_ = std::max(begin_lsn_, entries_.front().needed_until);
+    if (entries_.front().on_disk) record_begin();
     // A piece in the middle of a large transaction has an end LSN of zero but is needed until that transaction is
     // durable.
     forget_front();
@@ -335,11 +347,12 @@ bool Spool::take_broken_off() {
   return std::exchange(broken_off_, false);
 }
 
-void Spool::clear() {
+void Spool::clear(Lsn begin) {
   for (const Arriving& each : arriving()) drop_stream(each.stream);
   while (!entries_.empty()) forget_front();
   cursor_ = 0;
   end_lsn_ = Lsn{};
+  begin_lsn_ = begin;
   broken_off_ = false;
 }
 

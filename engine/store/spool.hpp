@@ -63,6 +63,8 @@ class Spool {
   void discard_incomplete();
   // End of the last complete transaction in the spool; zero when it has been empty since the start.
   [[nodiscard]] Lsn end_lsn() const { return end_lsn_; }
+  // What is retained goes on without a gap from a target that holds everything before this LSN.
+  [[nodiscard]] Lsn begin_lsn() const { return begin_lsn_; }
   // Makes what is on disk durable and returns the end LSN of it; zero when nothing is on disk.
   [[nodiscard]] Lsn sync();
   // Everything retained that was appended until then goes to disk. For a target that stands still: a few bytes in
@@ -90,8 +92,8 @@ class Spool {
   // rewind().
   [[nodiscard]] bool take_broken_off();
 
-  // Forgets everything, on disk too: the target's position is at or past its end, or the stream begins anew.
-  void clear();
+  // Forgets everything, on disk too, to begin anew with what follows `begin`, where the target stands.
+  void clear(Lsn begin);
 
   // --- both
   // -----------------------------------------------------------------------------------------------------------
@@ -125,6 +127,7 @@ class Spool {
   void write_to_disk(Entry& entry);
   void write_retained_to_disk(std::size_t bytes_to_keep);
   void forget_front();
+  void record_begin();
   void keep_complete(Entry& entry, const Block& block);
   void forget_memory(Entry& entry);
   void end_chunk(StreamId id, Stream& stream);
@@ -142,6 +145,8 @@ class Spool {
   std::deque<std::pair<StreamId, std::size_t>> chunks_in_memory_;  // oldest first
   std::size_t stream_bytes_ = 0;                                   // in memory
   Lsn end_lsn_;
+  Lsn begin_lsn_;
+  Lsn recorded_begin_;
   bool disk_only_ = true;
   bool unsynced_ = false;
   bool unflushed_streams_ = false;

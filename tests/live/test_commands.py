@@ -228,6 +228,58 @@ def test_a_target_that_lost_transactions_is_refused(migrations):
     assert "has lost transactions. Nothing was changed" in migration.daemon.log_tail(), migration.daemon.log_tail()
 
 
+def test_a_target_that_lost_what_the_spool_holds_no_more_is_refused(migrations, server_made):
+    """Its position is before where the spool begins, though the spool reaches past what the source was told to forget."""
+    target = server_made("target")
+    migration = following(migrations("lost_before", target=target))
+    source, positions = migration.source, "walferry.progress_walferry_lost_before"
+    before = target.scalar("lost_before", f"SELECT max(lsn)::text FROM {positions}")
+
+    def await_confirmed(what: str) -> None:
+        lsn = walferry.parse_lsn(migration.source_lsn())
+        migration.daemon.await_status(lambda status: walferry.parse_lsn(status["confirmed_lsn"]) >= lsn, 60, what)
+
+    source.execute("lost_before", "INSERT INTO public.t (v) VALUES ('will be lost')")
+    await_confirmed("everything durable and confirmed")
+    target.stop("immediate")
+    source.execute("lost_before", "INSERT INTO public.t (v) VALUES ('spooled')")
+    await_confirmed("the rest on disk")
+    migration.daemon.kill()
+    target.start()
+    target.execute("lost_before", "DELETE FROM public.t WHERE v = 'will be lost'",
+                   f"DELETE FROM {positions} WHERE lsn > '{before}'")
+    assert migration.daemon.start().await_exit() == walferry.REFUSED
+    assert "has lost transactions. Nothing was changed" in migration.daemon.log_tail(), migration.daemon.log_tail()
+
+
+def test_a_target_without_the_position_is_refused(migrations):
+    migration = following(migrations("no_position"))
+    daemon, table = migration.daemon, "walferry.progress_walferry_no_position"
+    for spoil, word in (f"TRUNCATE {table}", "is empty"), (f"DROP TABLE {table}", "is gone"):
+        assert daemon.terminate() == walferry.OK
+        migration.target.execute("no_position", spoil)
+        assert daemon.start().await_exit() == walferry.REFUSED
+        assert word in daemon.log_tail() and "Nothing was changed" in daemon.log_tail(), daemon.log_tail()
+        answer = walferry.command("check", "--source", daemon.source, "--target", daemon.target, "--state-dir", daemon.state_dir)
+        assert ("walferry.progress_walferry_no_position is not there" in answer.out) == (word == "is gone"), answer
+        if word == "is empty":
+            migration.target.execute("no_position", f"INSERT INTO {table} VALUES (0, '{migration.source_lsn()}')")
+            daemon.start().await_phase("follow")
+
+
+def test_a_migration_of_the_same_name_into_another_database_is_left_alone(migrations):
+    """Both have the same slot name where both sources do: their sessions on the target look alike."""
+    migration = following(migrations("same_name"))
+    with psycopg2.connect(migration.target.dsn("postgres"), application_name="walferry apply walferry_same_name") as other:
+        assert migration.daemon.terminate() == walferry.OK
+        migration.daemon.start().await_phase("follow")
+        migration.source.execute("same_name", "INSERT INTO public.t (v) VALUES ('again')")
+        migration.await_applied()
+        with other.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    other.close()
+
+
 def test_on_an_idle_source_the_applied_position_still_reaches_the_end_of_wal(migrations):
     migration = following(migrations("idle"))
     # WAL that no publication carries: another database writes, ours does not.

@@ -103,9 +103,9 @@ def test_the_table_that_keeps_the_position_stays_small_and_waits_for_nobody(migr
 
     with target.connect(copy, autocommit=False) as backup, backup.cursor() as cursor:
         cursor.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
-        write_until(lambda: rows() > 12_000, "the table to grow past the point where it makes room")
+        write_until(lambda: rows() > 24_000, "the table to grow past the point where it makes room")
         migration.await_applied(60)
-    write_until(lambda: rows() < 5_000, "the table to make room")
+    write_until(lambda: rows() < 10_000, "the table to make room")
     migration.await_applied(60)
     assert data_differences(*migration.ends, sequences=False) == []
     migration.switch()

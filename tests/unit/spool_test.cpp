@@ -558,7 +558,7 @@ TEST_CASE("a cleared spool is empty, in memory and on disk, and can be used anew
   const StreamId open = run.stream({std::string(std::size_t{300} << 10U, 'x')});
   run->append(piece("begun", 900));
   CHECK(run->next() != nullptr);
-  run->clear();
+  run->clear(Lsn{400});
   CHECK(run->empty());
   CHECK_FALSE(run->has_next());
   CHECK(run->end_lsn() == Lsn{});
@@ -571,6 +571,43 @@ TEST_CASE("a cleared spool is empty, in memory and on disk, and can be used anew
   run->append(whole("b", 50));
   CHECK(run->end_lsn() == Lsn{50});
   CHECK(run.read() == Texts{"b"});
+}
+
+TEST_CASE("what the target must hold for the rest to follow without a gap is known after a crash") {
+  SUBCASE("blocks on disk") {
+    Run run{no_memory};
+    run->append(whole("a", 100));
+    run->append(piece("b", 300));
+    run->append(whole("c", 310));
+    run->append(whole("d", 400));
+    CHECK(run.crashed()->begin_lsn() == Lsn{});
+    CHECK(run.read().size() == 4);
+    run->release(Lsn{100});
+    CHECK(run.crashed()->begin_lsn() == Lsn{100});
+    run->release(Lsn{310});
+    CHECK(run->begin_lsn() == Lsn{310});
+    CHECK(run.crashed()->begin_lsn() == Lsn{310});
+    CHECK(run.crashed().read() == Texts{"d"});
+  }
+  SUBCASE("blocks that were never on disk, before one that is") {
+    Run run;
+    run.applying();
+    run->append(whole("a", 100));
+    CHECK(run.read() == Texts{"a"});
+    run->release(Lsn{150});
+    run->append(whole("b", 200));
+    CHECK(run->begin_lsn() == Lsn{100});
+    run->write_appended_until(Spool::Moment::max());
+    CHECK(run.crashed()->begin_lsn() == Lsn{100});
+    CHECK(run.crashed().read() == Texts{"b"});
+  }
+  SUBCASE("a spool that began anew") {
+    Run run{no_memory};
+    run->append(whole("a", 100));
+    run->clear(Lsn{500});
+    run->append(whole("b", 600));
+    CHECK(run.crashed()->begin_lsn() == Lsn{500});
+  }
 }
 
 TEST_CASE("blocks of another version's format are refused by the name of the directory, with the remedy") {
