@@ -269,6 +269,13 @@ ddl::OnDdl parse_on_ddl(const std::string& text) {
   throw Error{{ErrorKind::Usage}, fmt::format("--on-ddl {}: stop, apply or warn is wanted", text)};
 }
 
+copy::SplitTables parse_split_tables(const std::string& text) {
+  if (text == "auto") return copy::SplitTables::Auto;
+  if (text == "yes") return copy::SplitTables::Yes;
+  if (text == "no") return copy::SplitTables::No;
+  throw Error{{ErrorKind::Usage}, fmt::format("--split-tables {}: auto, yes or no is wanted", text)};
+}
+
 }  // namespace
 
 int check_command(const Words& words) {
@@ -328,6 +335,7 @@ int run_command(const Words& words) {
   add_connections(options);
   add_state_dir(options);
   add_value(options, "jobs", "connections for the copy and for building indexes, a side", "2");
+  add_value(options, "split-tables", "copy a large table by several connections: auto, yes or no", "auto");
   add_value(options, "apply-lanes", "connections that write large groups of changes to the target together", "1");
   add_value(options, "listen", "address of the status endpoint, such as 127.0.0.1:9187");
   add_value(options, "until", "stop when this is reached: copied, caught-up or cutover");
@@ -352,6 +360,7 @@ int run_command(const Words& words) {
   migration.target = arguments->connection(Side::Target);
   migration.state_dir = arguments->required("state-dir");
   migration.jobs = arguments->number("jobs", 1, 64);
+  migration.split_tables = parse_split_tables(arguments->required("split-tables"));
   migration.apply_lanes = static_cast<unsigned>(arguments->number("apply-lanes", 1, 16));
   migration.listen = arguments->text("listen");
   migration.until = parse_until(arguments->text("until"));

@@ -153,6 +153,7 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
                        .client_encoding = ends_.client_encoding,
                        .snapshot = snapshot_->id(),
                        .jobs = options_.jobs,
+                       .split = options_.split_tables,
                        .on_started = [&](const Table& table) { watch_.on_table(table.name, TableState::Copying); },
                        .on_copied =
                            [&](const Table& table) {

@@ -105,12 +105,19 @@ Awaitable<void> Migration::main() {
   stop_.request_stop();
   // A cutover under way comes to its end first; it needs the stream.
   while (cutover_running_) co_await changed_.wait_until(Clock::now() + seconds{1});
-  co_await apply_.rest(Clock::now() + stop_patience);
+  // It writes what the spool holds in memory; without room for that the source sends it again.
+  std::exception_ptr unrest;
+  try {
+    co_await apply_.rest(Clock::now() + stop_patience);
+  } catch (...) {
+    unrest = std::current_exception();  // rethrown below where nothing failed before
+  }
   cancel_receiver_.emit(asio::cancellation_type::all);
   cancel_monitor_.emit(asio::cancellation_type::all);
   cancel_watcher_.emit(asio::cancellation_type::all);
   server_->stop();
   if (failure_ && (!failure || is_cancellation(failure))) failure = failure_;
+  if (!failure) failure = unrest;
   failure_ = nullptr;
   if (!failure) co_return;
   std::string text = "unknown failure";
@@ -124,7 +131,11 @@ Awaitable<void> Migration::main() {
     text = error.what();
   }
   if (stopped) co_return;
-  journal_.put(keys::last_error, text);
+  try {
+    journal_.put(keys::last_error, text);
+  } catch (const Error& error) {
+    spdlog::warn("the error is not in the state directory: {}", error.what());
+  }
   std::rethrow_exception(failure);
 }
 

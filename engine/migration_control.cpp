@@ -102,8 +102,8 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
   std::exception_ptr failure;
   CommandOutcome outcome;
   const bool following = status_.phase == Phase::Follow;
-  if (real && following) journal_.set_phase(Phase::Cutover);
   try {
+    if (real && following) journal_.set_phase(Phase::Cutover);
     outcome = co_await cutover.run();
   } catch (...) {
     failure = std::current_exception();  // rethrown below

@@ -13,6 +13,7 @@
 
 #include "engine/catalog.hpp"
 #include "engine/copy/snapshot.hpp"
+#include "engine/copy/table_copy.hpp"
 #include "engine/ddl/policy.hpp"
 #include "engine/selection.hpp"
 #include "engine/store/journal.hpp"
@@ -26,6 +27,7 @@ struct MigrationOptions {
   pg::ConnInfo target;
   std::filesystem::path state_dir;
   int jobs = 2;
+  copy::SplitTables split_tables = copy::SplitTables::Auto;
   unsigned apply_lanes = 1;  // connections that write a large group of changes at the same time
   std::optional<std::string> listen;
   Until until = Until::Never;

@@ -158,7 +158,7 @@ void Pipeline::fail(const Expected& expected, const Error& cause) const {
   // What passes by itself is retried as it is; what does not is a divergence at exactly this change.
   if (is_transient(cause)) throw cause;
   if (expected.guarded && cause.sqlstate() == division_by_zero)
-    throw NetChangesRefused{expected.table->name, "a row was not there"};
+    throw NetChangesRefused{expected.table->name, "a row was not there, or a column has another type"};
   if (expected.net) throw NetChangesRefused{expected.table->name, cause.what()};
   throw_change_error(expected, cause);
 }

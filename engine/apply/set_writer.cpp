@@ -158,6 +158,10 @@ Awaitable<void> SetWriter::write_inserted(MappedTable& table) {
       return at != rows.end();
     };
     co_await pipeline_.copy(table, count, std::move(next));
+    if (table.copy_binary) {
+      pipeline_.send(table.copied_types, {}, 0,
+                     {.operation = Operation::Insert, .table = &table, .net = true, .guarded = true});
+    }
     co_return;
   }
   for (const Row& row : rows) {

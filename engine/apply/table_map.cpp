@@ -8,6 +8,7 @@
 namespace walferry::apply {
 namespace {
 
+using pg::quote_literal;
 using pg::quote_name;
 
 constexpr Lsn never{~std::uint64_t{0}};  // a copy LSN that no transaction commits after
@@ -129,6 +130,13 @@ Statement guarded(const Statement& plain, std::string name) {
   return statement;
 }
 
+bool has_types_of(const MappedTable& table, const Table& target) {
+  return std::ranges::all_of(table.columns, [&](const MappedColumn& column) {
+    const auto same = std::ranges::find(target.columns, column.name, &Column::name);
+    return same != target.columns.end() && same->type == column.target_type;
+  });
+}
+
 }  // namespace
 
 bool TableMap::knows(const pgoutput::RelationView& relation, Bytes message) const {
@@ -224,6 +232,7 @@ void TableMap::forget_prepared() {
   for (auto& [id, known] : tables_) {
     if (!known.table) continue;
     known.table->insert.prepared = false;
+    known.table->copied_types.prepared = false;
     known.table->remove.prepared = false;
     known.table->guarded_remove.prepared = false;
     known.table->set_remove.prepared = false;
@@ -242,7 +251,12 @@ void TableMap::set_target(TargetTables target) {
   for (auto& [id, known] : tables_) {
     if (!known.table) continue;
     const Table* table = target_.catalog.find(known.table->name);
-    if (table != nullptr) judge(*known.table, *table);
+    if (table == nullptr) continue;
+    judge(*known.table, *table);
+    if (known.table->copy_binary && !has_types_of(*known.table, *table)) {
+      known.table->copy_binary = false;
+      build_copy(*known.table);
+    }
   }
 }
 
@@ -273,6 +287,7 @@ void TableMap::match_types(MappedTable& table, const Table& target) const {
       if (type->second.reads_text) column.type = type->second.name;
       column.equality = type->second.equality;
     }
+    column.target_type = same->type;
     column.element = element_of(column.source_type, same->type);
     table.copy_binary = table.copy_binary && (column.element != BinaryType::Text || is_text(same->type));
     if (traits != target_.tables.end()) {
@@ -285,6 +300,27 @@ void TableMap::match_types(MappedTable& table, const Table& target) const {
   }
   const auto ordinary = std::ranges::count_if(target.columns, [](const Column& column) { return !column.generated; });
   table.changes.emplace(std::move(key), static_cast<std::size_t>(ordinary) == table.columns.size());
+}
+
+// The target's types can change while nobody tells us, and what is made for one can be read as another: COPY takes a
+// lock that keeps them as they are until the commit, and behind it they are compared.
+void TableMap::build_copy(MappedTable& table) {
+  std::string columns;
+  std::string types;
+  for (const MappedColumn& column : table.columns) {
+    const std::string_view comma = columns.empty() ? "" : ", ";
+    columns += fmt::format("{}{}", comma, quote_name(column.name));
+    types += fmt::format("{}({}::pg_catalog.name, {}::pg_catalog.oid)", comma, quote_literal(column.name),
+                         static_cast<std::uint32_t>(column.target_type));
+  }
+  table.copy_sql = fmt::format("COPY {} ({}) FROM STDIN{}", table.name.quoted(), columns,
+                               table.copy_binary ? " WITH (FORMAT binary)" : "");
+  if (!table.copy_binary) return;
+  table.copied_types.name = next_name("t");
+  table.copied_types.sql = fmt::format(
+      "SELECT 1 / (pg_catalog.count(*) = {})::pg_catalog.int4 FROM pg_catalog.pg_attribute WHERE attrelid = "
+      "pg_catalog.to_regclass({}) AND (attname, atttypid) IN ({})",
+      table.columns.size(), quote_literal(table.name.quoted()), types);
 }
 
 void TableMap::build_statements(MappedTable& table) {
@@ -304,8 +340,7 @@ void TableMap::build_statements(MappedTable& table) {
   table.insert.sql = columns.empty() ? fmt::format("INSERT INTO {} DEFAULT VALUES", table.name.quoted())
                                      : fmt::format("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
                                                    table.name.quoted(), columns, values);
-  table.copy_sql = fmt::format("COPY {} ({}) FROM STDIN{}", table.name.quoted(), columns,
-                               table.copy_binary ? " WITH (FORMAT binary)" : "");
+  build_copy(table);
   table.remove.name = next_name("d");
   table.remove.old_columns = identifying_columns(table);
   table.remove.sql =

@@ -29,6 +29,7 @@ struct MappedColumn {
   bool comparable = true;
   Oid source_type{};
   std::int32_t source_modifier = -1;
+  Oid target_type{};
   std::string equality = "=";             // the operator that compares it
   std::string type = {};                  // of the target's column, for a cast; empty: a cast from text would not do
   BinaryType element = BinaryType::Text;  // as which its values travel in sets
@@ -62,6 +63,7 @@ struct MappedTable {
   bool splits = false;                                       // rows of different keys do not depend on each other
   std::string copy_sql;                                      // COPY of whole rows
   bool copy_binary = false;                                  // in binary: no value is text that the target would read
+  Statement copied_types;  // after that: fails unless the columns still have the types that the values were made for
 
   Statement insert;
   // Keyed by shape, with an 'o' behind it where an old tuple came with it.
@@ -94,7 +96,8 @@ class TableMap {
   // The table a change belongs to; describe() has been called before it in every block.
   [[nodiscard]] MappedTable& find(RelationId relation);
 
-  // Of tables that are described already, what depends on the target's constraints and triggers is looked at again.
+  // Of tables that are described already, what depends on the target's constraints, triggers and types is looked at
+  // again.
   // Nothing is gathered for them.
   void set_target(TargetTables target);
   void set_copied(std::map<QualifiedName, Lsn> copied) { copied_ = std::move(copied); }
@@ -131,6 +134,7 @@ class TableMap {
   void judge(MappedTable& table, const Table& target) const;
   void match_types(MappedTable& table, const Table& target) const;
   void build_statements(MappedTable& table);
+  void build_copy(MappedTable& table);
   [[nodiscard]] std::string next_name(std::string_view prefix);
 
   TargetTables target_;

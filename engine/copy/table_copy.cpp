@@ -20,6 +20,8 @@ namespace {
 constexpr std::int64_t pages_per_part_min = 8'192;  // 64 MiB: below it a second reader costs more than it brings
 constexpr std::size_t send_bytes = std::size_t{64} << 10U;
 constexpr int attempts_per_part = 20;
+// One connection that writes keeps a processor busy, and another one with what is read for it.
+constexpr unsigned processors_per_writer = 2;
 
 struct Part {
   std::size_t table = 0;
@@ -56,6 +58,12 @@ pg::Session open_target(const CopyOptions& options) {
     if (error.sqlstate() != "42501") throw;  // then there are neither triggers nor foreign keys (target_state.cpp)
   }
   return target;
+}
+
+// A server behind a Unix socket, or at the address that we have.
+bool is_here(pg::Session& server) {
+  return server.exec("SELECT pg_catalog.inet_server_addr() IS NOT DISTINCT FROM pg_catalog.inet_client_addr()")
+      .flag(0, 0);
 }
 
 // Tables of the target to which another one's foreign key leads.
@@ -301,6 +309,11 @@ std::vector<PageRange> cut_into_parts(std::int64_t pages, int jobs, int source_v
   return parts;
 }
 
+bool splits_tables(SplitTables wanted, bool target_is_here, unsigned processors) {
+  if (wanted != SplitTables::Auto) return wanted == SplitTables::Yes;
+  return !target_is_here || processors >= 2 * processors_per_writer;
+}
+
 bool binary_is_safe(const Table& source, const Table& target) {
   for (const Column& column : source.columns) {
     if (column.generated) continue;
@@ -318,10 +331,11 @@ void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables, st
     pg::Session source = pg::Session::open(options.source, {.application_name = "walferry copy"});
     pg::Session target = open_target(options);
     const std::set<Oid> referenced = referenced_tables(target);
+    const bool split = splits_tables(options.split, is_here(target), std::thread::hardware_concurrency());
     for (std::size_t i = 0; i < tables.size(); ++i) {
       tables[i].referenced = referenced.contains(tables[i].target->oid);
       const std::vector<PageRange> ranges =
-          cut_into_parts(tables[i].source.pages, options.jobs, source.server_version());
+          cut_into_parts(tables[i].source.pages, split ? options.jobs : 1, source.server_version());
       for (const PageRange& range : ranges) parts.push_back({.table = i, .range = range, .whole = ranges.size() == 1});
       parts_of_table[i] = ranges.size();
       // Several writers: emptied beforehand, once.

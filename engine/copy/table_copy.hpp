@@ -24,12 +24,17 @@ struct TableToCopy {
   bool referenced = false;  // by another table's foreign key on the target; copy_tables finds out
 };
 
+// Whether several connections may write one large table at the same time. Then its rows stand in another order than on
+// the source, and its indexes take more to build.
+enum class SplitTables { Auto, Yes, No };
+
 struct CopyOptions {
   pg::ConnInfo source;
   pg::ConnInfo target;
   std::string client_encoding = "UTF8";
   std::string snapshot;
   int jobs = 2;
+  SplitTables split = SplitTables::Auto;
   // Called from copy threads.
   std::function<void(const Table&)> on_started = {};
   std::function<void(const Table&)> on_copied = {};
@@ -47,6 +52,9 @@ struct PageRange {
   std::int64_t end = 0;  // 0: to the end of the table
 };
 [[nodiscard]] std::vector<PageRange> cut_into_parts(std::int64_t pages, int jobs, int source_version);
+
+// Auto: unless the target's processors are ours, and too few. `processors` of this machine.
+[[nodiscard]] bool splits_tables(SplitTables wanted, bool target_is_here, unsigned processors);
 
 // Whether all columns may travel in COPY's binary form between these two tables.
 [[nodiscard]] bool binary_is_safe(const Table& source, const Table& target);

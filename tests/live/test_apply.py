@@ -257,6 +257,32 @@ def test_values_at_the_edges_of_their_types_travel_in_binary(migrations):
     assert not backlog.replayed()
 
 
+@pytest.mark.parametrize("lanes", ["1", "3"])
+def test_a_type_that_changes_on_the_target_first_is_noticed_by_the_next_copy(migrations, lanes):
+    """The eight bytes of a bigint are a numeric as well, of another value."""
+    migration = migrations(f"retyped_{lanes}")
+    source, database, target, copy = migration.ends
+    migration.load(sql="CREATE TABLE t (id bigint PRIMARY KEY, n bigint, f bigint, v text)")
+    migration.daemon.start("--apply-lanes", lanes, "--on-ddl", "warn")
+    migration.daemon.await_phase("follow", 60)
+
+    def insert(first: int) -> None:
+        source.execute(database, f"INSERT INTO t SELECT g, g % 7, 5, repeat('x', 99) FROM generate_series({first}, {first} + 999) g")
+        migration.await_applied(60)
+        assert target.scalar(copy, "SELECT count(*) FILTER (WHERE n = id % 7 AND f = 5) FROM t") == first + 999
+
+    insert(1)
+    target.execute(copy, "ALTER TABLE t ALTER n TYPE numeric, ALTER f TYPE float8")
+    insert(1001)  # refused together, and written one by one
+    migration.daemon.terminate()
+    migration.daemon.start("--apply-lanes", lanes, "--on-ddl", "warn")
+    migration.daemon.await_phase("follow", 60)
+    insert(2001)  # with what the target is known to be now
+    source.execute(database, "ALTER TABLE t ALTER n TYPE numeric, ALTER f TYPE float8")
+    insert(3001)
+    assert data_differences(*migration.ends, sequences=False) == []
+
+
 def test_a_target_whose_types_are_others_reads_the_sources_text(migrations):
     """A timestamp without time zone for one with it, text for a date: what a person who made the target chose."""
     schema = "CREATE TABLE public.t (id int PRIMARY KEY, moment timestamp, day text, whole numeric);"

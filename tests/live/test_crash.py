@@ -160,7 +160,7 @@ def test_kills_in_a_copy_of_many_parts_as_an_owner(migrations, note):
     seed = int(os.environ.get("WALFERRY_CRASH_SEED", random.randrange(1 << 30)))
     dice = random.Random(seed)
     print(f"seed {seed}; WALFERRY_CRASH_SEED={seed} repeats these choices")
-    migration = migrations("crash_parts", "--jobs", "2")
+    migration = migrations("crash_parts", "--jobs", "2", "--split-tables", "yes")
     source, database, target, _ = migration.ends
     owner = "crash_owner"
     for server in (source, target):

@@ -9,6 +9,7 @@ using namespace walferry;
 using copy::binary_is_safe;
 using copy::cut_into_parts;
 using copy::PageRange;
+using copy::splits_tables;
 
 namespace {
 
@@ -81,6 +82,16 @@ TEST_CASE("a small table, a single job or a server without ctid range scans make
   CHECK(is_whole(cut_into_parts(0, 8, version_14)));
   CHECK(is_whole(cut_into_parts(many_pages, 1, version_14)));
   CHECK(is_whole(cut_into_parts(many_pages, 8, 130'014)));
+}
+
+TEST_CASE("one connection writes a table where the target shares few processors with us, or when that is asked for") {
+  using copy::SplitTables;
+  CHECK_FALSE(splits_tables(SplitTables::Auto, true, 2));
+  CHECK_FALSE(splits_tables(SplitTables::Auto, true, 3));
+  CHECK(splits_tables(SplitTables::Auto, true, 4));
+  CHECK(splits_tables(SplitTables::Auto, false, 2));
+  CHECK(splits_tables(SplitTables::Yes, true, 2));
+  CHECK_FALSE(splits_tables(SplitTables::No, false, 64));
 }
 
 TEST_CASE("built-in types that are the same on both ends travel in binary, in whatever order the columns stand") {
