@@ -142,6 +142,17 @@ std::string sequences_in_use(const Halves& halves) {
       sequences_of_defaults, halves.selected);
 }
 
+// Names of sequences of tables that are left out.
+std::string sequences_of_others(const Halves& halves) {
+  return fmt::format(
+      "SELECT n.nspname, s.relname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND "
+      "s.relkind = 'S' JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace WHERE d.classid = "
+      "'pg_catalog.pg_class'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND "
+      "d.deptype IN ('a', 'i') AND d.refobjsubid > 0 AND d.refobjid <> ALL ({0}) AND NOT EXISTS (SELECT 1 FROM "
+      "pg_catalog.pg_partition_tree(d.refobjid) p WHERE p.relid = ANY ({0})) AND d.objid NOT IN ({1})",
+      halves.selected, sequences_in_use(halves));
+}
+
 // "out": what depends on a table that is left out, by way of anything but the tables that are selected and the
 // sequences that they use. A view hangs on its rule the other way round.
 std::string dependents(const Halves& halves) {
@@ -238,6 +249,31 @@ std::vector<std::string> defaults_without_sequence(pg::Session& source, const Se
                   "AND i.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.refobjid = ANY ({}) WHERE "
                   "f.adrelid = ANY ({}) ORDER BY 1",
                   sequences_of_defaults, halves.left_out, halves.selected)));
+}
+
+std::vector<QualifiedName> keep_sequences_of(const std::set<QualifiedName>& carried, Catalog& source, Catalog& target,
+                                             pg::Session& session) {
+  std::string ids;
+  for (const Table& table : source.tables) {
+    if (carried.contains(table.name))
+      ids += fmt::format("{}{}", ids.empty() ? "" : ",", static_cast<std::uint32_t>(table.oid));
+  }
+  const Halves halves{.selected = fmt::format("'{{{}}}'::pg_catalog.oid[]", ids), .left_out = {}};
+  const pg::Result rows = session.exec(sequences_of_others(halves));
+  std::set<QualifiedName> others;
+  for (int row = 0; row < rows.rows(); ++row) others.insert({rows.str(row, 0), rows.str(row, 1)});
+  const auto on_target = [&](const Sequence& sequence) {
+    return std::ranges::count(target.sequences, sequence.name, &Sequence::name) > 0;
+  };
+  const auto of_others = [&](const Sequence& sequence) { return others.contains(sequence.name); };
+  std::vector<QualifiedName> kept_away;
+  for (const Sequence& sequence : source.sequences) {
+    if (of_others(sequence) && on_target(sequence)) kept_away.push_back(sequence.name);
+  }
+  std::erase_if(source.sequences,
+                [&](const Sequence& sequence) { return of_others(sequence) || !on_target(sequence); });
+  std::erase_if(target.sequences, of_others);
+  return kept_away;
 }
 
 LeftOutObjects objects_left_out(pg::Session& source, const SelectionRules& rules) {

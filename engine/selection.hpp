@@ -47,6 +47,12 @@ struct NamePattern {
 // is misspelt more often than meant.
 void keep_selected(Catalog& catalog, pg::Session& source, const SelectionRules& rules);
 
+// Where a part of the source is carried: takes away the sequences that the target has not, and on both sides those of
+// tables that are not `carried`, unless one of these draws from them. They are another part's, and on the target they
+// may be ahead. Returns the latter that the target has.
+std::vector<QualifiedName> keep_sequences_of(const std::set<QualifiedName>& carried, Catalog& source, Catalog& target,
+                                             pg::Session& session);
+
 struct LeftOutObjects {
   // What cannot be made without a table that is left out, the tables included: (class, oid) as in pg_depend.
   std::set<std::pair<std::uint32_t, std::uint32_t>> ids;

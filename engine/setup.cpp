@@ -186,6 +186,12 @@ void record_addresses(const MigrationOptions& options, store::Journal& journal) 
   journal.put(keys::target, options.target.without_secrets());
 }
 
+std::string literals(const std::vector<std::string>& texts) {
+  std::string list;
+  for (const std::string& text : texts) list += (list.empty() ? "" : ", ") + pg::quote_literal(text);
+  return list;
+}
+
 }  // namespace
 
 void require_end(pg::Session& session, Side side, const std::string& slot) {
@@ -338,11 +344,21 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
   journal.pin(Side::Target, ends.target);
 }
 
-std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications) {
-  std::string list;
-  for (const std::string& name : publications) list += (list.empty() ? "" : ", ") + pg::quote_literal(name);
+std::vector<std::string> filtered_tables(pg::Session& session, const std::vector<std::string>& publications) {
+  std::vector<std::string> names;
+  if (session.server_version() < 150'000) return names;
   const pg::Result rows = session.exec(fmt::format(
-      "SELECT DISTINCT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname IN ({})", list));
+      "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname IN ({}) GROUP BY 1, "
+      "2 HAVING pg_catalog.bool_and(rowfilter IS NOT NULL) ORDER BY 1, 2",
+      literals(publications)));
+  for (int row = 0; row < rows.rows(); ++row) names.push_back(QualifiedName{rows.str(row, 0), rows.str(row, 1)}.text());
+  return names;
+}
+
+std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications) {
+  const pg::Result rows = session.exec(
+      fmt::format("SELECT DISTINCT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname IN ({})",
+                  literals(publications)));
   std::set<QualifiedName> published;
   for (int row = 0; row < rows.rows(); ++row) published.insert({rows.str(row, 0), rows.str(row, 1)});
   std::vector<Table> tables = read_catalog(session).tables;

@@ -77,6 +77,11 @@ void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journa
 // published in place of their partitions.
 [[nodiscard]] std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications);
 
+// Those of which the publications carry only the rows that a condition meets (from 15): changes of the others would be
+// missed, and nothing would tell.
+[[nodiscard]] std::vector<std::string> filtered_tables(pg::Session& session,
+                                                       const std::vector<std::string>& publications);
+
 [[nodiscard]] std::vector<std::string> recorded_publications(const store::Journal& journal);
 
 // Whether the migration carries the whole database, and so what no publication carries, too.

@@ -124,6 +124,7 @@ void EarlyTransaction::give_up(const std::exception_ptr& failure) {
                   cause.what());
     lanes_.rest();
     stream_.reset();
+    unwanted_ = false;
     detach();
   } catch (const std::runtime_error& refused) {
     const auto* error = dynamic_cast<const Error*>(&refused);

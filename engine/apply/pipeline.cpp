@@ -41,7 +41,8 @@ bool Pipeline::count_can_differ(const Expected& expected) const {
 }
 
 void Pipeline::expect(Expected expected) {
-  if (count_can_differ(expected)) ++counts_open_;
+  expected.open = count_can_differ(expected);
+  if (expected.open) ++counts_open_;
   expected_.push_back(std::move(expected));
 }
 
@@ -140,7 +141,7 @@ void Pipeline::accept_result(pg::ResultPtr result) {
   if (expected_.empty()) throw pg::error_of(result.get(), Side::Target);
   const Expected expected = std::move(expected_.front());
   expected_.pop_front();
-  if (count_can_differ(expected)) --counts_open_;
+  if (expected.open) --counts_open_;
   const ExecStatusType status = PQresultStatus(result.get());
   if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) fail(expected, pg::error_of(result.get(), Side::Target));
   if (expected.operation == Operation::Control || expected.operation == Operation::Truncate) return;

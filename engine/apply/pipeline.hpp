@@ -37,6 +37,7 @@ struct Expected {
   std::int64_t rows = 1;  // that it must meet; looked at for Advance and changes of rows
   bool net = false;       // stands for changes that can be applied one by one instead
   bool guarded = false;   // the statement itself fails where it does not meet one row
+  bool open = false;      // the count can still be wrong; set when it is sent, since what decides it may change
   ChangeOrigin origin = {};
 };
 

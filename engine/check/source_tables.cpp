@@ -8,6 +8,7 @@
 #include "engine/outside/database_settings.hpp"
 #include "engine/outside/large_objects.hpp"
 #include "engine/outside/left_out.hpp"
+#include "engine/setup.hpp"
 
 namespace walferry::check {
 namespace {
@@ -76,6 +77,14 @@ void check_row_security(End& source, const CheckOptions& options, Findings& find
 }
 
 void check_existing_publications(End& source, const CheckOptions& options, Findings& findings) {
+  if (const auto filtered = filtered_tables(source.session, options.publications); !filtered.empty()) {
+    findings.fail(
+        "source.row_filter",
+        {.title =
+             fmt::format("the publications carry only some rows of {}", counted(filtered.size(), "table", "tables")),
+         .detail = "changes of the other rows would not arrive, and nothing would tell: " + listed(filtered, 40),
+         .remedy = "ALTER PUBLICATION ... SET TABLE ...; without WHERE"});
+  }
   for (const std::string& name : options.publications) {
     const std::string id = "source.publication";
     const pg::Result row = source.session.exec(

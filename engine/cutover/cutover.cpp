@@ -410,7 +410,8 @@ Awaitable<void> Cutover::copy_sequences() {
     prepared->sequence_values = read_sequence_values(prepared->source, prepared->sequences);
     set_sequence_values(prepared->target, prepared->sequence_values);
     // Read back, and compared with what the source had: both definition and value.
-    const std::vector<Sequence> definitions = read_sequences(prepared->target);
+    std::vector<Sequence> definitions = read_sequences(prepared->target);
+    std::erase_if(definitions, [&](const Sequence& each) { return prepared->others_sequences.contains(each.name); });
     return compare_sequences(
         {.definitions = prepared->sequences, .values = prepared->sequence_values},
         {.definitions = definitions, .values = read_sequence_values(prepared->target, definitions)});

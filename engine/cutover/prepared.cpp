@@ -119,6 +119,8 @@ std::vector<std::string> table_blockers(pg::Session& source, const Catalog& sele
       blockers.push_back(fmt::format("table {} has not been copied", table.name.text()));
     }
   }
+  for (const std::string& name : filtered_tables(source, recorded_publications(journal)))
+    blockers.push_back(fmt::format("the publications carry only some rows of {}: take WHERE off there", name));
   for (const auto& [id, mark] : journal.tables_to_copy_again()) {
     blockers.push_back(fmt::format(
         "table {} waits to be copied again after a schema change, or for the first time: wait, or see that the "
@@ -156,10 +158,13 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
   verify_options.client_encoding = request.client_encoding;
   Catalog target_catalog = read_catalog(target);
   const bool everything = carries_everything(options, request.journal);
+  std::vector<QualifiedName> others;
   if (!everything) {
-    std::erase_if(catalog.sequences, [&](const Sequence& sequence) {
-      return std::ranges::count(target_catalog.sequences, sequence.name, &Sequence::name) == 0;
-    });
+    std::set<QualifiedName> carried;
+    for (const Table& table : catalog.tables) {
+      if (!verify_options.only || verify_options.only->contains(table.name)) carried.insert(table.name);
+    }
+    others = keep_sequences_of(carried, catalog, target_catalog, source);
   }
   // Neither do schema changes that the stream did not tell of.
   std::string schema_digest = ddl::read_digest(source);
@@ -180,6 +185,7 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
                                                       .tables = std::move(tables),
                                                       .locked = std::move(locked),
                                                       .sequences = std::move(catalog.sequences),
+                                                      .others_sequences = {others.begin(), others.end()},
                                                       .verification = std::move(verification),
                                                       .target_catalog = std::move(target_catalog)});
   if (const auto adopted = request.journal.get(keys::adopted)) {
@@ -188,6 +194,11 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
   }
   for (const outside::LeftOut& left : outside::find_left_out(prepared->source, options.slot)) {
     if (!left.names.empty()) prepared->notes.push_back("left out: " + left.text());
+  }
+  if (!others.empty()) {
+    prepared->notes.push_back(fmt::format(
+        "left out: {} of tables that are not carried: they stay where they are on the target",
+        others.size() == 1 ? "sequence " + others.front().text() : fmt::format("{} sequences", others.size())));
   }
   for (const std::string& name : missing_event_triggers(prepared->source, prepared->target))
     prepared->notes.push_back(fmt::format("left out: event trigger {}, which only a superuser may create", name));

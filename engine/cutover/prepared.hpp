@@ -27,6 +27,7 @@ struct Prepared {
   std::vector<FencedTable> tables;    // all that can be written to
   std::vector<QualifiedName> locked;  // these, and what is not in the stream and may be locked
   std::vector<Sequence> sequences;
+  std::set<QualifiedName> others_sequences = {};  // of tables that are not carried
   Verification verification;
   std::vector<SequenceValue> sequence_values = {};  // as they were set on the target
   std::vector<copy::TableToCopy> unlogged = {};

@@ -323,10 +323,9 @@ Verification Verification::prepare(const pg::ConnInfo& source, const pg::ConnInf
     keep_selected(prepared->source_catalog, first.source, options.selection);
     std::set<QualifiedName>& only = prepared->options.only.emplace();
     for (const Table& table : prepared->source_catalog.tables) only.insert(table.name);
-    std::erase_if(prepared->source_catalog.sequences, [&](const Sequence& sequence) {
-      return std::ranges::count(prepared->target_catalog.sequences, sequence.name, &Sequence::name) == 0;
-    });
   }
+  if (prepared->options.only)
+    keep_sequences_of(*prepared->options.only, prepared->source_catalog, prepared->target_catalog, first.source);
   if (!prepared->options.only && options.outside_the_stream)
     prepared->outside = plan_outside(first, options, prepared->report);
   prepared->batches = plan(prepared->source_catalog, prepared->target_catalog, prepared->options, prepared->outside,

@@ -15,6 +15,7 @@ import pytest
 
 import servers
 import walferry
+from migration import on_versions
 from servers import wait_until
 
 DATABASE = "checked"
@@ -303,6 +304,22 @@ def test_walsenders_and_slots_are_counted(migrations, server_made):
     answer = migration.daemon.check("--json")
     for name in (*counted, "source.replication"):
         expect(answer, name, "PASS")
+
+
+@on_versions((15, 15))
+def test_a_publication_that_carries_some_rows_only_is_refused(migrations):
+    """An update of a row that its condition leaves out is not sent, though the row was copied."""
+    migration = migrations(DATABASE, "--publication", "partly")
+    migration.load(sql=TABLE + "INSERT INTO t SELECT generate_series(1, 9); CREATE PUBLICATION partly FOR TABLE t WHERE (id > 5)")
+    expect(migration.daemon.check("--json", "--publication", "partly"), "source.row_filter", "FAIL", "without WHERE", detail="public.t")
+    migration.source.execute(DATABASE, "ALTER PUBLICATION partly SET TABLE t")
+    migration.daemon.start()
+    migration.daemon.await_phase("follow", 60)
+    migration.source.execute(DATABASE, "ALTER PUBLICATION partly SET TABLE t WHERE (id > 5)")
+    refused = migration.daemon.cutover("--json")
+    assert refused.code == walferry.REFUSED and "carry only some rows of public.t" in refused.out + refused.err, refused
+    migration.source.execute(DATABASE, "ALTER PUBLICATION partly SET TABLE t")
+    migration.switch()
 
 
 # -- a migration under way, and what goes on meanwhile ---------------------------------------------------------------

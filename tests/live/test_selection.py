@@ -155,6 +155,43 @@ def test_a_sequence_comes_along_when_a_selected_table_draws_from_another_ones(mi
     assert target.scalar(DATABASE, "SELECT max(id) FROM app.ticket") == 23
 
 
+@pytest.mark.parametrize("by", ["schema", "publication"])
+def test_sequences_of_another_part_stay_where_they_are_on_the_target(migrations, by):
+    """The part that they belong to was switched before, and the target has drawn from them since."""
+    options = {"schema": ["--include-schema", "archive"], "publication": ["--publication", "part"]}
+    migration = migrations(DATABASE, "--no-schema", *options[by])
+    source, target = migration.source, migration.target
+    schema = """
+        CREATE SCHEMA app;
+        CREATE SCHEMA archive;
+        CREATE TABLE app.ticket (id serial PRIMARY KEY);
+        CREATE TABLE app.note (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+        CREATE SEQUENCE app.shared OWNED BY app.ticket.id;
+        CREATE TABLE archive.old (id serial PRIMARY KEY, n integer DEFAULT nextval('app.shared'));
+        CREATE TABLE archive.cut (id integer GENERATED ALWAYS AS IDENTITY, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+        CREATE TABLE archive.cut_1 PARTITION OF archive.cut FOR VALUES FROM (1) TO (1000);
+        """
+    migration.load(sql=schema + "INSERT INTO app.ticket DEFAULT VALUES; INSERT INTO archive.old DEFAULT VALUES;"
+                                "INSERT INTO app.note DEFAULT VALUES; INSERT INTO archive.cut DEFAULT VALUES;"
+                                "CREATE PUBLICATION part FOR TABLE archive.old, archive.cut")
+    target.psql(DATABASE, sql=schema + "SELECT setval('app.ticket_id_seq', 1000000), setval('app.note_id_seq', 1000)")
+    migration.daemon.start()
+    migration.daemon.await_phase("follow")
+    report = migration.switch()
+    assert any("2 sequences of tables that are not carried" in note for note in report["notes"]), report["notes"]
+
+    def values(server) -> tuple:
+        return server.query(DATABASE, "SELECT (SELECT last_value FROM app.ticket_id_seq), (SELECT last_value FROM app.note_id_seq),"
+                                      " (SELECT last_value FROM app.shared), (SELECT last_value FROM archive.old_id_seq),"
+                                      " (SELECT last_value FROM archive.cut_id_seq)")[0]
+
+    assert values(target) == (1000000, 1000, *values(source)[2:])
+    if by == "schema":
+        checked = walferry.command("verify", "--source", migration.daemon.source, "--target", migration.daemon.target,
+                                   "--state-dir", migration.daemon.state_dir)
+        assert checked.code == walferry.OK, checked
+
+
 def test_a_default_that_draws_from_an_identity_left_out_is_refused(migrations):
     """Such a sequence cannot be there without its table."""
     migration = migrations(DATABASE)
