@@ -175,7 +175,11 @@ void Fence::arm(const ArmRequest& request) {
     if (subscribed && table.holds_rows) add_trigger(row_trigger_name, "INSERT OR UPDATE OR DELETE", table.name, "ROW");
     if ((i + 1) % tables_at_once != 0 && i + 1 < request.tables.size()) continue;
     if (request.stop.stop_requested()) return;
-    session_.exec(sql);
+    // The server's limit is for each statement; ours is for all of them.
+    const milliseconds left = until(request.deadline);
+    if (left <= milliseconds{0})
+      throw Error{{ErrorKind::Timeout, Side::Source}, "the triggers that refuse writes were not made in time"};
+    session_.exec(fmt::format("SET LOCAL statement_timeout = {}; {}", left.count(), sql));
     sql.clear();
   }
   session_.exec("SET LOCAL statement_timeout = 0");
