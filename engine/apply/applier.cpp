@@ -544,7 +544,8 @@ Awaitable<void> Applier::tidy_positions() {
       pg::Session session = pg::Session::open(options.target, {.application_name = "walferry"});
       Progress::tidy(session, options.migration);
     } catch (const Error& error) {
-      spdlog::info("the target's record of positions goes on growing for now: {}", error.what());
+      spdlog::info("the table that keeps the position on the target was not emptied: {}. It is tried again later",
+                   error.what());
     }
   };
   co_await run_blocking<void>(pool_, std::move(tidy));

@@ -25,11 +25,8 @@ def end_behind_the_position(server, database: str, session: str) -> None:
 
 def test_a_commit_that_fails_moves_nothing(migrations):
     """From PostgreSQL 16 on a replication origin would be moved by the transaction that is rolled back."""
-    migration = migrations("position")
+    migration = migrations("position").follow("CREATE TABLE public.t (id int PRIMARY KEY, n int)")
     source, database, target, copy = migration.ends
-    migration.load(sql="CREATE TABLE public.t (id int PRIMARY KEY, n int)")
-    migration.daemon.start()
-    migration.daemon.await_phase("follow", 60)
     migration.daemon.terminate()
     direct = migration.daemon.target
     with HeldCommit(target, b"application_name\0walferry apply ", is_apply_commit) as held:
@@ -74,11 +71,9 @@ def test_a_lane_whose_commit_fails_moves_nothing(migrations):
 
 def test_the_table_that_keeps_the_position_stays_small_and_waits_for_nobody(migrations):
     """While a backup of the target reads it, it grows; then it makes room."""
-    migration = migrations("position_rows")
+    migration = migrations("position_rows").follow(
+        "CREATE TABLE public.t (id int PRIMARY KEY, n int); INSERT INTO public.t VALUES (1, 0)")
     source, database, target, copy = migration.ends
-    migration.load(sql="CREATE TABLE public.t (id int PRIMARY KEY, n int); INSERT INTO public.t VALUES (1, 0)")
-    migration.daemon.start()
-    migration.daemon.await_phase("follow", 60)
     table = f"walferry.progress_walferry_{database}"
 
     def rows() -> int:
