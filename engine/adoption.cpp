@@ -4,36 +4,12 @@
 
 #include <charconv>
 #include <random>
-#include <sstream>
-#include <vector>
 
 #include "engine/publication.hpp"
+#include "engine/timeline.hpp"
 
 namespace walferry {
 namespace {
-
-struct Leap {
-  std::uint32_t timeline = 0;
-  Lsn at;
-
-  bool operator==(const Leap&) const = default;
-};
-
-// The timelines that were left on the way, oldest first; what cannot be read is no history.
-std::vector<Leap> parse_history(const std::string& file) {
-  std::vector<Leap> leaps;
-  std::istringstream lines{file};
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words{line};
-    std::uint32_t timeline = 0;
-    std::string lsn;
-    if (!(words >> timeline >> lsn)) continue;  // a comment, or an empty line
-    const auto at = Lsn::parse(lsn);
-    if (!at) return {};
-    leaps.push_back({timeline, *at});
-  }
-  return leaps;
-}
 
 // The first eight digits of a WAL file's name. pg_control_checkpoint() would lag behind a promotion.
 std::uint32_t current_timeline(pg::Session& session) {
@@ -78,16 +54,6 @@ bool same_server(pg::Session& one, pg::Session& other) {
           .flag(0, 0);
   one.exec("ROLLBACK");
   return seen;
-}
-
-std::optional<Lsn> branch_point(const TimelineHistory& of_source, const TimelineHistory& of_target) {
-  const std::vector<Leap> source = parse_history(of_source.file);
-  const std::vector<Leap> target = parse_history(of_target.file);
-  // The same number may be given to different timelines: only with the same past are they one.
-  if (target.size() <= source.size() || !std::equal(source.begin(), source.end(), target.begin())) return {};
-  const Leap& left = target[source.size()];
-  if (left.timeline != of_source.timeline) return {};
-  return left.at;
 }
 
 std::optional<Lsn> branch_point(pg::Session& source, pg::Session& target) {

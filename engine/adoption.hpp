@@ -24,14 +24,6 @@ namespace walferry {
 // later. Nothing where it is no promoted physical copy, or where a role may not read the history of its timelines.
 [[nodiscard]] std::optional<Lsn> branch_point(pg::Session& source, pg::Session& target);
 
-// The line of `history` (a timeline history file: "timeline <tab> LSN <tab> reason") at which `of_target` left the
-// timeline that the source is on. Nothing where the target's history does not pass through the source's.
-struct TimelineHistory {
-  std::uint32_t timeline = 0;
-  std::string file;  // empty for the first timeline
-};
-[[nodiscard]] std::optional<Lsn> branch_point(const TimelineHistory& of_source, const TimelineHistory& of_target);
-
 struct AdoptionPlan {
   pg::ConnInfo source;
   pg::ConnInfo target;

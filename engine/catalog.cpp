@@ -12,9 +12,6 @@ constexpr std::string_view not_of_an_extension =
     "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
     "AND d.objid = c.oid AND d.deptype = 'e')";
 
-// Sizes are asked of the file system, fork by fork.
-enum class Sizes { Read, LeaveOut };
-
 std::vector<Table> read_tables(pg::Session& session, Sizes sizes) {
   // The identity index is the primary key's (default) or the one named by REPLICA IDENTITY USING INDEX; it serves only
   // while it is immediate (not deferrable) and valid, as the server itself demands (RelationGetReplicaIndex).
@@ -187,9 +184,9 @@ FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d WHERE d.datname 
   return identity;
 }
 
-Catalog read_catalog(pg::Session& session) {
+Catalog read_catalog(pg::Session& session, Sizes sizes) {
   Catalog catalog;
-  catalog.tables = read_tables(session, Sizes::Read);
+  catalog.tables = read_tables(session, sizes);
   std::map<Oid, Table*> by_oid;
   for (Table& table : catalog.tables) by_oid.emplace(table.oid, &table);
   read_columns(session, by_oid);

@@ -107,7 +107,9 @@ struct Catalog {
 [[nodiscard]] std::set<QualifiedName> partitioned_differently(const Catalog& source, const Catalog& target);
 
 [[nodiscard]] DatabaseIdentity read_identity(pg::Session& session);
-[[nodiscard]] Catalog read_catalog(pg::Session& session);
+// Sizes are asked of the file system, and wait for whoever has locked the table exclusively.
+enum class Sizes { Read, LeaveOut };
+[[nodiscard]] Catalog read_catalog(pg::Session& session, Sizes sizes = Sizes::Read);
 // Parts of it, for when writers wait: tables without columns, keys and sizes; sequences.
 [[nodiscard]] Catalog read_table_list(pg::Session& session);
 [[nodiscard]] std::vector<Sequence> read_sequences(pg::Session& session);

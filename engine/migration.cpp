@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "engine/cutover/fence.hpp"
+#include "engine/ddl/execute.hpp"
 #include "engine/retry.hpp"
 #include "engine/starting_point.hpp"
 #include "engine/target_state.hpp"
@@ -233,7 +234,7 @@ Awaitable<void> Migration::find_position() {
                                 .migration = options_.slot,
                                 .spool_begin = spool_.begin_lsn(),
                                 .spool_end = spool_.end_lsn(),
-                                .idle = journal_.get(keys::idle_confirmed)});
+                                .idle = journal_.idle_stretch()});
   };
   co_await insist_blocking("asking where source and target stand", std::move(ask));
   if (spool_.end_lsn() <= held || held < spool_.begin_lsn()) spool_.clear(held);
@@ -507,13 +508,22 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
       .until = until,
       .on_ddl = options_.on_ddl,
       .ddl_secret = journal_.get(keys::ddl_secret).value_or(""),
-      .owners = options_.owners,
+      .homes = {.known = journal_.table_homes(),
+                .copied = journal_.copied_relations(),
+                .record = [this](const apply::Homes& homes) { journal_.record_table_homes(homes); }},
       .lanes = {.wanted = options_.apply_lanes,
                 .plan = journal_.lane_plan(),
                 .record_plan = [this](const store::LanePlan& plan) { journal_.record_lane_plan(plan); }},
       .give_up_on_divergence = options_.until != Until::Never || status_.phase < Phase::CatchUp};
-  options.target_has = [this](const ddl::Command& command) {
-    return ddl::SchemaWatch{options_.source, options_.target, journal_}.target_has(command);
+  options.execute = [this](pg::Session& target, const ddl::Command& command) {
+    stay_relaxed(target, journal_, [&] { ddl::execute(target, command, {.as_role = options_.owners}); });
+  };
+  options.relax = [this](pg::Session& target) {
+    pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
+    relax_again(source, target, journal_);
+  };
+  options.target_has = [this](pg::Session& target, const ddl::Command& command) {
+    return ddl::SchemaWatch{options_.source, options_.target, journal_}.target_has(target, command);
   };
   options.on_command = [this](const ddl::Command& command, ddl::Outcome outcome) { settle(command, outcome); };
   return options;

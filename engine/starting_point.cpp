@@ -9,18 +9,6 @@
 #include "engine/pg/session.hpp"
 
 namespace walferry {
-namespace {
-
-// "A B": nothing was between these two LSNs. It counts as long as target and spool together still reach where it began.
-Lsn past_idle(Lsn covered, const std::optional<std::string>& idle) {
-  if (!idle) return covered;
-  const std::size_t split = idle->find(' ');
-  if (split == std::string::npos || covered < Lsn::parse(idle->substr(0, split)).value_or(Lsn{})) return covered;
-  return std::max(covered, Lsn::parse(idle->substr(split + 1)).value_or(Lsn{}));
-}
-
-}  // namespace
-
 Lsn find_starting_point(const StartingPointQuestion& question) {
   pg::Session source = pg::Session::open(question.source, {.application_name = "walferry"});
   pg::Session target = pg::Session::open(question.target, {.application_name = "walferry"});
@@ -39,7 +27,7 @@ Lsn find_starting_point(const StartingPointQuestion& question) {
   }
   const Lsn confirmed = slot.is_null(0, 0) ? Lsn{} : slot.lsn(0, 0);
   const Lsn covered = held < question.spool_begin ? held : std::max(held, question.spool_end);
-  if (confirmed > past_idle(covered, question.idle)) {
+  if (confirmed > question.idle.beyond(covered)) {
     throw Error{
         {ErrorKind::Refused, Side::Target},
         fmt::format(

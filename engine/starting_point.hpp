@@ -5,10 +5,10 @@
 // thread, once in every run.
 #pragma once
 
-#include <optional>
 #include <string>
 
 #include "engine/pg/conninfo.hpp"
+#include "engine/store/journal.hpp"
 #include "protocol/lsn.hpp"
 
 namespace walferry {
@@ -16,10 +16,10 @@ namespace walferry {
 struct StartingPointQuestion {
   pg::ConnInfo source;
   pg::ConnInfo target;
-  std::string migration;            // the slot's name
-  Lsn spool_begin;                  // the spool holds everything from here ...
-  Lsn spool_end;                    // ... to here; zero: it holds nothing
-  std::optional<std::string> idle;  // journal_keys::idle_confirmed
+  std::string migration;  // the slot's name
+  Lsn spool_begin;        // the spool holds everything from here ...
+  Lsn spool_end;          // ... to here; zero: it holds nothing
+  store::IdleStretch idle;
 };
 
 // The target's own word: it holds every transaction that ended at or before this LSN. Where that is before

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <set>
+
 #include "engine/schema/execute_item.hpp"
 #include "engine/schema/foreign_keys.hpp"
 #include "engine/schema/target_prepare.hpp"
@@ -25,14 +27,38 @@ bool may_set_replication_role(pg::Session& target) {
   }
 }
 
+TargetRights read_rights_of_role(pg::Session& target) {
+  const pg::Result row =
+      target.exec("SELECT rolsuper, rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user");
+  return {.superuser = row.flag(0, 0), .bypass_row_security = row.flag(0, 1)};
+}
+
+// Of a session of the apply, within its transaction: it has taken the role if it may.
+TargetRights read_rights_of_apply(pg::Session& target) {
+  TargetRights rights = read_rights_of_role(target);
+  rights.replication_role =
+      target.exec("SELECT pg_catalog.current_setting('session_replication_role') = 'replica'").flag(0, 0);
+  return rights;
+}
+
+schema::RelaxOptions relax_options(const TargetRights& rights) {
+  return {.ordinary_triggers = !rights.replication_role, .forced_row_security = !rights.bypass_row_security};
+}
+
+void leave_foreign_keys_out(pg::Session& target, store::Journal& journal, const std::set<std::string>& but_for) {
+  for (const schema::ForeignKey& key : schema::read_foreign_keys(target)) {
+    if (but_for.contains(key.id())) continue;
+    defer_foreign_key(journal, key.id(), key.sql);
+    schema::drop_foreign_key(target, key);
+  }
+}
+
 }  // namespace
 
 TargetRights read_target_rights(pg::Session& target) {
-  const pg::Result row =
-      target.exec("SELECT rolsuper, rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user");
-  return {.superuser = row.flag(0, 0),
-          .replication_role = may_set_replication_role(target),
-          .bypass_row_security = row.flag(0, 1)};
+  TargetRights rights = read_rights_of_role(target);
+  rights.replication_role = may_set_replication_role(target);
+  return rights;
 }
 
 void defer_foreign_key(store::Journal& journal, const std::string& id, const std::string& sql) {
@@ -41,15 +67,27 @@ void defer_foreign_key(store::Journal& journal, const std::string& id, const std
 
 void relax_target(pg::Session& source, pg::Session& target, store::Journal& journal) {
   const TargetRights rights = read_target_rights(target);
+  if (!rights.replication_role) leave_foreign_keys_out(target, journal, {});
+  schema::relax_target(source, target, relax_options(rights));
+}
+
+void relax_again(pg::Session& source, pg::Session& target, store::Journal& journal) {
+  const TargetRights rights = read_rights_of_apply(target);
+  if (!rights.replication_role) leave_foreign_keys_out(target, journal, {});
+  schema::relax_target(source, target, relax_options(rights));
+}
+
+void stay_relaxed(pg::Session& target, store::Journal& journal, const std::function<void()>& change) {
+  const TargetRights rights = read_rights_of_apply(target);
+  const schema::RelaxOptions options = relax_options(rights);
+  const schema::ActingObjects before = schema::read_acting_objects(target, options);
+  std::set<std::string> foreign_keys;
   if (!rights.replication_role) {
-    for (const schema::ForeignKey& key : schema::read_foreign_keys(target)) {
-      defer_foreign_key(journal, key.id(), key.sql);
-      schema::drop_foreign_key(target, key);
-    }
+    for (const schema::ForeignKey& key : schema::read_foreign_keys(target)) foreign_keys.insert(key.id());
   }
-  schema::relax_target(
-      source, target,
-      {.ordinary_triggers = !rights.replication_role, .forced_row_security = !rights.bypass_row_security});
+  change();
+  if (!rights.replication_role) leave_foreign_keys_out(target, journal, foreign_keys);
+  schema::relax_new_objects(target, before, options);
 }
 
 void restore_target(pg::Session& source, pg::Session& target, store::Journal& journal) {

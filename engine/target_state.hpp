@@ -2,9 +2,11 @@
 //
 // With the right to set session_replication_role only triggers and rules that fire in replica mode are switched off.
 // Without it, all of them are, by their owner, and foreign keys are dropped; what each was is in the journal before it
-// goes. Both functions compare with the source and the journal, so they are right after any crash and may be repeated.
-// Called by the copy, before the apply, by the cutover and by abort.
+// goes. Restoring and relaxing compare with the source and the journal, so they are right after any crash and may be
+// repeated. Called by the copy, before the apply and at its schema changes, by the cutover and by abort.
 #pragma once
+
+#include <functional>
 
 #include "engine/pg/session.hpp"
 #include "engine/store/journal.hpp"
@@ -20,6 +22,10 @@ struct TargetRights {
 [[nodiscard]] TargetRights read_target_rights(pg::Session& target);
 
 void relax_target(pg::Session& source, pg::Session& target, store::Journal& journal);
+// The same on a session of the apply, within its transaction: a person brought the target up to a schema change.
+void relax_again(pg::Session& source, pg::Session& target, store::Journal& journal);
+// Makes `change`, a schema change of the source, on a session of the apply; what acts since is relaxed with it.
+void stay_relaxed(pg::Session& target, store::Journal& journal, const std::function<void()>& change);
 void restore_target(pg::Session& source, pg::Session& target, store::Journal& journal);
 
 // Notes in the journal that restore_target() is to make this foreign key, instead of now.

@@ -33,13 +33,6 @@ constexpr auto durable_interval = seconds{1};
 constexpr std::uint64_t positions_max = 20'000;  // target transactions, then the rows of their positions make room
 constexpr auto repair_interval = seconds{5};     // between attempts while a divergence waits for a person
 
-std::function<TargetTables()> target_reader(const ApplierOptions& options) {
-  return [target = options.target, encoding = options.client_encoding] {
-    pg::Session session = pg::Session::open(target, {.client_encoding = encoding});
-    return read_target_tables(session);
-  };
-}
-
 }  // namespace
 
 Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, ApplierOptions options, store::Spool& spool,
@@ -52,14 +45,16 @@ Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, Applie
       position_(position),
       status_(status),
       wake_(executor),
-      writer_(pool, target_reader(options_), gathered_bytes_max, status.apply),
+      homes_(std::make_shared<TableHomes>(options_.homes.known, options_.homes.record)),
+      writer_(pool, gathered_bytes_max, status.apply),
       lanes_(executor, pool, attachment_options(), options_.lanes, [this] { return make_writer(); }),
       early_(
           executor, pool, attachment_options(), lanes_, options_.lanes.wanted, [this] { return make_writer(); }, spool,
           position) {
+  writer_.tables().set_homes(homes_);
   for (ChangeWriter* writer : all_writers()) {
     writer->tables().set_copied(options_.copied);
-    if (writer != &writer_) writer->tables().share_types(writer_.tables());
+    if (writer != &writer_) writer->tables().share_source(writer_.tables());
     for (const auto& [table, mark] : options_.to_copy_again) writer->tables().ignore(table);
   }
   ddl_.set_secret(options_.ddl_secret);
@@ -70,7 +65,7 @@ AttachmentOptions Applier::attachment_options() const {
 }
 
 std::unique_ptr<ChangeWriter> Applier::make_writer() const {
-  return std::make_unique<ChangeWriter>(pool_, target_reader(options_), gathered_bytes_max, status_.apply);
+  return std::make_unique<ChangeWriter>(pool_, gathered_bytes_max, status_.apply);
 }
 
 std::vector<ChangeWriter*> Applier::all_writers() {
@@ -190,6 +185,7 @@ Awaitable<void> Applier::connect() {
             "to an asynchronous standby. Nothing was applied. Remedy: abort and begin anew",
             attached.position.to_string(), position_.target_durable.to_string())};
   }
+  homes_->begin(options_.homes.copied, attached.tables.catalog);
   co_await lanes_.connect(attached.position, attached.tables, attached.replica_role);
   progress_ = attached.progress;
   committed_ = attached.position;

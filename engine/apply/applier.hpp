@@ -37,6 +37,12 @@
 
 namespace walferry::apply {
 
+struct HomeOptions {
+  Homes known = {};  // of the last run
+  std::map<QualifiedName, RelationId> copied = {};
+  std::function<void(const Homes&)> record = {};  // blocking, on disk when it returns
+};
+
 struct ApplierOptions {
   pg::ConnInfo target;
   std::string migration;
@@ -49,9 +55,13 @@ struct ApplierOptions {
   // Schema changes of the source.
   ddl::OnDdl on_ddl = ddl::OnDdl::Stop;
   std::string ddl_secret = {};
-  bool owners = true;                                                      // run them as the role that ran them there
-  std::function<bool(const ddl::Command&)> target_has = {};                // blocking: it is on the target already
+  // Blocking, in the open transaction of a session of the apply: runs it; whether the target has it already; makes
+  // harmless what a person's change brought.
+  std::function<void(pg::Session&, const ddl::Command&)> execute = {};
+  std::function<bool(pg::Session&, const ddl::Command&)> target_has = {};
+  std::function<void(pg::Session&)> relax = {};
   std::function<void(const ddl::Command&, ddl::Outcome)> on_command = {};  // it is settled
+  HomeOptions homes = {};
   LaneOptions lanes = {};
   // Throw the first divergence instead of waiting for a person to repair it.
   bool give_up_on_divergence = false;
@@ -116,6 +126,9 @@ class Applier {
   Awaitable<void> pass_ddl(const pgoutput::LogicalMessageView& note);
   Awaitable<ddl::Outcome> settle_ddl(const ddl::Command& command);
   Awaitable<void> execute_ddl(const ddl::Command& command);
+  Awaitable<bool> ask_target(const ddl::Command& command);
+  Awaitable<void> change_target(std::function<void(pg::Session&)> change);
+  Awaitable<void> settle_group();
   [[noreturn]] void stop_at(const ddl::Command& command, const std::string& why) const;
   [[nodiscard]] bool stand_still(const Error& failure, const std::optional<StopPoint>& point);
   Awaitable<void> end_transaction(Lsn end_lsn, PgTime commit_time);
@@ -159,6 +172,7 @@ class Applier {
   stream::Position& position_;
   Status& status_;
   Event wake_;
+  std::shared_ptr<TableHomes> homes_;
   ChangeWriter writer_;
   Lanes lanes_;
   EarlyTransaction early_;

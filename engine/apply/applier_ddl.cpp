@@ -4,7 +4,6 @@
 #include <spdlog/spdlog.h>
 
 #include "engine/apply/applier.hpp"
-#include "engine/ddl/execute.hpp"
 
 namespace walferry::apply {
 
@@ -17,6 +16,10 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   writer_.touch_everything();
   const ddl::Outcome outcome = co_await settle_ddl(*command);
   group_.ddl = true;
+  if (outcome != ddl::Outcome::Executed) {
+    std::function<void(pg::Session&)> relax = options_.relax;
+    co_await change_target(std::move(relax));
+  }
   ++(outcome == ddl::Outcome::Executed ? status_.ddl.applied : status_.ddl.passed);
   // Whoever runs the command on the target, and whenever: its rows come from a copy, and what follows counts from
   // there.
@@ -41,19 +44,20 @@ Awaitable<ddl::Outcome> Applier::settle_ddl(const ddl::Command& command) {
     co_await execute_ddl(command);
     co_return ddl::Outcome::Executed;
   }
-  std::function<bool()> look = [has = options_.target_has, command] { return has && has(command); };
   std::optional<Error> failure;
   bool there = false;
   try {
-    there = co_await run_blocking<bool>(pool_, std::move(look));
+    there = co_await ask_target(command);
   } catch (const Error& error) {
     failure = error;
   }
+  const bool broken = failure && failure->side() != Side::Source;  // and with it our transaction
+  if (broken && is_transient(*failure)) throw *failure;
   if (there) {
     spdlog::info("schema change {} at {}: the target has it", command.title(), command.lsn.to_string());
     co_return ddl::Outcome::Present;
   }
-  if (execute) {
+  if (execute && !broken) {
     co_await execute_ddl(command);
     co_return ddl::Outcome::Executed;
   }
@@ -64,18 +68,12 @@ Awaitable<ddl::Outcome> Applier::settle_ddl(const ddl::Command& command) {
 }
 
 Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
-  writer_.begin();
-  co_await writer_.write_gathered();
-  co_await writer_.pipeline().settle();
-  const ddl::ExecuteOptions execute_options{.as_role = options_.owners};
-  std::function<TargetTables(pg::Session&)> work = [command, execute_options](pg::Session& target) {
-    ddl::execute(target, command, execute_options);
-    return read_target_tables(target);
+  std::function<void(pg::Session&)> execute = [run = options_.execute, command](pg::Session& target) {
+    run(target, command);
   };
   std::optional<Error> failure;
-  TargetTables tables;
   try {
-    tables = co_await writer_.connection().lend<TargetTables>(pool_, std::move(work));
+    co_await change_target(std::move(execute));
   } catch (const Error& error) {
     failure = error;
   }
@@ -84,9 +82,36 @@ Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
     ddl_failed_ = command.lsn;
     stop_at(command, fmt::format("the target refuses it: {}", failure->what()));
   }
+  spdlog::info("schema change of the source applied at {}: {}", command.lsn.to_string(), command.title());
+}
+
+// What is done to the target's schema is done within the transaction of the group, after all that was before it.
+Awaitable<void> Applier::settle_group() {
+  writer_.begin();
+  co_await writer_.write_gathered();
+  co_await writer_.pipeline().settle();
+}
+
+Awaitable<bool> Applier::ask_target(const ddl::Command& command) {
+  if (!options_.target_has) co_return false;
+  co_await settle_group();
+  std::function<bool(pg::Session&)> look = [has = options_.target_has, command](pg::Session& target) {
+    target.exec("SET LOCAL lock_timeout = '3s'");  // a person at work there: there is a next time
+    return has(target, command);
+  };
+  const bool there = co_await writer_.connection().lend<bool>(pool_, std::move(look));
+  co_return there;
+}
+
+Awaitable<void> Applier::change_target(std::function<void(pg::Session&)> change) {
+  co_await settle_group();
+  std::function<TargetTables(pg::Session&)> work = [change = std::move(change)](pg::Session& target) {
+    change(target);
+    return read_target_tables(target);
+  };
+  TargetTables tables = co_await writer_.connection().lend<TargetTables>(pool_, std::move(work));
   for (const auto& lane : lanes_.writers()) lane->tables().set_target(tables);
   writer_.tables().set_target(std::move(tables));
-  spdlog::info("schema change of the source applied at {}: {}", command.lsn.to_string(), command.title());
 }
 
 void Applier::stop_at(const ddl::Command& command, const std::string& why) const {

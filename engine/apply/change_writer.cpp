@@ -43,9 +43,8 @@ Awaitable<void> settle_together(asio::any_io_executor executor, std::vector<Chan
   co_await together(executor, std::move(outcomes));
 }
 
-ChangeWriter::ChangeWriter(asio::thread_pool& pool, std::function<TargetTables()> read_target,
-                           std::size_t gathered_bytes_max, ApplyCounters& counts)
-    : pool_(pool), read_target_(std::move(read_target)), gathered_bytes_max_(gathered_bytes_max), counts_(counts) {}
+ChangeWriter::ChangeWriter(asio::thread_pool& pool, std::size_t gathered_bytes_max, ApplyCounters& counts)
+    : pool_(pool), gathered_bytes_max_(gathered_bytes_max), counts_(counts) {}
 
 Awaitable<void> ChangeWriter::attach(std::unique_ptr<pg::Connection> connection, TargetTables tables, Progress progress,
                                      bool replica_role) {
@@ -329,8 +328,9 @@ Awaitable<void> ChangeWriter::describe(const SourceTransaction& transaction, con
   co_await write_gathered();  // by the description that it came with
   if (map(transaction, relation, message)) co_return;
   // The table or a column is new: another look at the target before anything is said.
-  std::function<TargetTables()> read = read_target_;
-  TargetTables target = co_await run_blocking<TargetTables>(pool_, std::move(read));
+  co_await pipeline_.settle();
+  std::function<TargetTables(pg::Session&)> read = read_target_tables;
+  TargetTables target = co_await connection_->lend<TargetTables>(pool_, std::move(read));
   const QualifiedName name{std::string{relation.schema}, std::string{relation.name}};
   const Table* table = target.catalog.find(name);
   std::string missing;

@@ -38,10 +38,8 @@ class ChangeWriter {
   // What became of a message: no change of rows; taken; a change that only goes in behind what was gathered.
   enum class Taken : std::uint8_t { No, Yes, Behind };
 
-  // `read_target`: blocking, the target's tables as they are now. `gathered_bytes_max`: so much is gathered before it
-  // is written.
-  ChangeWriter(asio::thread_pool& pool, std::function<TargetTables()> read_target, std::size_t gathered_bytes_max,
-               ApplyCounters& counts);
+  // `gathered_bytes_max`: so much is gathered before it is written.
+  ChangeWriter(asio::thread_pool& pool, std::size_t gathered_bytes_max, ApplyCounters& counts);
 
   // Takes an idle connection, enters pipeline mode and prepares what it needs; `replica_role`: triggers and foreign
   // keys are off there.
@@ -118,7 +116,6 @@ class ChangeWriter {
   [[nodiscard]] bool map(const SourceTransaction& transaction, const pgoutput::RelationView& relation, Bytes message);
 
   asio::thread_pool& pool_;
-  std::function<TargetTables()> read_target_;
   std::size_t gathered_bytes_max_;
   ApplyCounters& counts_;
   std::unique_ptr<pg::Connection> connection_;

@@ -31,6 +31,13 @@ void RowWriter::remove(MappedTable& table, const pgoutput::DeleteView& remove, C
 }
 
 void RowWriter::truncate(std::span<const MappedTable* const> tables, bool restart_identity, ChangeOrigin origin) {
+  if (!tables_.truncates(tables)) {
+    for (const MappedTable* table : tables) {
+      pipeline_.send_sql(fmt::format("DELETE FROM {}", table->reference()),
+                         {.operation = Operation::Truncate, .table = table, .origin = origin});
+    }
+    return;
+  }
   std::string names;
   for (const MappedTable* table : tables) {
     if (!names.empty()) names += ", ";

@@ -152,6 +152,7 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
   if (target == nullptr) return false;
   auto table = std::make_unique<MappedTable>();
   table->name = name;
+  table->target = target->oid;
   table->partitioned = target->kind == 'p';
   if (const auto copied = copied_.find(name); copied != copied_.end()) table->copy_lsn = copied->second;
   if (ignored_.contains(relation.id)) table->copy_lsn = never;
@@ -173,6 +174,7 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
                               .source_type = column.type,
                               .source_modifier = column.type_modifier});
   }
+  if (homes_) homes_->settle(relation.id, *target, target_.catalog);
   table->whole_old_rows = relation.identity == pgoutput::ReplicaIdentity::Full;
   if (table->whole_old_rows) {
     // The whole old row comes along. Where the target has a key it serves, found by index; else all columns do.
@@ -252,12 +254,30 @@ void TableMap::set_target(TargetTables target) {
     if (!known.table) continue;
     const Table* table = target_.catalog.find(known.table->name);
     if (table == nullptr) continue;
+    known.table->target = table->oid;
     judge(*known.table, *table);
     if (known.table->copy_binary && !has_types_of(*known.table, *table)) {
       known.table->copy_binary = false;
       build_copy(*known.table);
     }
   }
+}
+
+bool TableMap::truncates(std::span<const MappedTable* const> tables) const {
+  const auto is_among = [&](Oid table) {
+    return std::ranges::any_of(tables, [&](const MappedTable* each) { return each->target == table; });
+  };
+  bool in_the_way = false;
+  for (const MappedTable* table : tables) {
+    const auto traits = target_.tables.find(table->target);
+    if (traits == target_.tables.end()) continue;
+    for (const Referrer& referrer : traits->second.referrers) {
+      if (is_among(referrer.table) || is_among(referrer.root)) continue;
+      if (referrer.keeps_rows) return true;  // the server says so
+      in_the_way = true;
+    }
+  }
+  return !in_the_way;
 }
 
 void TableMap::judge(MappedTable& table, const Table& target) const {

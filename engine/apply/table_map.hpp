@@ -11,12 +11,14 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "engine/apply/net_changes.hpp"
+#include "engine/apply/table_homes.hpp"
 #include "engine/apply/target_tables.hpp"
 #include "protocol/binary_value.hpp"
 #include "protocol/pgoutput.hpp"
@@ -47,6 +49,7 @@ struct Statement {
 
 struct MappedTable {
   QualifiedName name;
+  Oid target{};
   bool full_identity = false;         // no key on the target either: rows are found by all their columns
   bool whole_old_rows = false;        // REPLICA IDENTITY FULL on the source
   bool partitioned = false;           // on the target: statements must reach the partitions
@@ -101,8 +104,12 @@ class TableMap {
   // Nothing is gathered for them.
   void set_target(TargetTables target);
   void set_copied(std::map<QualifiedName, Lsn> copied) { copied_ = std::move(copied); }
-  // Of two maps that see changes of the same relations: a type that changed must be noticed by either.
-  void share_types(const TableMap& other) { types_ = other.types_; }
+  void set_homes(std::shared_ptr<TableHomes> homes) { homes_ = std::move(homes); }
+  // Of two maps that see changes of the same relations: what changed must be noticed by either.
+  void share_source(const TableMap& other) {
+    types_ = other.types_;
+    homes_ = other.homes_;
+  }
   // The table's changes are written one by one until then.
   void distrust(const QualifiedName& name, std::chrono::steady_clock::time_point until);
   // Changes to the table do not count until it has been copied again, whatever its name is by then.
@@ -113,6 +120,10 @@ class TableMap {
   void forget_prepared();
   // No statement is in flight: descriptions that were replaced meanwhile can go.
   void forget_replaced() { replaced_.clear(); }
+
+  // Whether TRUNCATE is how these are emptied. Not where nothing is in its way but what has no rows that count: an
+  // unlogged table, which the source's CASCADE reached unsaid, or the partitioned table above those that were listed.
+  [[nodiscard]] bool truncates(std::span<const MappedTable* const> tables) const;
 
   // The UPDATE for this shape of change; prepared later by the caller.
   [[nodiscard]] Statement& update_statement(MappedTable& table, const pgoutput::UpdateView& update);
@@ -142,6 +153,7 @@ class TableMap {
   std::set<RelationId> ignored_;
   std::unordered_map<std::uint32_t, Known> tables_;
   std::shared_ptr<SourceTypes> types_ = std::make_shared<SourceTypes>();
+  std::shared_ptr<TableHomes> homes_;
   std::vector<std::unique_ptr<MappedTable>> replaced_;  // statements in flight may still point at them
   std::uint64_t next_statement_ = 1;
 };

@@ -5,8 +5,6 @@
 namespace walferry::apply {
 namespace {
 
-constexpr int lock_timeout_ms = 2'000;
-
 // The operator `o` of schema `n`: an empty search_path finds none of an extension's.
 constexpr std::string_view operator_text =
     "CASE WHEN n.nspname = 'pg_catalog' THEN o.oprname::pg_catalog.text "
@@ -24,10 +22,8 @@ std::string with_parents(std::string_view relations) {
 }  // namespace
 
 TargetTables read_target_tables(pg::Session& session) {
-  // Even a table's size waits for whoever has locked it, and this wait nobody could end: it fails and is tried again.
-  session.exec(fmt::format("SET lock_timeout = {}", lock_timeout_ms));
   TargetTables target;
-  target.catalog = read_catalog(session);
+  target.catalog = read_catalog(session, Sizes::LeaveOut);
 
   const pg::Result fires = session.exec(
       with_parents("SELECT tgrelid FROM pg_catalog.pg_trigger WHERE tgenabled IN ('A', 'R') UNION ALL "
@@ -38,6 +34,17 @@ TargetTables read_target_tables(pg::Session& session) {
   const pg::Result in_order = session.exec(with_parents(
       "SELECT indrelid FROM pg_catalog.pg_index WHERE indisexclusion OR (indisunique AND NOT indimmediate)"));
   for (int row = 0; row < in_order.rows(); ++row) target.tables[Oid{in_order.u32(row, 0)}].in_order = true;
+
+  const pg::Result referrers = session.exec(
+      "SELECT DISTINCT k.confrelid, k.conrelid, CASE WHEN c.relispartition THEN "
+      "pg_catalog.pg_partition_root(c.oid)::pg_catalog.oid ELSE c.oid END, "
+      "c.relkind = 'r' AND c.relpersistence = 'p' FROM pg_catalog.pg_constraint k "
+      "JOIN pg_catalog.pg_class c ON c.oid = k.conrelid WHERE k.contype = 'f' AND k.confrelid <> k.conrelid");
+  for (int row = 0; row < referrers.rows(); ++row) {
+    target.tables[Oid{referrers.u32(row, 0)}].referrers.push_back({.table = Oid{referrers.u32(row, 1)},
+                                                                   .root = Oid{referrers.u32(row, 2)},
+                                                                   .keeps_rows = referrers.flag(row, 3)});
+  }
 
   // bool, integers, text, oid, varchar, date, timestamps, uuid: the text of equal values is the same.
   const pg::Result only_key = session.exec(R"(
@@ -104,7 +111,6 @@ WHERE t.oid IN (SELECT type FROM bases))",
                                                     operator_text));
   for (int row = 0; row < types.rows(); ++row)
     target.types[Oid{types.u32(row, 0)}] = {types.str(row, 1), types.flag(row, 2), types.str(row, 3)};
-  session.exec("SET lock_timeout = 0");
   return target;
 }
 

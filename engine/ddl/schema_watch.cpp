@@ -171,9 +171,8 @@ std::vector<DdlFinding> SchemaWatch::compare() {
   return findings;
 }
 
-bool SchemaWatch::target_has(const Command& command) {
+bool SchemaWatch::target_has(pg::Session& target, const Command& command) {
   pg::Session source = open(source_);
-  pg::Session target = open(target_);
   const Inventory now = read_inventory(source);
   const Inventory there = read_inventory(target);
   const Inventory baseline = decode_inventory(journal_->get(keys::ddl_baseline).value_or(""));

@@ -28,8 +28,9 @@ class SchemaWatch {
 
   [[nodiscard]] std::vector<DdlFinding> compare();
   // Whether the target holds what the command made, by the definition of every object that it names. Changes that leave
-  // no trace in the inventory (grants) are never found to be there.
-  [[nodiscard]] bool target_has(const Command& command);
+  // no trace in the inventory (grants) are never found to be there. `target`: the apply's own session, which alone sees
+  // what its open transaction has changed and waits for none of its locks.
+  [[nodiscard]] bool target_has(pg::Session& target, const Command& command);
   // The command came through the stream and is settled.
   void passed(const Command& command);
 

@@ -25,6 +25,7 @@ struct State {
   char letter = ' ';         // attidentity, tgenabled, ev_enabled, evtenabled
   bool partitioned = false;  // the table is a partitioned parent
   bool partition = false;
+  Oid relation{};  // zero for event triggers
 };
 
 using States = std::map<Key, State>;
@@ -35,13 +36,13 @@ constexpr std::string_view not_of_an_extension =
 
 void read_states_of_tables(pg::Session& session, Kind kind, const std::string& from, States& states) {
   const pg::Result rows = session.exec(
-      fmt::format("SELECT n.nspname, c.relname, o.name, o.state, c.relkind = 'p', c.relispartition FROM ({}) o "
+      fmt::format("SELECT n.nspname, c.relname, o.name, o.state, c.relkind = 'p', c.relispartition, c.oid FROM ({}) o "
                   "JOIN pg_catalog.pg_class c ON c.oid = o.relation JOIN pg_catalog.pg_namespace n ON n.oid = "
                   "c.relnamespace WHERE {} AND {}",
                   from, user_schema_condition("n"), not_of_an_extension));
   for (int row = 0; row < rows.rows(); ++row) {
     states.emplace(Key{kind, {rows.str(row, 0), rows.str(row, 1)}, rows.str(row, 2)},
-                   State{rows.text(row, 3).front(), rows.flag(row, 4), rows.flag(row, 5)});
+                   State{rows.text(row, 3).front(), rows.flag(row, 4), rows.flag(row, 5), Oid{rows.u32(row, 6)}});
   }
 }
 
@@ -112,6 +113,19 @@ bool belongs_to_its_parent(pg::Session& target, const Key& key, const State& sta
   return key.kind == Kind::IdentityColumn && state.partition && target.server_version() >= 170000;
 }
 
+// Whether it would do something by itself when rows of the source are applied.
+bool acts(const Key& key, const State& state, const RelaxOptions& options) {
+  if (key.kind == Kind::IdentityColumn) return state.letter == 'a';
+  if (key.kind == Kind::ForcedRowSecurity) return options.forced_row_security && state.letter == 'f';
+  return fires_always(state.letter) ||
+         (options.ordinary_triggers && key.kind != Kind::EventTrigger && state.letter == 'O');
+}
+
+std::string relaxing_statement(const Key& key, const State& state) {
+  if (key.kind == Kind::IdentityColumn) return change_statement(key, state, 'd');
+  return change_statement(key, state, key.kind == Kind::ForcedRowSecurity ? '-' : 'D');
+}
+
 void execute_all(pg::Session& target, const std::vector<std::string>& statements, std::string_view doing) {
   for (const std::string& statement : statements) {
     try {
@@ -130,18 +144,31 @@ std::vector<std::string> relax_target(pg::Session& source, pg::Session& target, 
   std::vector<std::string> statements;
   for (const auto& [key, state] : read_states(target)) {
     const auto there = wanted.find(key);
-    if (there == wanted.end() || belongs_to_its_parent(target, key, state)) continue;
-    if (key.kind == Kind::IdentityColumn) {
-      if (state.letter == 'a' && there->second.letter == 'a') statements.push_back(change_statement(key, state, 'd'));
-    } else if (key.kind == Kind::ForcedRowSecurity) {
-      if (options.forced_row_security && state.letter == 'f') statements.push_back(change_statement(key, state, '-'));
-    } else if (fires_always(state.letter) ||
-               (options.ordinary_triggers && key.kind != Kind::EventTrigger && state.letter == 'O')) {
-      statements.push_back(change_statement(key, state, 'D'));
-    }
+    if (there == wanted.end() || belongs_to_its_parent(target, key, state) || !acts(key, state, options)) continue;
+    if (key.kind == Kind::IdentityColumn && there->second.letter != 'a') continue;  // of the target's own making
+    statements.push_back(relaxing_statement(key, state));
   }
   execute_all(target, statements, "preparing the target for the stream");
   return statements;
+}
+
+ActingObjects read_acting_objects(pg::Session& target, const RelaxOptions& options) {
+  ActingObjects found;
+  for (const auto& [key, state] : read_states(target)) {
+    if (!acts(key, state, options) || belongs_to_its_parent(target, key, state)) continue;
+    found.emplace(fmt::format("{} {} {} {}", static_cast<int>(key.kind), static_cast<std::uint32_t>(state.relation),
+                              state.letter, key.name),
+                  relaxing_statement(key, state));
+  }
+  return found;
+}
+
+void relax_new_objects(pg::Session& target, const ActingObjects& before, const RelaxOptions& options) {
+  std::vector<std::string> statements;
+  for (const auto& [identity, statement] : read_acting_objects(target, options)) {
+    if (!before.contains(identity)) statements.push_back(statement);
+  }
+  execute_all(target, statements, "preparing what a schema change brought for the stream");
 }
 
 std::vector<std::string> restore_target(pg::Session& source, pg::Session& target) {

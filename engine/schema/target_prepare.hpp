@@ -7,6 +7,7 @@
 // by cutover.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,12 @@ struct RelaxOptions {
 
 std::vector<std::string> relax_target(pg::Session& source, pg::Session& target, const RelaxOptions& options = {});
 std::vector<std::string> restore_target(pg::Session& source, pg::Session& target);
+
+// What would act on the target now, whoever made it: by what it is, with the statement that relaxes it.
+using ActingObjects = std::map<std::string, std::string>;
+[[nodiscard]] ActingObjects read_acting_objects(pg::Session& target, const RelaxOptions& options);
+// Relaxes what acts since `before`: a schema change of the source brought it, so the source has it in such a state.
+void relax_new_objects(pg::Session& target, const ActingObjects& before, const RelaxOptions& options);
 
 // Statements that give schema public the owner and the grants that it has on this server now.
 [[nodiscard]] std::string public_schema_state(pg::Session& target);

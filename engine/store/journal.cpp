@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <sstream>
 
 namespace walferry::store {
 namespace {
@@ -43,9 +44,9 @@ std::optional<RelationId> parse_relation(std::string_view text) {
   return RelationId{id};
 }
 
-Error unreadable(const Database& database) {
+Error unreadable(const Database& database, std::string_view what = "a copy record") {
   return Error{{ErrorKind::State},
-               fmt::format("state directory {}: a copy record cannot be read", database.directory().string())};
+               fmt::format("state directory {}: {} cannot be read", database.directory().string(), what)};
 }
 
 TableRecord read_record(const Database& database, const std::string& name, const std::string& value) {
@@ -134,9 +135,18 @@ std::map<QualifiedName, Lsn> Journal::copied_tables() const {
   return tables;
 }
 
+std::map<QualifiedName, RelationId> Journal::copied_relations() const {
+  std::map<QualifiedName, RelationId> relations;
+  for (const auto& [name, value] : entries(copied_prefix)) {
+    const TableRecord record = read_record(database_, name, value);
+    relations.emplace(record.table, record.id);
+  }
+  return relations;
+}
+
 std::set<RelationId> Journal::copied_ids() const {
   std::set<RelationId> ids;
-  for (const auto& [name, value] : entries(copied_prefix)) ids.insert(read_record(database_, name, value).id);
+  for (const auto& [name, id] : copied_relations()) ids.insert(id);
   return ids;
 }
 
@@ -168,15 +178,43 @@ void Journal::forget_copy_again(RelationId id) {
   erase(relation_key(id));
 }
 
+std::map<RelationId, Oid> Journal::table_homes() const {
+  std::map<RelationId, Oid> homes;
+  std::istringstream text{get(journal_keys::table_homes).value_or("")};
+  std::vector<std::uint32_t> numbers;
+  for (std::uint32_t number = 0; text >> number;) numbers.push_back(number);
+  if (!text.eof() || numbers.size() % 2 != 0)
+    throw unreadable(database_, "which tables of the two ends belong together");
+  for (std::size_t i = 0; i < numbers.size(); i += 2) homes.emplace(RelationId{numbers[i]}, Oid{numbers[i + 1]});
+  return homes;
+}
+
+void Journal::record_table_homes(const std::map<RelationId, Oid>& homes) {
+  std::string text;
+  for (const auto& [relation, table] : homes)
+    text += fmt::format("{} {}\n", static_cast<std::uint32_t>(relation), static_cast<std::uint32_t>(table));
+  put(journal_keys::table_homes, text);
+}
+
+IdleStretch Journal::idle_stretch() const {
+  const auto text = get(journal_keys::idle_confirmed);
+  if (!text) return {};
+  const std::size_t split = std::min(text->find(' '), text->size());
+  const auto begin = Lsn::parse(std::string_view{*text}.substr(0, split));
+  const auto end = Lsn::parse(std::string_view{*text}.substr(std::min(split + 1, text->size())));
+  if (!begin || !end) throw unreadable(database_, "what was confirmed to the source");
+  return {.begin = *begin, .end = *end};
+}
+
+void Journal::record_idle_stretch(const IdleStretch& stretch) {
+  put(journal_keys::idle_confirmed, stretch.begin.to_string() + " " + stretch.end.to_string());
+}
+
 LanePlan Journal::lane_plan() const {
   const auto text = get(journal_keys::lane_plan);
   if (!text) return {};
   auto plan = LanePlan::parse(*text);
-  if (!plan) {
-    throw Error{{ErrorKind::State},
-                fmt::format("state directory {}: the plan of the apply's lanes cannot be read",
-                            database_.directory().string())};
-  }
+  if (!plan) throw unreadable(database_, "the plan of the apply's lanes");
   return *std::move(plan);
 }
 

@@ -6,6 +6,7 @@
 // tables).
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
@@ -27,6 +28,15 @@ struct CopyAgain {
   Lsn not_before;        // until this is applied, the name may stand for another table on the target
   bool dropped = false;  // on the source, where another table has its name
 };
+// A stretch of the source's WAL in which no change was, on the word of its walsender.
+struct IdleStretch {
+  Lsn begin;
+  Lsn end;
+
+  // How far everything is known by whom everything before `covered` is known.
+  [[nodiscard]] Lsn beyond(Lsn covered) const { return covered < begin ? covered : std::max(covered, end); }
+};
+
 // By what they are to the source, which a renamed table keeps.
 using TablesToCopyAgain = std::map<RelationId, CopyAgain>;
 
@@ -51,12 +61,21 @@ class Journal {
   // it are already in the copied rows.
   [[nodiscard]] std::map<QualifiedName, Lsn> copied_tables() const;
   // What they are to the source, which a renamed one keeps.
+  [[nodiscard]] std::map<QualifiedName, RelationId> copied_relations() const;
   [[nodiscard]] std::set<RelationId> copied_ids() const;
   void record_copied(const QualifiedName& table, RelationId id, Lsn copy_lsn);
   // Tables whose rows a schema change made anew on the source.
   [[nodiscard]] TablesToCopyAgain tables_to_copy_again() const;
   void record_copy_again(RelationId id, const CopyAgain& mark);
   void forget_copy_again(RelationId id);
+
+  // The last one that was confirmed to the source; an empty one where none was.
+  [[nodiscard]] IdleStretch idle_stretch() const;
+  void record_idle_stretch(const IdleStretch& stretch);
+
+  // Which table of the target each of the source's is.
+  [[nodiscard]] std::map<RelationId, Oid> table_homes() const;
+  void record_table_homes(const std::map<RelationId, Oid>& homes);
 
   // Where the apply has several lanes, or had when it last ended.
   [[nodiscard]] LanePlan lane_plan() const;
@@ -84,8 +103,9 @@ inline constexpr std::string_view without_owners = "option/no-owner";
 inline constexpr std::string_view full_identities = "option/replica-identity-full";
 inline constexpr std::string_view identity_full =
     "identity-full/";  // + table: what to put back, as after REPLICA IDENTITY
-inline constexpr std::string_view deferred_key = "deferred-key/";     // + foreign key: SQL that makes it
-inline constexpr std::string_view idle_confirmed = "idle-confirmed";  // "A B": no change between these two LSNs
+inline constexpr std::string_view deferred_key = "deferred-key/";       // + foreign key: SQL that makes it
+inline constexpr std::string_view idle_confirmed = "idle-confirmed";    // IdleStretch, "A B"
+inline constexpr std::string_view source_timeline = "source-timeline";  // TimelineHistory::text() as last seen
 inline constexpr std::string_view target_public_grants = "target-public-grants";  // SQL that puts schema public back
 inline constexpr std::string_view last_error = "last-error";
 inline constexpr std::string_view stop = "stop";                  // where the apply stands still (Skips)
@@ -98,9 +118,10 @@ inline constexpr std::string_view ddl_baseline = "ddl-baseline";  // the source'
 inline constexpr std::string_view ddl_passed = "ddl-passed/";     // + identity: settled by its place in the stream
 inline constexpr std::string_view ddl_agreed = "ddl-agreed/";     // + identity: changed, and alike on both ends
 inline constexpr std::string_view ddl_differed =
-    "ddl-differed";                                         // LSN of the command whose objects were seen to differ
-inline constexpr std::string_view recopy = "recopy/";       // + relation of the source: its rows must be copied again
-inline constexpr std::string_view lane_plan = "lane-plan";  // LanePlan::text()
+    "ddl-differed";                                    // LSN of the command whose objects were seen to differ
+inline constexpr std::string_view recopy = "recopy/";  // + relation of the source: its rows must be copied again
+inline constexpr std::string_view table_homes = "table-homes";    // "<relation> <table>" a line
+inline constexpr std::string_view lane_plan = "lane-plan";        // LanePlan::text()
 inline constexpr std::string_view cutover_step = "cutover-step";  // set while a cutover may hold the lease
 inline constexpr std::string_view fence_begun = "fence-begun";    // set just before the source is closed for good
 }  // namespace journal_keys

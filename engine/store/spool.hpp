@@ -72,6 +72,9 @@ class Spool {
   void write_appended_until(Moment moment);
   // While true (nobody applies) every block goes to disk at once.
   void set_disk_only(bool disk_only);
+  [[nodiscard]] bool disk_only() const { return disk_only_; }
+  // Whether what is appended now will be read some time later: many small transactions then make few blocks.
+  [[nodiscard]] bool reader_is_far() const { return disk_only_ || entries_.size() - cursor_ > blocks_near; }
 
   // --- applier
   // -------------------------------------------------------------------------------------------------------- The block
@@ -122,6 +125,8 @@ class Spool {
     std::vector<std::byte> buffer;  // the chunk being filled
     std::vector<Chunk> chunks;      // null: on disk only
   };
+
+  static constexpr std::size_t blocks_near = 64;
 
   void load();
   void write_to_disk(Entry& entry);

@@ -28,6 +28,8 @@ class Assembler {
   // Nothing more is at hand: complete transactions are handed over without waiting for the block to fill.
   void flush();
 
+  // Complete transactions that were not handed over yet.
+  [[nodiscard]] bool holds_complete() const { return block_.complete_bytes > 0; }
   // Between Begin and Commit of a transaction that is not streamed.
   [[nodiscard]] bool in_transaction() const { return open_final_lsn_.value != 0; }
 

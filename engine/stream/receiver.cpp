@@ -7,6 +7,7 @@
 
 #include "engine/retry.hpp"
 #include "engine/stream/unreadable.hpp"
+#include "engine/timeline.hpp"
 #include "protocol/replication.hpp"
 
 namespace walferry::stream {
@@ -30,6 +31,21 @@ PgTime now_as_pg_time() {
   constexpr std::int64_t unix_to_pg_epoch_us = 946'684'800'000'000;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   return {std::chrono::duration_cast<std::chrono::microseconds>(now).count() - unix_to_pg_epoch_us};
+}
+
+Error other_timeline(std::uint32_t known, std::uint32_t now, Lsn shared) {
+  if (now < known) {
+    return Error{
+        {ErrorKind::Refused, Side::Source},
+        fmt::format("the source is on timeline {}, and was on {} before: this is a server that was left behind "
+                    "by a fail-over. Nothing was read from it. Remedy: let --source lead to the primary",
+                    now, known)};
+  }
+  return Error{{ErrorKind::Refused, Side::Source},
+               fmt::format("the source was failed over to timeline {}, which shares its past with timeline {} only "
+                           "before {}: it lost transactions that had been received. Nothing was changed. Remedy: abort "
+                           "this migration and begin anew",
+                           now, known, shared.to_string())};
 }
 
 }  // namespace
@@ -206,6 +222,7 @@ Awaitable<void> Receiver::connect() {
   assembler_.reset();
   backlog_ = {};
   const Lsn from = std::max(spool_.end_lsn(), position_.target_durable);
+  co_await check_timeline(system, from);
   if (const auto written = Lsn::parse(system.text(0, 2)); written && from > *written) {
     throw Error{
         {ErrorKind::Refused, Side::Source},
@@ -214,6 +231,7 @@ Awaitable<void> Receiver::connect() {
             "fail-over to an asynchronous standby. Nothing was changed. Remedy: abort this migration and begin anew",
             written->to_string(), from.to_string())};
   }
+  co_await check_slot(from);
   started_from_ = from;
   co_await connection_->start_copy_both(
       start_replication_sql(connection_->server_version(), options_.slot, from, options_.publications));
@@ -221,6 +239,53 @@ Awaitable<void> Receiver::connect() {
   gathers_unread_ = connection_->gathers_unread();
   status_.source_connected = true;
   last_heard_ = Clock::now();
+}
+
+// A standby that was promoted without the last of what was received is another source from there on; one that had it
+// all goes on where it stands, but what the old primary said of its own WAL beyond that is not true of it.
+Awaitable<void> Receiver::check_timeline(const pg::Result& system, Lsn from) {
+  TimelineHistory now{.timeline = system.u32(0, 1), .file = {}};
+  if (now.timeline > 1) {
+    const pg::Result answer = co_await connection_->exec(fmt::format("TIMELINE_HISTORY {}", now.timeline));
+    now.file = answer.str(0, 1);
+  }
+  const auto text = journal_.get(store::journal_keys::source_timeline);
+  const auto known = TimelineHistory::parse(text.value_or(""));
+  if (known) {
+    const Lsn shared = shared_until(*known, now);
+    if (from > shared || now.timeline < known->timeline) throw other_timeline(known->timeline, now.timeline, shared);
+    if (*text == now.text()) co_return;
+    forget_beyond(shared);
+    spdlog::warn("the source is on timeline {} now, after {}: it was failed over, and had everything received so far",
+                 now.timeline, known->timeline);
+  }
+  journal_.put(store::journal_keys::source_timeline, now.text());
+}
+
+void Receiver::forget_beyond(Lsn shared) {
+  const store::IdleStretch idle = journal_.idle_stretch();
+  if (idle.end > shared) journal_.record_idle_stretch({.begin = idle.begin, .end = std::max(idle.begin, shared)});
+  for (Lsn* lsn : {&position_.received, &position_.applied, &position_.confirmed, &position_.idle_end,
+                   &position_.source_wal_end, &status_.source_lsn}) {
+    *lsn = std::min(*lsn, shared);
+  }
+}
+
+// One that was made anew under the same name begins later than the one that was read.
+Awaitable<void> Receiver::check_slot(Lsn from) {
+  const pg::Result slot = co_await connection_->exec(
+      fmt::format("SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = {} AND "
+                  "confirmed_flush_lsn IS NOT NULL",
+                  pg::quote_literal(options_.slot)));
+  if (slot.rows() == 0) co_return;  // START_REPLICATION says what is wrong with it
+  const Lsn begins = slot.lsn(0, 0);
+  if (begins <= journal_.idle_stretch().beyond(from)) co_return;
+  throw Error{
+      {ErrorKind::Refused, Side::Source},
+      fmt::format(
+          "the slot {} begins at {}, but everything was received to {} only: it was made anew, or somebody else "
+          "read from it. Nothing was changed. Remedy: abort this migration and begin anew",
+          options_.slot, begins.to_string(), from.to_string())};
 }
 
 Awaitable<void> Receiver::stream() {
@@ -235,7 +300,7 @@ Awaitable<void> Receiver::stream() {
       position_.heard_at = now;
       pinged = false;
     }
-    if (frames < frames_at_once) assembler_.flush();
+    if (frames < frames_at_once && !spool_.reader_is_far()) assembler_.flush();
     if (now - last_heard_ > dead_after) {
       throw Error{{ErrorKind::Connection, Side::Source}, "source: nothing was heard from the walsender for 60 s"};
     }
@@ -253,11 +318,14 @@ Awaitable<void> Receiver::stream() {
     position_.source_behind = backlog_.behind();
     pace_.saw(now, status_.apply.source_transactions, position_.apply_at_work);
     const bool lazy = backlog_.any() ? gathers_unread_ : pace_.gathers();
+    const Deadline soon = std::min(next_status, now + lazy_pause);
     if (lazy) {
       // Frames wait no longer than this for others, a request for an answer least of all.
-      co_await connection_->pause_until(std::min(next_status, now + lazy_pause));
+      co_await connection_->pause_until(soon);
     } else {
-      co_await connection_->wait_readable(next_status);
+      // The reader may come up with what it has long before the next status.
+      const bool wanted_soon = assembler_.holds_complete() && !spool_.disk_only();
+      co_await connection_->wait_readable(wanted_soon ? soon : next_status);
     }
     connection_->consume_input();
     if (lazy && frames == 0) backlog_.nothing_left();
@@ -300,11 +368,10 @@ void Receiver::handle(Bytes frame) {
   position_.source_wal_end = std::max(position_.source_wal_end, keepalive.wal_end);
   position_.source_time = std::max(position_.source_time, keepalive.send_time);
   reply_requested_ = reply_requested_ || keepalive.reply_requested;
-  assembler_.flush();
-  if (!assembler_.in_transaction()) {
-    backlog_.nothing_left();
-    note_idle(keepalive.wal_end);
-  }
+  if (!spool_.reader_is_far()) assembler_.flush();
+  if (assembler_.in_transaction()) return;
+  backlog_.nothing_left();
+  if (!assembler_.holds_complete()) note_idle(keepalive.wal_end);  // else at one that comes behind the next status
 }
 
 // Every transaction that committed before wal_end was sent before the keepalive, so all of them are in the spool or
@@ -328,6 +395,7 @@ Lsn Receiver::confirmable() {
 Awaitable<void> Receiver::send_status(bool ask_reply) {
   reply_requested_ = false;
   confirm_now_ = false;
+  assembler_.flush();
   position_.received = std::max(position_.received, spool_.end_lsn());
   spool_.write_appended_until(Clock::now() - memory_patience);
   const Lsn flush = confirmable();
@@ -335,7 +403,7 @@ Awaitable<void> Receiver::send_status(bool ask_reply) {
     // Past the last transaction, on the word of a keepalive. Written down first: after a restart the slot stands past
     // what the target's position says, and only this record tells that apart from a target that lost transactions.
     const Lsn base = std::max(position_.target_durable, spool_.end_lsn());
-    journal_.put(store::journal_keys::idle_confirmed, base.to_string() + " " + flush.to_string());
+    journal_.record_idle_stretch({.begin = base, .end = flush});
   }
   std::vector<std::byte> update;
   replication::encode({.write = std::max(position_.received, flush),

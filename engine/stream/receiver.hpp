@@ -46,6 +46,9 @@ class Receiver {
   Awaitable<void> connect();
   Awaitable<void> open_connection(std::string client_encoding);
   Awaitable<void> free_slot();
+  Awaitable<void> check_timeline(const pg::Result& system, Lsn from);
+  Awaitable<void> check_slot(Lsn from);
+  void forget_beyond(Lsn shared);
   [[nodiscard]] Error as_passing(const Error& failure);
   Awaitable<std::string> find_unreadable(Error failure);
   Awaitable<std::string> read_without_conversion(Lsn lsn, Deadline deadline);

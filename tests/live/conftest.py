@@ -188,3 +188,17 @@ def server_made(versions):
     yield make
     for server in made:
         server.remove()
+
+
+@pytest.fixture
+def physical(versions):
+    """Physical copies of a source server, which only a server of the same major can be."""
+    made: list[servers.Server] = []
+
+    def make() -> servers.Server:
+        made.append(servers.Server(versions[0], "copy", copy=True))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.remove()

@@ -55,7 +55,11 @@ class Proxy:
                     client.close()
                     continue
                 server = socket.socket(socket.AF_UNIX)
-                server.connect(str(Path(self.server.socket_dir) / f".s.PGSQL.{self.server.port}"))
+                try:
+                    server.connect(str(Path(self.server.socket_dir) / f".s.PGSQL.{self.server.port}"))
+                except OSError:  # it is down
+                    close(client, server)
+                    continue
                 self._sockets += [client, server]
                 for carry, ends in (self.carry, (client, server)), (self.carry_back, (server, client)):
                     threading.Thread(target=_until_it_ends, args=(carry, *ends), daemon=True).start()

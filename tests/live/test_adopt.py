@@ -58,20 +58,6 @@ def finish(migration, workload, lsn: str) -> None:
     assert workload.ledger_differences(migration.target, migration.database) == []
 
 
-@pytest.fixture
-def physical(versions):
-    """Physical copies of a source server, which only a server of the same major can be."""
-    made: list[Server] = []
-
-    def make() -> Server:
-        made.append(Server(versions[0], "copy", copy=True))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.remove()
-
-
 # -- the two ways ----------------------------------------------------------------------------------------------------
 
 

@@ -382,6 +382,44 @@ def test_a_truncate_stands_between_what_came_before_and_after(migrations):
     backlog.expect_equal()
 
 
+def test_a_truncate_that_others_refer_to_takes_every_row_all_the_same(migrations):
+    """CASCADE reaches an unlogged table, which is not in the stream, and partitions, which are there without their root."""
+    backlog = Backlog(migrations, "referred", """
+        CREATE TABLE public.p (id int PRIMARY KEY, n int);
+        CREATE TABLE public.child (id int PRIMARY KEY, p_id int REFERENCES public.p) PARTITION BY RANGE (id);
+        CREATE TABLE public.child_1 PARTITION OF public.child FOR VALUES FROM (1) TO (100);
+        CREATE TABLE public.child_2 PARTITION OF public.child FOR VALUES FROM (100) TO (200);
+        CREATE UNLOGGED TABLE public.scratch (p_id int REFERENCES public.p);
+        CREATE TABLE public.alone (id int PRIMARY KEY, p_id int REFERENCES public.child);
+        INSERT INTO public.p SELECT g, 0 FROM generate_series(1, 199) g;
+        INSERT INTO public.child SELECT g, g FROM generate_series(1, 199) g;
+        INSERT INTO public.alone SELECT g, g FROM generate_series(1, 199) g;
+    """)
+    backlog.write("TRUNCATE public.p CASCADE", "INSERT INTO public.p VALUES (5, 5)", "INSERT INTO public.child VALUES (7, 5)",
+                  "INSERT INTO public.alone VALUES (9, 7)", "TRUNCATE public.child, public.alone RESTART IDENTITY",
+                  "INSERT INTO public.child VALUES (107, 5)")
+    backlog.drain()
+    backlog.expect_equal()
+    assert re.search(r"TRUNCATE ONLY \S*child_1\S*, ONLY \S*child_2", backlog.statements()), "what the server takes is truncated"
+    backlog.migration.daemon.await_phase("follow", 60)
+    backlog.migration.switch()
+
+
+def test_a_column_that_the_target_lacks_is_told_behind_a_truncate_of_the_same_transaction(migrations):
+    """Looking at the target once more waits for no lock of our own."""
+    migration = migrations("behind_truncate")
+    source, database, target, _ = migration.ends
+    migration.follow("CREATE TABLE public.t (id int PRIMARY KEY, n int); INSERT INTO public.t VALUES (1, 1)", "--no-ddl-trigger")
+    # More than is gathered: the target has the lock by then.
+    source.execute(database, "BEGIN; TRUNCATE public.t; INSERT INTO public.t SELECT g, g FROM generate_series(1, 300000) g;"
+                             " ALTER TABLE public.t ADD COLUMN more text; INSERT INTO public.t VALUES (0, 0, 'more'); COMMIT")
+    status = migration.daemon.await_status(lambda status: status["apply_stopped"] and status["stop"], 60, "a stop")
+    assert "the target has no column more" in status["stop"]["error"], status["stop"]
+    target.execute(database, "ALTER TABLE public.t ADD COLUMN more text")
+    migration.await_applied()
+    assert data_differences(*migration.ends, sequences=False) == []
+
+
 def test_a_column_that_comes_in_the_middle_of_a_backlog(migrations):
     backlog = Backlog(migrations, "widens", """
         CREATE TABLE public.t (id int PRIMARY KEY, n int);

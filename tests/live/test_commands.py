@@ -200,6 +200,26 @@ def test_healthz_does_not_depend_on_a_database_and_readyz_does(migrations, serve
     assert data_differences(*migration.ends, sequences=False) == []
 
 
+def test_many_small_commits_that_wait_take_little_more_than_their_changes(migrations, server_made):
+    """In memory and on disk: blocks hold many of them while nobody applies."""
+    target = server_made("target")
+    migration = following(migrations("small_ones", target=target))
+    source = migration.source
+    target.stop("immediate")
+    source.execute("small_ones", "INSERT INTO public.t (v) VALUES ('not taken any more')")
+    migration.daemon.await_status(lambda status: not status["target_connected"], 60, "the target to be missed")
+    commits = 3000
+    with source.connect("small_ones") as connection, connection.cursor() as cursor:
+        for number in range(commits):
+            cursor.execute("UPDATE public.t SET v = %s WHERE id = 1", (number,))
+    migration.await_received()
+    status = migration.daemon.await_status(lambda status: status["spool_bytes"] > 50 * commits, 60, "the spool to grow")
+    assert status["spool_bytes"] < 110 * commits, status["spool_bytes"]
+    target.start()
+    migration.await_applied()
+    assert data_differences(*migration.ends, sequences=False) == []
+
+
 def fetch(port: int, path: str, method: str = "GET") -> tuple[int, str, str]:
     """Code, body, content type."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method,

@@ -465,6 +465,36 @@ def test_apply_that_the_target_refuses_stops_and_goes_on_when_the_cause_is_mende
     assert target.query(database, "SELECT id FROM app.in_the_way") == [(1,)]
 
 
+ACTING = """
+CREATE TABLE app.log (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text);
+CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO app.log (what) VALUES (TG_OP || ' ' || NEW.id); RETURN NEW; END $$;
+CREATE TRIGGER noted AFTER INSERT OR UPDATE ON app.t FOR EACH ROW EXECUTE FUNCTION app.note();
+ALTER TABLE app.t ENABLE ALWAYS TRIGGER noted;
+"""
+
+
+@pytest.mark.parametrize("policy", ["apply", "stop"])
+def test_what_a_change_brings_does_nothing_by_itself_before_the_switch(migrations, policy):
+    """Whoever made it on the target: no trigger writes a row twice, no identity column refuses a value."""
+    migration = following(migrations(f"ddl_acts_{policy}"), f"--on-ddl={policy}")
+    source, database, target, _ = migration.ends
+    if policy == "stop":
+        target.execute(database, ACTING)
+    source.execute(database, ACTING)
+    source.execute(database, "UPDATE app.t SET n = n + 1 WHERE id <= 20", "INSERT INTO app.t VALUES (401, 'new', 1)",
+                   "UPDATE app.log SET what = what || '!' WHERE id % 2 = 0")
+    migration.await_applied()
+    if policy == "apply":
+        source.execute(database, "ALTER TABLE app.t RENAME TO u", "UPDATE app.u SET n = n + 1 WHERE id <= 10")
+        migration.await_applied()
+    assert data_differences(*migration.ends, sequences=False) == []
+    migration.switch()
+    assert_equal(*migration.ends)
+    assert target.scalar(database, "SELECT tgenabled FROM pg_trigger WHERE tgname = 'noted'") == "A"
+    assert target.scalar(database, "SELECT attidentity FROM pg_attribute WHERE attrelid = 'app.log'::regclass AND attnum = 1") == "a"
+
+
 def test_the_owner_of_a_new_table_is_who_made_it(migrations):
     migration = migrations("ddl_owner")
     migration.source.execute("postgres", "DROP ROLE IF EXISTS ddl_maker", "CREATE ROLE ddl_maker")
@@ -527,6 +557,41 @@ def test_without_a_trigger_the_catalogs_tell_and_the_cutover_waits(migrations):
     assert refused.code == walferry.REFUSED and "app.unseen" in str(refused.json()["blockers"])
     source.execute(database, "DROP TABLE app.unseen")
     await_findings(migration, lambda findings: not findings)
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
+EXCHANGE = ("BEGIN; ALTER TABLE app.live RENAME TO was_live; ALTER TABLE app.staging RENAME TO live;"
+            " ALTER TABLE app.was_live RENAME TO staging; COMMIT")
+
+
+@pytest.mark.parametrize("options", [["--no-ddl-trigger"], ["--on-ddl=warn"], ["--on-ddl=apply"]], ids=["untold", "warn", "apply"])
+@pytest.mark.parametrize("known", ["described", "after a restart"])
+def test_tables_that_exchange_their_names_are_not_taken_for_each_other(migrations, options, known):
+    """A staging table becomes the live one: the same columns under both names."""
+    migration = migrations("ddl_exchange")
+    migration.follow("CREATE SCHEMA app; CREATE TABLE app.live (id int PRIMARY KEY, v text);"
+                     "CREATE TABLE app.staging (LIKE app.live INCLUDING ALL);"
+                     "INSERT INTO app.live SELECT g, 'live' FROM generate_series(1, 50) g;"
+                     "INSERT INTO app.staging SELECT g, 'staged' FROM generate_series(1, 60) g", *options)
+    source, database, target, _ = migration.ends
+    if known == "described":
+        source.execute(database, "UPDATE app.live SET v = v || '+' WHERE id < 5", "UPDATE app.staging SET v = v || '+' WHERE id < 9")
+        migration.await_applied()
+    else:
+        migration.daemon.kill()
+        migration.daemon.start(*options)
+        migration.daemon.await_phase("follow")
+    for _ in range(2):  # there, and back again
+        source.execute(database, EXCHANGE, "UPDATE app.live SET v = v || '!' WHERE id < 20",
+                       "INSERT INTO app.staging SELECT max(id) + 1, 'new' FROM app.staging")
+        if "apply" not in options[0]:
+            text = await_stop(migration)["last_error"]["text"]
+            assert "the table that the target has as app." in text and "names were changed" in text, text
+            target.execute(database, EXCHANGE)
+            await_going(migration)
+        migration.await_applied()
+        assert data_differences(*migration.ends, sequences=False) == []
     migration.switch()
     assert_equal(*migration.ends)
 

@@ -6,36 +6,6 @@
 
 using namespace walferry;
 
-TEST_CASE("a promoted copy left the source's timeline where its history says so") {
-  const TimelineHistory source{.timeline = 1, .file = ""};
-  CHECK(branch_point(source, {.timeline = 2, .file = "1\t0/5000060\tno recovery target specified\n"}) ==
-        Lsn{0x5000060});
-  // Promoted a second time since.
-  CHECK(branch_point(source, {.timeline = 3, .file = "# a comment\n\n1\t1/A0\tx\n\n2\t1/B0\ty\n"}) ==
-        Lsn{0x1'0000'00A0});
-}
-
-TEST_CASE("a source that was promoted itself shares its past with its copies") {
-  const TimelineHistory source{.timeline = 3, .file = "1\t0/10\tx\n2\t0/20\ty\n"};
-  CHECK(branch_point(source, {.timeline = 4, .file = "1\t0/10\tx\n2\t0/20\ty\n3\t0/30\tz\n"}) == Lsn{0x30});
-  // Other words for the same leap.
-  CHECK(branch_point(source, {.timeline = 4, .file = "1\t0/10\ta\n2\t0/20\tb\n3\t0/30\tc\n"}) == Lsn{0x30});
-}
-
-TEST_CASE("timelines of one number and another past are not one") {
-  const TimelineHistory source{.timeline = 2, .file = "1\t0/10\tx\n"};
-  CHECK_FALSE(branch_point(source, {.timeline = 3, .file = "1\t0/18\tx\n2\t0/30\ty\n"}));
-  CHECK_FALSE(branch_point(source, {.timeline = 2, .file = "1\t0/18\tx\n"}));
-}
-
-TEST_CASE("without a branch there is no point") {
-  CHECK_FALSE(branch_point({.timeline = 1, .file = ""}, {.timeline = 1, .file = ""}));
-  // The ends the wrong way round.
-  CHECK_FALSE(branch_point({.timeline = 2, .file = "1\t0/10\tx\n"}, {.timeline = 1, .file = ""}));
-  CHECK_FALSE(branch_point({.timeline = 1, .file = ""}, {.timeline = 2, .file = "1\tnonsense\tx\n"}));
-  CHECK_FALSE(branch_point({.timeline = 1, .file = ""}, {.timeline = 2, .file = "1"}));
-}
-
 TEST_CASE("what to do names the publication, the slot and both ends") {
   Catalog catalog;
   Table table;

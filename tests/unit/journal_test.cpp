@@ -148,3 +148,32 @@ TEST_CASE("the plan of the lanes is kept") {
     CHECK_FALSE(LanePlan::parse(broken));
   }
 }
+
+TEST_CASE("which tables of the two ends belong together is kept") {
+  Kept kept;
+  CHECK(kept.journal.table_homes().empty());
+  const std::map<RelationId, walferry::Oid> homes{{RelationId{16'384}, walferry::Oid{7}},
+                                                  {RelationId{4'000'000'000}, walferry::Oid{4'000'000'001}}};
+  kept.journal.record_table_homes(homes);
+  CHECK(Found{kept}.journal.table_homes() == homes);
+  for (const char* broken : {"x", "7", "7 x", "7 8 9"}) {
+    CAPTURE(broken);
+    kept.journal.put(store::journal_keys::table_homes, broken);
+    CHECK_THROWS_AS(static_cast<void>(kept.journal.table_homes()), Error);
+  }
+}
+
+TEST_CASE("what was confirmed of an idle source counts from where it began") {
+  Kept kept;
+  CHECK(kept.journal.idle_stretch().beyond(Lsn{5}) == Lsn{5});
+  kept.journal.record_idle_stretch({.begin = Lsn{0x10}, .end = Lsn{0x30}});
+  const store::IdleStretch idle = Found{kept}.journal.idle_stretch();
+  CHECK(idle.beyond(Lsn{0xF}) == Lsn{0xF});
+  CHECK(idle.beyond(Lsn{0x10}) == Lsn{0x30});
+  CHECK(idle.beyond(Lsn{0x31}) == Lsn{0x31});
+  for (const char* broken : {"", "0/10", "0/10 ", "x 0/30"}) {
+    CAPTURE(broken);
+    kept.journal.put(store::journal_keys::idle_confirmed, broken);
+    CHECK_THROWS_AS(static_cast<void>(kept.journal.idle_stretch()), Error);
+  }
+}

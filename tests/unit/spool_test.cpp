@@ -246,6 +246,17 @@ TEST_CASE("behind an unread backlog on disk new blocks stay in memory") {
   CHECK(run.crashed().read() == Texts{"a", "b"});
 }
 
+TEST_CASE("the reader is far where nobody reads, and behind many blocks") {
+  Run run;
+  CHECK(run->reader_is_far());
+  run.applying();
+  std::uint64_t end = 100;
+  for (; !run->reader_is_far(); ++end) run->append(whole("a", end));
+  CHECK(end > 150);
+  CHECK(run->next() != nullptr);
+  CHECK_FALSE(run->reader_is_far());
+}
+
 TEST_CASE("sync answers with the last commit on disk, not with a transaction that is still open there") {
   Run run;
   run->append(whole_then_piece("a", 100, "begun", 900));

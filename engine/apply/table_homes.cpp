@@ -1,0 +1,36 @@
+#include "engine/apply/table_homes.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace walferry::apply {
+
+void TableHomes::begin(const std::map<QualifiedName, RelationId>& copied, const Catalog& target) {
+  if (!homes_.empty()) return;
+  for (const auto& [name, relation] : copied) {
+    if (const Table* table = target.find(name)) homes_.emplace(relation, table->oid);
+  }
+  if (!homes_.empty()) record();
+}
+
+void TableHomes::settle(RelationId relation, const Table& table, const Catalog& target) {
+  const auto known = homes_.find(relation);
+  if (known != homes_.end() && known->second == table.oid) return;
+  if (known != homes_.end()) {
+    // Where its own is gone, somebody made it anew on the target.
+    const auto own = std::ranges::find(target.tables, known->second, &Table::oid);
+    if (own != target.tables.end()) {
+      throw Error{
+          {ErrorKind::Divergence, Side::Target},
+          fmt::format("the source's {0} is the table that the target has as {1}, and the target's {0} is another one: "
+                      "names were changed on the source. Remedy: give the target's tables the same names; walferry "
+                      "then goes on by itself",
+                      table.name.text(), own->name.text())};
+    }
+  }
+  homes_.insert_or_assign(relation, table.oid);
+  record();
+}
+
+}  // namespace walferry::apply
