@@ -31,6 +31,13 @@ Error schema_changed() {
                "the schema of the source was changed during the cutover. Remedy: stop schema changes, then try again"};
 }
 
+// Changes that it left out meanwhile are neither on the target nor in the record of what was touched.
+Error publication_changed() {
+  return Error{{ErrorKind::Refused, Side::Source},
+               "what the source publishes was changed during the cutover. Remedy: leave the publications as they are, "
+               "then try again"};
+}
+
 // As the guards saw it.
 void require_same_schema(Prepared& prepared, const MigrationOptions& options, store::Journal& journal) {
   if (ddl::read_digest(prepared.observer) == prepared.schema_digest) return;
@@ -114,6 +121,7 @@ milliseconds Cutover::time_left() const {
 }
 
 void Cutover::require_time() const {
+  if (not_armed_) std::rethrow_exception(not_armed_);
   if (Clock::now() < deadline_) return;
   throw Error{{ErrorKind::Timeout},
               fmt::format("the cutover took longer than its limit of {:.1f} s",
@@ -210,7 +218,7 @@ Awaitable<void> Cutover::compare() {
     const std::string limit = fmt::format("lock_timeout={}", options_.timeout.count());
     pg::Session source =
         pg::Session::open(options.source, {.application_name = "walferry cutover", .settings = {limit}});
-    schema_before_ = SchemaState::read(source);
+    schema_before_ = SchemaState::read(source, recorded_publications(journal));
     return what_to_compare(options, journal, source);
   };
   VerifyOptions verify = co_await run_blocking<VerifyOptions>(environment_.pool, std::move(ask));
@@ -235,7 +243,7 @@ Awaitable<void> Cutover::prepare() {
   prepared_ = co_await run_blocking<std::shared_ptr<Prepared>>(environment_.pool, std::move(open));
   report_.notes = prepared_->notes;
   std::function<std::vector<ChangedTable>()> look = [this, prepared = prepared_] {
-    return schema_before_->changed(SchemaState::read(prepared->observer));
+    return schema_before_->changed(SchemaState::read(prepared->observer, recorded_publications(environment_.journal)));
   };
   const auto changed = co_await run_blocking<std::vector<ChangedTable>>(environment_.pool, std::move(look));
   touch(changed);
@@ -280,6 +288,10 @@ Awaitable<void> Cutover::arm_fence() {
   } catch (...) {
     failure = std::current_exception();
   }
+  if (failure) {
+    not_armed_ = failure;  // nothing beside it need go on: the source can be opened again the sooner
+    proving_.request_stop();
+  }
   armed_.notify();
   if (failure) std::rethrow_exception(failure);
 }
@@ -321,6 +333,7 @@ Awaitable<void> Cutover::look_at_schema() {
       if (error.sqlstate() != "55P03") throw;
       throw schema_changed();  // one is under way, and waits for us
     }
+    if (!schema_before_->still_publishes(prepared->observer)) throw publication_changed();
     return schema_before_->changed_files(prepared->observer);
   };
   const auto changed = co_await run_blocking<std::vector<ChangedTable>>(environment_.pool, std::move(look));
@@ -450,14 +463,15 @@ Awaitable<void> Cutover::copy_sequences_again() {
 
 Awaitable<void> Cutover::prove() {
   require_time();
-  std::stop_source over_time;
+  // Whatever may still come through the stream, a table that was made just now, say, would be noted beside the proof.
+  co_await environment_.rest_apply();
   asio::steady_timer limit{environment_.executor, deadline_};
-  limit.async_wait([over_time](const boost::system::error_code& cancelled) mutable {
-    if (!cancelled) over_time.request_stop();
+  limit.async_wait([proving = proving_](const boost::system::error_code& cancelled) mutable {
+    if (!cancelled) proving.request_stop();
   });
   report_.compared_at = proof_.compared_at();
   report_.touched_rows = proof_.touched_rows();
-  std::function<VerifyReport()> compare = [this, prepared = prepared_, stop = over_time.get_token()] {
+  std::function<VerifyReport()> compare = [this, prepared = prepared_, stop = proving_.get_token()] {
     return proof_.finish(std::move(prepared->verification), stop);
   };
   std::optional<Error> failure;
@@ -468,7 +482,7 @@ Awaitable<void> Cutover::prove() {
   }
   limit.cancel();
   if (failure) {
-    require_time();  // stopped by the limit
+    require_time();  // stopped by the limit, or because the fence has no triggers
     throw *failure;
   }
   report_.verification->sequences = std::move(sequences_);
@@ -482,8 +496,7 @@ Awaitable<void> Cutover::prove() {
 
 Awaitable<void> Cutover::put_back_target() {
   require_time();
-  // With triggers that fire, and identities of their own, no change must meet the target any more.
-  co_await environment_.rest_apply();
+  // With triggers that fire, and identities of their own, no change must meet the target any more: the apply rests.
   std::function<std::vector<std::string>()> restore = [prepared = prepared_, &journal = environment_.journal,
                                                        left = time_left(), refresh = !options_.refresh_first] {
     prepared->target.exec(fmt::format("SET statement_timeout = {}", left.count()));
@@ -525,6 +538,7 @@ Awaitable<void> Cutover::close_source() {
   } catch (const Error& error) {
     failure = error;
   }
+  if (failure && !prepared_->fence.commit_begun()) throw *failure;
   if (failure) co_await decide_after(*failure);
   closed_ = true;
   report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);

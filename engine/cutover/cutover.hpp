@@ -117,6 +117,8 @@ class Cutover {
   std::string marker_;
   Event armed_;              // the fence has its triggers, or never will
   std::stop_source arming_;  // stopped when what goes on beside it has failed
+  std::exception_ptr not_armed_;
+  std::stop_source proving_;
   bool undecided_ = false;
   bool closed_ = false;                       // the source, for good
   std::optional<SchemaState> schema_before_;  // the first comparison; written and read on pool threads, one at a time

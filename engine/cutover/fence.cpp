@@ -62,6 +62,12 @@ std::string function_of(const std::string& migration) {
   return fmt::format("walferry.refuse_writes_{}_{:08x}", migration.substr(0, name_max - 9), hash);
 }
 
+// What the server shows of the session that holds the lease: other migrations of the same database have their own.
+std::string session_of(const std::string& migration) {
+  constexpr std::size_t application_name_max = 63;
+  return ("walferry fence " + migration).substr(0, application_name_max);
+}
+
 constexpr std::string_view fences_sql =
     "SELECT 1 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = "
     "'walferry' AND pg_catalog.starts_with(p.proname::pg_catalog.text, 'refuse_writes_')";
@@ -75,8 +81,8 @@ std::vector<FencedTable> fenced_tables(const Catalog& catalog) {
   return tables;
 }
 
-Fence Fence::prepare(const pg::ConnInfo& source) {
-  pg::Session session = pg::Session::open(source, {.application_name = "walferry fence"});
+Fence Fence::prepare(const pg::ConnInfo& source, const std::string& migration) {
+  pg::Session session = pg::Session::open(source, {.application_name = session_of(migration)});
   try {
     // Found early, a deadlock ends our try and not the application's transaction, and a blocking autovacuum gives way
     // at once.
@@ -206,6 +212,7 @@ void Fence::make_durable(const SelectionRules& selection) {
         "pg_catalog.current_database()); "
         "END IF; END $read_only$");
   }
+  commit_begun_ = true;
   session_.exec("COMMIT");
 }
 
@@ -239,19 +246,17 @@ bool settle_durable_fence(const pg::ConnInfo& info, const std::string& migration
     throw Error{{ErrorKind::Connection, Side::Source},
                 "source: this server is a standby and cannot know whether the source is closed"};
   }
+  const std::string sessions = fmt::format(
+      "FROM pg_catalog.pg_stat_activity WHERE application_name = {} AND datname = "
+      "pg_catalog.current_database()",
+      pg::quote_literal(session_of(migration)));
   source.exec(
-      "DO $settle$ BEGIN FOR i IN 1..600 LOOP "
-      "PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "
-      "WHERE application_name = 'walferry fence' AND datname = pg_catalog.current_database(); "
-      "PERFORM pg_catalog.pg_stat_clear_snapshot(); "
-      "EXIT WHEN NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = 'walferry fence' "
-      "AND datname = pg_catalog.current_database()); "
-      "PERFORM pg_catalog.pg_sleep(0.05); PERFORM pg_catalog.pg_stat_clear_snapshot(); END LOOP; END $settle$");
-  const bool gone = source
-                        .exec(
-                            "SELECT NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_activity WHERE application_name = "
-                            "'walferry fence' AND datname = pg_catalog.current_database())")
-                        .flag(0, 0);
+      fmt::format("DO $settle$ BEGIN FOR i IN 1..600 LOOP PERFORM pg_catalog.pg_terminate_backend(pid) {0}; "
+                  "PERFORM pg_catalog.pg_stat_clear_snapshot(); EXIT WHEN NOT EXISTS (SELECT 1 {0}); "
+                  "PERFORM pg_catalog.pg_sleep(0.05); PERFORM pg_catalog.pg_stat_clear_snapshot(); END LOOP; "
+                  "END $settle$",
+                  sessions));
+  const bool gone = source.exec(fmt::format("SELECT NOT EXISTS (SELECT 1 {})", sessions)).flag(0, 0);
   if (!gone) {
     throw Error{{ErrorKind::Connection, Side::Source},
                 "source: the session that may be closing it does not end: it is not known yet which it will be"};

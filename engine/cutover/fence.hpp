@@ -55,7 +55,7 @@ struct Raised {
 class Fence {
  public:
   // A session ready to raise the fence; nothing is blocked yet.
-  [[nodiscard]] static Fence prepare(const pg::ConnInfo& source);
+  [[nodiscard]] static Fence prepare(const pg::ConnInfo& source, const std::string& migration);
 
   // Takes the locks. Each try waits only briefly, because everybody else's writes queue behind a waiting lock; between
   // tries the application goes on. Throws Error{Timeout} at the deadline.
@@ -70,12 +70,15 @@ class Fence {
   // For good. Throws Error{Refused} where the source's tables are not those that were armed. With a selection the other
   // tables, and the database, stay open.
   void make_durable(const SelectionRules& selection);
+  // Whether that went so far that a failure leaves open what the source did.
+  [[nodiscard]] bool commit_begun() const { return commit_begun_; }
   // Lifts the lease; the source is writable again. Never throws: a lost connection has lifted it already.
   void lift() noexcept;
 
  private:
   explicit Fence(pg::Session session) : session_(std::move(session)) {}
   pg::Session session_;
+  bool commit_begun_ = false;
   std::vector<FencedTable> armed_;  // every one of them, or none
 };
 

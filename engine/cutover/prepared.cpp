@@ -119,6 +119,16 @@ std::vector<std::string> table_blockers(pg::Session& source, const Catalog& sele
       blockers.push_back(fmt::format("table {} has not been copied", table.name.text()));
     }
   }
+  // Nor is one that left the publications: what was written to it since did not come.
+  for (const auto& [name, id] : journal.copied_relations()) {
+    const Table* table = selected.find(name);
+    if (every_table || table == nullptr || table->relation() != id || table->persistence != 'p') continue;
+    if (published.contains(name) || !(via_root ? !table->partition : table->holds_rows())) continue;
+    blockers.push_back(
+        fmt::format("table {} was copied, and the publications carry it no more: add it, and if it was written to "
+                    "meanwhile `walferry abort` and begin anew",
+                    name.text()));
+  }
   for (const std::string& name : filtered_tables(source, recorded_publications(journal)))
     blockers.push_back(fmt::format("the publications carry only some rows of {}: take WHERE off there", name));
   for (const auto& [id, mark] : journal.tables_to_copy_again()) {
@@ -145,7 +155,7 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
   source.exec(limit);
   target.exec(limit);
   if (request.refresh_first) outside::refresh_materialized_views(target, outside::views_to_refresh(source, target));
-  Fence fence = Fence::prepare(options.source);
+  Fence fence = Fence::prepare(options.source, options.slot);
   Catalog catalog = read_selected_catalog(source, options.selection);
   std::vector<FencedTable> tables = fenced_tables(catalog);
   std::vector<QualifiedName> locked;

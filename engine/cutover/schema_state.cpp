@@ -6,8 +6,26 @@
 
 namespace walferry::cutover {
 
-SchemaState SchemaState::read(pg::Session& source) {
+SchemaState::Published SchemaState::read_published(pg::Session& source, const std::vector<std::string>& publications) {
+  std::string sql = fmt::format(
+      "WITH p AS (SELECT * FROM pg_catalog.pg_publication WHERE pubname = ANY ({}::text[])) "
+      "SELECT 0::pg_catalog.oid, p::text FROM p UNION ALL SELECT prrelid, r::text FROM pg_catalog.pg_publication_rel r "
+      "WHERE prpubid IN (SELECT oid FROM p)",
+      pg::quote_literal(pg::array_literal(publications)));
+  if (source.server_version() >= 150'000)
+    sql +=
+        " UNION ALL SELECT 0::pg_catalog.oid, n::text FROM pg_catalog.pg_publication_namespace n WHERE pnpubid IN "
+        "(SELECT oid FROM p)";
+  const pg::Result rows = source.exec(sql);
+  Published published;
+  for (int row = 0; row < rows.rows(); ++row) published.emplace(rows.str(row, 1), RelationId{rows.u32(row, 0)});
+  return published;
+}
+
+SchemaState SchemaState::read(pg::Session& source, std::vector<std::string> publications) {
   SchemaState state;
+  state.published_ = read_published(source, publications);
+  state.publications_ = std::move(publications);
   state.files_ = read_files(source);
   state.inventory_ = ddl::read_inventory(source);
   return state;
@@ -37,13 +55,33 @@ std::vector<ChangedTable> SchemaState::changed_files(const Files& later) const {
   std::vector<ChangedTable> changed;
   for (const auto& [id, table] : later) {
     const auto before = files_.find(id);
-    if (before == files_.end() || before->second.file != table.file) changed.push_back(table.table);
+    if (before == files_.end() || before->second.file != table.file || before->second.table.root != table.table.root)
+      changed.push_back(table.table);
+  }
+  // The rows of a partition that is gone, or stands alone now, were its root's.
+  for (const auto& [id, before] : files_) {
+    const auto found = later.find(id);
+    if (before.table.root && (found == later.end() || found->second.table.root != before.table.root))
+      changed.push_back({.name = *before.table.root, .root = {}});
   }
   return changed;
 }
 
 std::vector<ChangedTable> SchemaState::changed_files(pg::Session& source) const {
   return changed_files(read_files(source));
+}
+
+bool SchemaState::still_publishes(pg::Session& source) const {
+  const Published later = read_published(source, publications_);
+  std::string gone;
+  for (const auto& [line, relation] : published_) {
+    if (later.contains(line)) continue;
+    if (relation == RelationId{}) return false;
+    gone += fmt::format("{}{}", gone.empty() ? "" : ",", static_cast<std::uint32_t>(relation));
+  }
+  // With a table that was dropped its place in the publication went.
+  return gone.empty() ||
+         source.exec(fmt::format("SELECT 1 FROM pg_catalog.pg_class WHERE oid IN ({})", gone)).rows() == 0;
 }
 
 std::vector<ChangedTable> SchemaState::changed(const SchemaState& later) const {

@@ -25,7 +25,7 @@ def await_write_stop(migration) -> None:
     """Until everything is prepared, and the fence waits for its locks."""
     wait_until(lambda: migration.source.scalar(
         "postgres", "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted AND"
-                    " a.application_name = 'walferry fence'"), 60, "the fence to wait")
+                    " starts_with(a.application_name, 'walferry fence ')"), 60, "the fence to wait")
 
 
 def slow_cutover(migration) -> SlowCutover:
@@ -59,6 +59,60 @@ def test_rows_made_anew_behind_an_unchanged_definition_are_compared(migrations):
     answer = slow.release()
     assert answer.code == walferry.DIFFERENT and "public.pair" in answer.json()["error"], answer
     source.execute(database, "INSERT INTO t VALUES (2000, 'still open')")
+
+
+def test_a_partition_that_goes_while_its_root_is_compared_takes_its_rows_along(migrations):
+    """The target has partitions of its own, so the stream knows the root alone and tells nothing of this."""
+    migration = migrations("dropped_part")
+    source, database, target, _ = migration.ends
+    root = "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+    source.psql(database, sql=root + """
+        CREATE TABLE low PARTITION OF p FOR VALUES FROM (0) TO (100);
+        CREATE TABLE high PARTITION OF p FOR VALUES FROM (100) TO (200);
+        CREATE TABLE top PARTITION OF p FOR VALUES FROM (200) TO (300);
+        INSERT INTO p SELECT generate_series(1, 150)""")
+    target.psql(database, sql=root + "CREATE TABLE low PARTITION OF p FOR VALUES FROM (0) TO (1000)")
+    direct = migration.daemon.target
+    with HeldCommit(target, b"walferry verify", lambda data: b"::bit(128)" in data) as held:
+        migration.daemon.target = held.dsn(database)
+        migration.daemon.start("--no-ddl-trigger", "--no-schema")
+        migration.daemon.await_phase("follow", 60)
+        answers = []
+        running = threading.Thread(target=lambda: answers.append(migration.daemon.cutover("--json")))
+        running.start()
+        held.await_held()
+        source.execute(database, "DROP TABLE high")
+        held.release()
+        running.join()
+        assert answers[0].code == walferry.DIFFERENT and "public.p" in answers[0].json()["error"], answers
+        migration.daemon.terminate()
+    migration.daemon.target = direct
+    migration.daemon.start("--no-ddl-trigger", "--no-schema").await_phase("follow", 60)
+    target.execute(database, "DELETE FROM p WHERE id >= 100")
+    migration.switch()
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE pair", "SET (publish = 'insert')"], ids=["a table", "operations"])
+def test_a_publication_that_is_altered_during_the_cutover_refuses_it(migrations, change):
+    """What it left out meanwhile would be neither on the target nor among the rows to compare."""
+    migration = migrations("narrowed")
+    source, database, _, _ = migration.ends
+    migration.load(sql=TABLES)
+    source.execute(database, "CREATE PUBLICATION mine FOR TABLE t, pair")
+    migration.daemon.start("--publication", "mine", "--no-ddl-trigger")
+    migration.daemon.await_phase("follow", 60)
+    slow = slow_cutover(migration)
+    source.execute(database, f"ALTER PUBLICATION mine {change}", "UPDATE pair SET v = 'unseen' WHERE a = 7")
+    answer = slow.release()
+    assert answer.code == walferry.REFUSED and "publishes was changed" in answer.json()["error"], answer
+    if change.startswith("DROP"):
+        refused = migration.daemon.cutover("--json")
+        assert refused.code == walferry.REFUSED, refused
+        assert any("public.pair was copied, and the publications carry it no more" in each
+                   for each in refused.json()["blockers"]), refused
+    else:
+        source.execute(database, "ALTER PUBLICATION mine SET (publish = 'insert, update, delete, truncate')")
+        assert migration.daemon.cutover("--json").code == walferry.DIFFERENT
 
 
 def test_the_first_large_object_refuses_the_switch(migrations):
