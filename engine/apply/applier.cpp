@@ -16,15 +16,17 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
-// Bounds of a group while there is a backlog.
+// Bounds of a group while there is a backlog; over a longer wire they are a multiple of that, for the target rests some
+// round trips with each group.
 constexpr std::size_t group_transactions_max = 10'000;
 constexpr std::size_t group_bytes_max = std::size_t{8} << 20U;
+constexpr std::size_t wire_factor_max = 4;
 // A group costs some round trips of rest, which must stay a small part of its age.
 constexpr std::chrono::steady_clock::duration group_age_min = milliseconds{50};
 constexpr std::chrono::steady_clock::duration group_age_limit = milliseconds{500};
 constexpr int round_trips_per_age = 40;
 // What a writer gathers before it writes: a large transaction goes in piece by piece.
-constexpr std::size_t gathered_bytes_max = std::size_t{8} << 20U;
+constexpr std::size_t gathered_bytes_max = group_bytes_max;
 
 // Without a backlog less than this is not worth the further round trip of a group that is split.
 constexpr std::size_t split_bytes_min = std::size_t{64} << 10U;
@@ -193,6 +195,9 @@ Awaitable<void> Applier::connect() {
   position_.applied = attached.position;
   co_await writer_.attach(std::make_unique<pg::Connection>(executor_, std::move(attached.session)),
                           std::move(attached.tables), progress_, attached.replica_role);
+  const auto wire_milliseconds = std::chrono::duration_cast<milliseconds>(writer_.round_trip()).count();
+  wire_factor_ = std::clamp(static_cast<std::size_t>(wire_milliseconds), std::size_t{1}, wire_factor_max);
+  writer_.gather(wire_factor_ * gathered_bytes_max);
   group_age_max_ = std::min(group_age_min + round_trips_per_age * writer_.round_trip(), group_age_limit);
   writer_.pipeline().prepare("flush", progress_.flush_sql());
   co_await writer_.pipeline().settle();
@@ -345,7 +350,8 @@ void Applier::read_from(std::shared_ptr<const void> owner) {
 }
 
 bool Applier::group_is_full() const {
-  return group_.transactions >= group_transactions_max || writer_.bytes() + lanes_.bytes() >= group_bytes_max ||
+  return group_.transactions >= wire_factor_ * group_transactions_max ||
+         writer_.bytes() + lanes_.bytes() >= wire_factor_ * group_bytes_max ||
          Clock::now() - writer_.begun_at() >= group_age_max_;
 }
 

@@ -186,6 +186,7 @@ class Applier {
   std::optional<SourceTransaction> transaction_;
   Group group_;
   std::chrono::steady_clock::duration group_age_max_{};  // while there is a backlog
+  std::size_t wire_factor_ = 1;  // by which the other bounds of a group grow with the round trip
 
   Lsn one_by_one_until_;  // transactions before it are written as they came: their net changes were refused
 

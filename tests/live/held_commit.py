@@ -41,6 +41,7 @@ class HeldCommit(Proxy):
         self.is_commit = is_commit
         self.delivered = delivered
         self.held = threading.Event()
+        self._first = threading.Lock()  # several sessions may commit at once
         self._held_sockets: tuple[socket.socket, ...] = ()
         self._held_data = b""
 
@@ -62,7 +63,7 @@ class HeldCommit(Proxy):
         watched = False
         while data := client.recv(1 << 16):
             watched = watched or self.session in data
-            if watched and not self.held.is_set() and self.is_commit(data):
+            if watched and self.is_commit(data) and self._first.acquire(blocking=False):
                 begins = len(data) if self.delivered else _commit_begins(data)
                 self._held_sockets, self._held_data = (client, server), data[begins:]
                 server.sendall(data[:begins])
