@@ -352,6 +352,7 @@ Awaitable<void> Migration::prepare_target() {
     pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
     pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
     relax_target(source, target, journal_);
+    own_actions_ = std::make_shared<const schema::ActingObjects>(read_own_actions(target));
   };
   co_await insist_blocking("preparing the target for the apply", std::move(relax));
 }
@@ -380,7 +381,7 @@ Awaitable<void> Migration::wait_for_goal() {
     if (failure_) std::rethrow_exception(failure_);
     if (stop_.stop_requested()) co_return;
     if (status_.phase == Phase::CatchUp && status_.source_connected && status_.target_connected) {
-      if (!goal) goal = status_.source_lsn;
+      if (!goal || status_.source_lsn < goal) goal = status_.source_lsn;  // failed over, say
       if (goal && position_.applied >= goal) set_phase(Phase::Follow);
     }
     if (apply_must_go_on_) {
@@ -509,7 +510,9 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
       .on_ddl = options_.on_ddl,
       .ddl_secret = journal_.get(keys::ddl_secret).value_or(""),
       .homes = {.known = journal_.table_homes(),
-                .copied = journal_.copied_relations(),
+                // Rows that somebody else brought came under the names of that time.
+                .copied = options_.adopt || !options_.copy ? std::map<QualifiedName, RelationId>{}
+                                                           : journal_.copied_relations(),
                 .record = [this](const apply::Homes& homes) { journal_.record_table_homes(homes); }},
       .lanes = {.wanted = options_.apply_lanes,
                 .plan = journal_.lane_plan(),
@@ -518,9 +521,8 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
   options.execute = [this](pg::Session& target, const ddl::Command& command) {
     stay_relaxed(target, journal_, [&] { ddl::execute(target, command, {.as_role = options_.owners}); });
   };
-  options.relax = [this](pg::Session& target) {
-    pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
-    relax_again(source, target, journal_);
+  options.relax = [this, own = own_actions_](pg::Session& target) {
+    if (own) relax_again(target, journal_, *own);  // else before the target is prepared as a whole
   };
   options.target_has = [this](pg::Session& target, const ddl::Command& command) {
     return ddl::SchemaWatch{options_.source, options_.target, journal_}.target_has(target, command);

@@ -24,6 +24,7 @@
 #include "engine/http/server.hpp"
 #include "engine/initial_copy.hpp"
 #include "engine/monitor.hpp"
+#include "engine/schema/target_prepare.hpp"
 #include "engine/setup.hpp"
 #include "engine/store/skips.hpp"
 #include "engine/store/spool.hpp"
@@ -129,6 +130,7 @@ class Migration final : public ControlHandler {
 
   TableStates tables_;
   InitialCopy initial_copy_;
+  std::shared_ptr<const schema::ActingObjects> own_actions_;  // of the target; none before it was prepared
   std::unique_ptr<stream::Receiver> receiver_;
   ApplyWorker apply_;
   std::unique_ptr<Monitor> monitor_;

@@ -1,12 +1,13 @@
 #include "engine/target_state.hpp"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <set>
 
+#include "engine/pg/lock_limit.hpp"
 #include "engine/schema/execute_item.hpp"
 #include "engine/schema/foreign_keys.hpp"
-#include "engine/schema/target_prepare.hpp"
 
 namespace walferry {
 namespace {
@@ -71,10 +72,23 @@ void relax_target(pg::Session& source, pg::Session& target, store::Journal& jour
   schema::relax_target(source, target, relax_options(rights));
 }
 
-void relax_again(pg::Session& source, pg::Session& target, store::Journal& journal) {
+schema::ActingObjects read_own_actions(pg::Session& target) {
+  return schema::read_acting_objects(target, relax_options(read_target_rights(target)));
+}
+
+void relax_again(pg::Session& target, store::Journal& journal, const schema::ActingObjects& own) {
   const TargetRights rights = read_rights_of_apply(target);
-  if (!rights.replication_role) leave_foreign_keys_out(target, journal, {});
-  schema::relax_target(source, target, relax_options(rights));
+  const pg::LockLimit limit{target};
+  target.exec("SAVEPOINT relax");
+  try {
+    if (!rights.replication_role) leave_foreign_keys_out(target, journal, {});
+    schema::relax_new_objects(target, own, relax_options(rights));
+    target.exec("RELEASE SAVEPOINT relax");
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::Sql || is_transient(error)) throw;
+    target.exec("ROLLBACK TO SAVEPOINT relax");
+    spdlog::warn("what a schema change brought to the target may act by itself there: {}", error.what());
+  }
 }
 
 void stay_relaxed(pg::Session& target, store::Journal& journal, const std::function<void()>& change) {

@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "engine/pg/session.hpp"
+#include "engine/schema/target_prepare.hpp"
 #include "engine/store/journal.hpp"
 
 namespace walferry {
@@ -22,8 +23,12 @@ struct TargetRights {
 [[nodiscard]] TargetRights read_target_rights(pg::Session& target);
 
 void relax_target(pg::Session& source, pg::Session& target, store::Journal& journal);
-// The same on a session of the apply, within its transaction: a person brought the target up to a schema change.
-void relax_again(pg::Session& source, pg::Session& target, store::Journal& journal);
+// What acts on a target that was relaxed: its own, which the source does not have.
+[[nodiscard]] schema::ActingObjects read_own_actions(pg::Session& target);
+// On a session of the apply, within its transaction, where a person brought the target up to a schema change: relaxes
+// what acts beside `own`. The source may be further than that by now and is not asked. What cannot be relaxed is
+// logged.
+void relax_again(pg::Session& target, store::Journal& journal, const schema::ActingObjects& own);
 // Makes `change`, a schema change of the source, on a session of the apply; what acts since is relaxed with it.
 void stay_relaxed(pg::Session& target, store::Journal& journal, const std::function<void()>& change);
 void restore_target(pg::Session& source, pg::Session& target, store::Journal& journal);

@@ -126,7 +126,11 @@ class Applier {
   Awaitable<void> pass_ddl(const pgoutput::LogicalMessageView& note);
   Awaitable<ddl::Outcome> settle_ddl(const ddl::Command& command);
   Awaitable<void> execute_ddl(const ddl::Command& command);
-  Awaitable<bool> ask_target(const ddl::Command& command);
+  struct Answer {
+    bool there = false;
+    std::string failure;  // of the source: it could not be compared
+  };
+  Awaitable<Answer> ask_target(const ddl::Command& command);
   Awaitable<void> change_target(std::function<void(pg::Session&)> change);
   Awaitable<void> settle_group();
   [[noreturn]] void stop_at(const ddl::Command& command, const std::string& why) const;

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include "engine/apply/applier.hpp"
+#include "engine/pg/lock_limit.hpp"
 
 namespace walferry::apply {
 
@@ -16,7 +17,8 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   writer_.touch_everything();
   const ddl::Outcome outcome = co_await settle_ddl(*command);
   group_.ddl = true;
-  if (outcome != ddl::Outcome::Executed) {
+  if (outcome != ddl::Outcome::Executed && command->may_bring_actions()) {
+    co_await settle_group();
     std::function<void(pg::Session&)> relax = options_.relax;
     co_await change_target(std::move(relax));
   }
@@ -44,30 +46,23 @@ Awaitable<ddl::Outcome> Applier::settle_ddl(const ddl::Command& command) {
     co_await execute_ddl(command);
     co_return ddl::Outcome::Executed;
   }
-  std::optional<Error> failure;
-  bool there = false;
-  try {
-    there = co_await ask_target(command);
-  } catch (const Error& error) {
-    failure = error;
-  }
-  const bool broken = failure && failure->side() != Side::Source;  // and with it our transaction
-  if (broken && is_transient(*failure)) throw *failure;
-  if (there) {
+  const Answer answer = co_await ask_target(command);
+  if (answer.there) {
     spdlog::info("schema change {} at {}: the target has it", command.title(), command.lsn.to_string());
     co_return ddl::Outcome::Present;
   }
-  if (execute && !broken) {
+  if (execute) {
     co_await execute_ddl(command);
     co_return ddl::Outcome::Executed;
   }
   std::string why = options_.on_ddl == ddl::OnDdl::Apply ? command.not_executable : "";
-  if (failure)
-    why += fmt::format("{}whether the target has it cannot be asked: {}", why.empty() ? "" : "; ", failure->what());
+  if (!answer.failure.empty())
+    why += fmt::format("{}whether the target has it cannot be asked: {}", why.empty() ? "" : "; ", answer.failure);
   stop_at(command, why);
 }
 
 Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
+  co_await settle_group();  // a change that stands before it fails as what it is
   std::function<void(pg::Session&)> execute = [run = options_.execute, command](pg::Session& target) {
     run(target, command);
   };
@@ -85,26 +80,32 @@ Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
   spdlog::info("schema change of the source applied at {}: {}", command.lsn.to_string(), command.title());
 }
 
-// What is done to the target's schema is done within the transaction of the group, after all that was before it.
+// What is done to the target's schema, or asked of it, is done within the transaction of the group, after all that was
+// before it.
 Awaitable<void> Applier::settle_group() {
   writer_.begin();
   co_await writer_.write_gathered();
   co_await writer_.pipeline().settle();
 }
 
-Awaitable<bool> Applier::ask_target(const ddl::Command& command) {
-  if (!options_.target_has) co_return false;
+Awaitable<Applier::Answer> Applier::ask_target(const ddl::Command& command) {
   co_await settle_group();
-  std::function<bool(pg::Session&)> look = [has = options_.target_has, command](pg::Session& target) {
-    target.exec("SET LOCAL lock_timeout = '3s'");  // a person at work there: there is a next time
-    return has(target, command);
+  std::function<Answer(pg::Session&)> look = [has = options_.target_has, command](pg::Session& target) {
+    Answer answer;
+    const pg::LockLimit limit{target};  // a person at work there: there is a next time
+    try {
+      answer.there = has && has(target, command);
+    } catch (const Error& error) {
+      if (error.side() != Side::Source) throw;  // and with it our transaction is lost
+      answer.failure = error.what();
+    }
+    return answer;
   };
-  const bool there = co_await writer_.connection().lend<bool>(pool_, std::move(look));
-  co_return there;
+  const Answer answer = co_await writer_.connection().lend<Answer>(pool_, std::move(look));
+  co_return answer;
 }
 
 Awaitable<void> Applier::change_target(std::function<void(pg::Session&)> change) {
-  co_await settle_group();
   std::function<TargetTables(pg::Session&)> work = [change = std::move(change)](pg::Session& target) {
     change(target);
     return read_target_tables(target);

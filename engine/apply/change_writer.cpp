@@ -283,7 +283,7 @@ void ChangeWriter::write_truncate(const SourceTransaction& transaction, const pg
   }
   if (tables.empty()) return;
   begin();
-  rows_.truncate(tables, truncate.restart_identity, origin(transaction, payload));
+  rows_.truncate(tables, truncate, origin(transaction, payload));
 }
 
 ChangeOrigin ChangeWriter::origin(const SourceTransaction& transaction, Bytes payload) const {

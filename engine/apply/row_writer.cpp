@@ -30,8 +30,9 @@ void RowWriter::remove(MappedTable& table, const pgoutput::DeleteView& remove, C
   send(table.remove, {.operation = Operation::Delete, .table = &table, .origin = std::move(origin)});
 }
 
-void RowWriter::truncate(std::span<const MappedTable* const> tables, bool restart_identity, ChangeOrigin origin) {
-  if (!tables_.truncates(tables)) {
+void RowWriter::truncate(std::span<const MappedTable* const> tables, const pgoutput::TruncateView& truncate,
+                         ChangeOrigin origin) {
+  if (!tables_.truncates(tables, truncate.relations)) {
     for (const MappedTable* table : tables) {
       pipeline_.send_sql(fmt::format("DELETE FROM {}", table->reference()),
                          {.operation = Operation::Truncate, .table = table, .origin = origin});
@@ -44,7 +45,7 @@ void RowWriter::truncate(std::span<const MappedTable* const> tables, bool restar
     names += table->reference();
   }
   // One statement for all: the message lists what CASCADE reached, so RESTRICT cannot be in the way.
-  pipeline_.send_sql(fmt::format("TRUNCATE {}{}", names, restart_identity ? " RESTART IDENTITY" : ""),
+  pipeline_.send_sql(fmt::format("TRUNCATE {}{}", names, truncate.restart_identity ? " RESTART IDENTITY" : ""),
                      {.operation = Operation::Truncate, .table = tables.front(), .origin = std::move(origin)});
 }
 

@@ -21,7 +21,9 @@ class RowWriter {
   void insert(MappedTable& table, const pgoutput::InsertView& insert, ChangeOrigin origin);
   void update(MappedTable& table, const pgoutput::UpdateView& update, ChangeOrigin origin);
   void remove(MappedTable& table, const pgoutput::DeleteView& remove, ChangeOrigin origin);
-  void truncate(std::span<const MappedTable* const> tables, bool restart_identity, ChangeOrigin origin);
+  // `tables`: those of `truncate` whose changes count.
+  void truncate(std::span<const MappedTable* const> tables, const pgoutput::TruncateView& truncate,
+                ChangeOrigin origin);
 
   // Of table.changes.
   void insert_net(MappedTable& table, const NetChanges::Row& row);

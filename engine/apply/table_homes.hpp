@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <map>
+#include <set>
 
 #include "engine/catalog.hpp"
 
@@ -21,18 +22,28 @@ class TableHomes {
   TableHomes(Homes known, std::function<void(const Homes&)> record)
       : homes_(std::move(known)), record_(std::move(record)) {}
 
-  // Before the first change: the tables that were copied are those of the same names.
+  // Before the first change: the tables that were copied are those of the same names. Whose rows are somewhere is said
+  // by `copied` ever after.
   void begin(const std::map<QualifiedName, RelationId>& copied, const Catalog& target);
   // `table` of the target has the name that `relation` has on the source now. Throws Error{Divergence} where the
-  // relation had another one that is still there.
+  // relation had another one that is still there, or this one is that of another relation.
   void settle(RelationId relation, const Table& table, const Catalog& target);
+  // settle() would have something to say, or to note.
+  [[nodiscard]] bool differs(RelationId relation, Oid table) const {
+    const auto known = homes_.find(relation);
+    return known != homes_.end() && known->second != table;
+  }
 
  private:
   void record() const {
     if (record_) record_(homes_);
   }
 
+  // Throws where the table holds rows of another relation.
+  void require_free(RelationId relation, const Table& table) const;
+
   Homes homes_;
+  std::set<RelationId> copied_;
   std::function<void(const Homes&)> record_;
 };
 

@@ -174,7 +174,7 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
                               .source_type = column.type,
                               .source_modifier = column.type_modifier});
   }
-  if (homes_) homes_->settle(relation.id, *target, target_.catalog);
+  if (homes_ && !ignored_.contains(relation.id)) homes_->settle(relation.id, *target, target_.catalog);
   table->whole_old_rows = relation.identity == pgoutput::ReplicaIdentity::Full;
   if (table->whole_old_rows) {
     // The whole old row comes along. Where the target has a key it serves, found by index; else all columns do.
@@ -255,6 +255,7 @@ void TableMap::set_target(TargetTables target) {
     const Table* table = target_.catalog.find(known.table->name);
     if (table == nullptr) continue;
     known.table->target = table->oid;
+    if (homes_ && homes_->differs(RelationId{id}, table->oid)) known.message.clear();  // to be described anew
     judge(*known.table, *table);
     if (known.table->copy_binary && !has_types_of(*known.table, *table)) {
       known.table->copy_binary = false;
@@ -263,17 +264,23 @@ void TableMap::set_target(TargetTables target) {
   }
 }
 
-bool TableMap::truncates(std::span<const MappedTable* const> tables) const {
+bool TableMap::truncates(std::span<const MappedTable* const> tables, std::span<const RelationId> listed) const {
   const auto is_among = [&](Oid table) {
     return std::ranges::any_of(tables, [&](const MappedTable* each) { return each->target == table; });
   };
   bool in_the_way = false;
+  const auto does_not_count = [&](Oid table) {
+    return std::ranges::any_of(listed, [&](RelationId relation) {
+      const auto known = tables_.find(static_cast<std::uint32_t>(relation));
+      return known != tables_.end() && known->second.table && known->second.table->target == table;
+    });
+  };
   for (const MappedTable* table : tables) {
     const auto traits = target_.tables.find(table->target);
     if (traits == target_.tables.end()) continue;
     for (const Referrer& referrer : traits->second.referrers) {
       if (is_among(referrer.table) || is_among(referrer.root)) continue;
-      if (referrer.keeps_rows) return true;  // the server says so
+      if (referrer.keeps_rows && !does_not_count(referrer.table)) return true;  // the server says so
       in_the_way = true;
     }
   }

@@ -122,8 +122,9 @@ class TableMap {
   void forget_replaced() { replaced_.clear(); }
 
   // Whether TRUNCATE is how these are emptied. Not where nothing is in its way but what has no rows that count: an
-  // unlogged table, which the source's CASCADE reached unsaid, or the partitioned table above those that were listed.
-  [[nodiscard]] bool truncates(std::span<const MappedTable* const> tables) const;
+  // unlogged table, which the source's CASCADE reached unsaid, the partitioned table above those that were listed, or
+  // one of the `listed` that is not among the tables, because what happens to it does not count.
+  [[nodiscard]] bool truncates(std::span<const MappedTable* const> tables, std::span<const RelationId> listed) const;
 
   // The UPDATE for this shape of change; prepared later by the caller.
   [[nodiscard]] Statement& update_statement(MappedTable& table, const pgoutput::UpdateView& update);

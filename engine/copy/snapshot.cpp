@@ -65,8 +65,9 @@ pg::Result exec_watched(pg::Session& walsender, pg::Session& observer, const std
 
 // From 17 on standbys that synchronise slots (sync_replication_slots) take the migration's along, to be promoted with
 // it.
-std::string create_slot_sql(int server_version, const SnapshotRequest& request) {
-  const bool follows_failover = server_version >= 170'000 && !request.temporary;
+std::string create_slot_sql(pg::Session& server, const SnapshotRequest& request) {
+  const bool follows_failover = server.server_version() >= 170'000 && !request.temporary &&
+                                !server.exec("SELECT pg_catalog.pg_is_in_recovery()").flag(0, 0);
   return fmt::format("CREATE_REPLICATION_SLOT {}{} LOGICAL pgoutput {}", pg::quote_name(request.slot),
                      request.temporary ? " TEMPORARY" : "",
                      follows_failover ? "(SNAPSHOT 'export', FAILOVER true)" : "EXPORT_SNAPSHOT");
@@ -80,8 +81,7 @@ Snapshot Snapshot::create(const SnapshotRequest& request) {
                                                              .client_encoding = request.client_encoding});
   pg::Session holder = pg::Session::open(
       request.source, {.application_name = "walferry snapshot", .client_encoding = request.client_encoding});
-  const pg::Result slot =
-      exec_watched(walsender, holder, create_slot_sql(walsender.server_version(), request), request);
+  const pg::Result slot = exec_watched(walsender, holder, create_slot_sql(holder, request), request);
   const Lsn lsn = slot.lsn(0, 1);
   // The snapshot lives until the walsender's next command: import it, and export it again from a session that only
   // holds it.

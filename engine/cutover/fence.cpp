@@ -54,18 +54,21 @@ std::string describe_holders(pg::Session& session) {
 }
 
 // A slot's name is made of lower case letters, digits and underscores.
-std::string function_of(const std::string& migration) {
+std::string short_name(const std::string& migration) {
   constexpr std::size_t name_max = 48;
-  if (migration.size() <= name_max) return "walferry.refuse_writes_" + migration;
+  if (migration.size() <= name_max) return migration;
   std::uint32_t hash = 2'166'136'261;  // FNV-1a: two long names must not have one fence
   for (const char c : migration) hash = (hash ^ static_cast<std::uint8_t>(c)) * 16'777'619;
-  return fmt::format("walferry.refuse_writes_{}_{:08x}", migration.substr(0, name_max - 9), hash);
+  return fmt::format("{}_{:08x}", migration.substr(0, name_max - 9), hash);
+}
+
+std::string function_of(const std::string& migration) {
+  return "walferry.refuse_writes_" + short_name(migration);
 }
 
 // What the server shows of the session that holds the lease: other migrations of the same database have their own.
 std::string session_of(const std::string& migration) {
-  constexpr std::size_t application_name_max = 63;
-  return ("walferry fence " + migration).substr(0, application_name_max);
+  return "walferry fence " + short_name(migration);  // 63 characters, as many as are kept
 }
 
 constexpr std::string_view fences_sql =

@@ -120,14 +120,13 @@ std::vector<std::string> table_blockers(pg::Session& source, const Catalog& sele
     }
   }
   // Nor is one that left the publications: what was written to it since did not come.
-  for (const auto& [name, id] : journal.copied_relations()) {
-    const Table* table = selected.find(name);
-    if (every_table || table == nullptr || table->relation() != id || table->persistence != 'p') continue;
-    if (published.contains(name) || !(via_root ? !table->partition : table->holds_rows())) continue;
+  for (const Table& table : selected.tables) {
+    if (every_table || !copied.contains(table.relation()) || published.contains(table.name)) continue;
+    if (!(via_root ? !table.partition : table.holds_rows()) || table.persistence != 'p') continue;
     blockers.push_back(
         fmt::format("table {} was copied, and the publications carry it no more: add it, and if it was written to "
                     "meanwhile `walferry abort` and begin anew",
-                    name.text()));
+                    table.name.text()));
   }
   for (const std::string& name : filtered_tables(source, recorded_publications(journal)))
     blockers.push_back(fmt::format("the publications carry only some rows of {}: take WHERE off there", name));

@@ -8,13 +8,16 @@ namespace walferry::cutover {
 
 SchemaState::Published SchemaState::read_published(pg::Session& source, const std::vector<std::string>& publications) {
   std::string sql = fmt::format(
-      "WITH p AS (SELECT * FROM pg_catalog.pg_publication WHERE pubname = ANY ({}::text[])) "
-      "SELECT 0::pg_catalog.oid, p::text FROM p UNION ALL SELECT prrelid, r::text FROM pg_catalog.pg_publication_rel r "
+      "WITH p AS (SELECT oid, xmin::text || t::text AS line FROM pg_catalog.pg_publication t WHERE pubname = ANY "
+      "({}::text[])) "
+      "SELECT 0::pg_catalog.oid, line FROM p UNION ALL SELECT prrelid, r.xmin::text || r::text FROM "
+      "pg_catalog.pg_publication_rel r "
       "WHERE prpubid IN (SELECT oid FROM p)",
       pg::quote_literal(pg::array_literal(publications)));
   if (source.server_version() >= 150'000)
     sql +=
-        " UNION ALL SELECT 0::pg_catalog.oid, n::text FROM pg_catalog.pg_publication_namespace n WHERE pnpubid IN "
+        " UNION ALL SELECT 0::pg_catalog.oid, n.xmin::text || n::text FROM pg_catalog.pg_publication_namespace n WHERE "
+        "pnpubid IN "
         "(SELECT oid FROM p)";
   const pg::Result rows = source.exec(sql);
   Published published;

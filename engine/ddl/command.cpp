@@ -4,6 +4,8 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 
 #include "engine/ddl/statement.hpp"
 #include "engine/error.hpp"
@@ -76,6 +78,13 @@ std::string Command::title() const {
     }
   }
   return names.empty() ? tag : tag + " " + names;
+}
+
+bool Command::may_bring_actions() const {
+  static constexpr std::array<std::string_view, 8> tags{"CREATE TABLE", "CREATE TABLE AS", "SELECT INTO",
+                                                        "ALTER TABLE",  "CREATE TRIGGER",  "ALTER TRIGGER",
+                                                        "CREATE RULE",  "CREATE SCHEMA"};
+  return std::ranges::count(tags, tag) > 0;
 }
 
 std::string Command::to_run() const {

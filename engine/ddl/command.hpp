@@ -54,6 +54,8 @@ struct Command {
 
   // "ALTER TABLE public.t"
   [[nodiscard]] std::string title() const;
+  // Whether it can bring a trigger, a rule or an identity column.
+  [[nodiscard]] bool may_bring_actions() const;
   // What a person runs on the target.
   [[nodiscard]] std::string to_run() const;
 };

@@ -38,7 +38,7 @@ void read_states_of_tables(pg::Session& session, Kind kind, const std::string& f
   const pg::Result rows = session.exec(
       fmt::format("SELECT n.nspname, c.relname, o.name, o.state, c.relkind = 'p', c.relispartition, c.oid FROM ({}) o "
                   "JOIN pg_catalog.pg_class c ON c.oid = o.relation JOIN pg_catalog.pg_namespace n ON n.oid = "
-                  "c.relnamespace WHERE {} AND {}",
+                  "c.relnamespace WHERE c.relkind NOT IN ('v', 'm') AND {} AND {}",
                   from, user_schema_condition("n"), not_of_an_extension));
   for (int row = 0; row < rows.rows(); ++row) {
     states.emplace(Key{kind, {rows.str(row, 0), rows.str(row, 1)}, rows.str(row, 2)},

@@ -33,6 +33,7 @@ struct IdleStretch {
   Lsn begin;
   Lsn end;
 
+  [[nodiscard]] IdleStretch until(Lsn lsn) const { return {begin, std::max(begin, std::min(end, lsn))}; }
   // How far everything is known by whom everything before `covered` is known.
   [[nodiscard]] Lsn beyond(Lsn covered) const { return covered < begin ? covered : std::max(covered, end); }
 };

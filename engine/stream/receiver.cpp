@@ -7,7 +7,6 @@
 
 #include "engine/retry.hpp"
 #include "engine/stream/unreadable.hpp"
-#include "engine/timeline.hpp"
 #include "protocol/replication.hpp"
 
 namespace walferry::stream {
@@ -41,11 +40,13 @@ Error other_timeline(std::uint32_t known, std::uint32_t now, Lsn shared) {
                     "by a fail-over. Nothing was read from it. Remedy: let --source lead to the primary",
                     now, known)};
   }
-  return Error{{ErrorKind::Refused, Side::Source},
-               fmt::format("the source was failed over to timeline {}, which shares its past with timeline {} only "
-                           "before {}: it lost transactions that had been received. Nothing was changed. Remedy: abort "
-                           "this migration and begin anew",
-                           now, known, shared.to_string())};
+  return Error{
+      {ErrorKind::Refused, Side::Source},
+      fmt::format(
+          "the source was failed over to timeline {}, which shares its past with timeline {} only "
+          "before {}: it lost transactions that had been received or copied. Nothing was changed. Remedy: abort "
+          "this migration and begin anew",
+          now, known, shared.to_string())};
 }
 
 }  // namespace
@@ -201,6 +202,9 @@ Awaitable<void> Receiver::free_slot() {
 
 Awaitable<void> Receiver::connect() {
   co_await open_connection(options_.client_encoding);
+  // Asked first: a promotion in between is seen as none.
+  const pg::Result recovery = co_await connection_->exec("SELECT pg_catalog.pg_is_in_recovery()");
+  const bool in_recovery = recovery.flag(0, 0);
   const pg::Result system = co_await connection_->exec("IDENTIFY_SYSTEM");
   if (system.text(0, 0) != options_.system_identifier) {
     throw Error{
@@ -222,7 +226,7 @@ Awaitable<void> Receiver::connect() {
   assembler_.reset();
   backlog_ = {};
   const Lsn from = std::max(spool_.end_lsn(), position_.target_durable);
-  co_await check_timeline(system, from);
+  const SourceTimeline timeline = co_await judge_timeline(system.u32(0, 1), in_recovery, from);
   if (const auto written = Lsn::parse(system.text(0, 2)); written && from > *written) {
     throw Error{
         {ErrorKind::Refused, Side::Source},
@@ -231,40 +235,63 @@ Awaitable<void> Receiver::connect() {
             "fail-over to an asynchronous standby. Nothing was changed. Remedy: abort this migration and begin anew",
             written->to_string(), from.to_string())};
   }
-  co_await check_slot(from);
+  co_await check_slot(from, timeline.shared);
   started_from_ = from;
   co_await connection_->start_copy_both(
       start_replication_sql(connection_->server_version(), options_.slot, from, options_.publications));
+  keep_timeline(timeline);
   spdlog::info("streaming from slot {} from {}", options_.slot, from ? from.to_string() : "its confirmed position");
   gathers_unread_ = connection_->gathers_unread();
   status_.source_connected = true;
   last_heard_ = Clock::now();
 }
 
-// A standby that was promoted without the last of what was received is another source from there on; one that had it
-// all goes on where it stands, but what the old primary said of its own WAL beyond that is not true of it.
-Awaitable<void> Receiver::check_timeline(const pg::Result& system, Lsn from) {
-  TimelineHistory now{.timeline = system.u32(0, 1), .file = {}};
-  if (now.timeline > 1) {
-    const pg::Result answer = co_await connection_->exec(fmt::format("TIMELINE_HISTORY {}", now.timeline));
-    now.file = answer.str(0, 1);
-  }
+// A standby that was promoted without the last of what was received, or copied, is another source from there on; one
+// that had it all goes on where it stands, but what the old primary said of its own WAL beyond that is not true of it.
+Awaitable<Receiver::SourceTimeline> Receiver::judge_timeline(std::uint32_t timeline, bool in_recovery, Lsn from) {
   const auto text = journal_.get(store::journal_keys::source_timeline);
   const auto known = TimelineHistory::parse(text.value_or(""));
-  if (known) {
-    const Lsn shared = shared_until(*known, now);
-    if (from > shared || now.timeline < known->timeline) throw other_timeline(known->timeline, now.timeline, shared);
-    if (*text == now.text()) co_return;
-    forget_beyond(shared);
-    spdlog::warn("the source is on timeline {} now, after {}: it was failed over, and had everything received so far",
-                 now.timeline, known->timeline);
+  SourceTimeline found{.now = {.timeline = timeline, .file = {}}, .keep = !in_recovery};
+  if (in_recovery && known) {
+    throw Error{{ErrorKind::Connection, Side::Source},
+                "source: this server is a standby, and what was followed is a primary: it may be promoted yet"};
   }
-  journal_.put(store::journal_keys::source_timeline, now.text());
+  if (in_recovery) co_return found;  // a stream from a standby goes on over its promotion
+  if (timeline > 1) {
+    std::optional<Error> failure;
+    try {
+      const pg::Result answer = co_await connection_->exec(fmt::format("TIMELINE_HISTORY {}", timeline));
+      found.now.file = answer.str(0, 1);
+    } catch (const Error& error) {
+      failure = error;
+    }
+    if (failure && failure->kind() != ErrorKind::Sql) throw *failure;
+    if (failure) spdlog::warn("the history of the source's timeline {} cannot be read: {}", timeline, failure->what());
+  }
+  if (!known) co_return found;
+  found.shared = shared_until(*known, found.now);
+  Lsn needed = from;
+  for (const auto& [table, copied] : journal_.copied_tables()) needed = std::max(needed, copied);
+  if (needed > found.shared || timeline < known->timeline)
+    throw other_timeline(known->timeline, timeline, found.shared);
+  found.after = known->timeline;
+  found.keep = *text != found.now.text();
+  co_return found;
+}
+
+void Receiver::keep_timeline(const SourceTimeline& found) {
+  if (!found.keep) return;
+  if (found.after != 0) {
+    forget_beyond(found.shared);
+    spdlog::warn("the source is on timeline {} now, after {}: it was failed over, and had everything received so far",
+                 found.now.timeline, found.after);
+  }
+  journal_.put(store::journal_keys::source_timeline, found.now.text());
 }
 
 void Receiver::forget_beyond(Lsn shared) {
   const store::IdleStretch idle = journal_.idle_stretch();
-  if (idle.end > shared) journal_.record_idle_stretch({.begin = idle.begin, .end = std::max(idle.begin, shared)});
+  if (idle.end > shared) journal_.record_idle_stretch(idle.until(shared));
   for (Lsn* lsn : {&position_.received, &position_.applied, &position_.confirmed, &position_.idle_end,
                    &position_.source_wal_end, &status_.source_lsn}) {
     *lsn = std::min(*lsn, shared);
@@ -272,14 +299,14 @@ void Receiver::forget_beyond(Lsn shared) {
 }
 
 // One that was made anew under the same name begins later than the one that was read.
-Awaitable<void> Receiver::check_slot(Lsn from) {
+Awaitable<void> Receiver::check_slot(Lsn from, Lsn shared) {
   const pg::Result slot = co_await connection_->exec(
       fmt::format("SELECT confirmed_flush_lsn FROM pg_catalog.pg_replication_slots WHERE slot_name = {} AND "
                   "confirmed_flush_lsn IS NOT NULL",
                   pg::quote_literal(options_.slot)));
   if (slot.rows() == 0) co_return;  // START_REPLICATION says what is wrong with it
   const Lsn begins = slot.lsn(0, 0);
-  if (begins <= journal_.idle_stretch().beyond(from)) co_return;
+  if (begins <= journal_.idle_stretch().until(shared).beyond(from)) co_return;
   throw Error{
       {ErrorKind::Refused, Side::Source},
       fmt::format(

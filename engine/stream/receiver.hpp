@@ -8,6 +8,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "engine/stream/backlog.hpp"
 #include "engine/stream/pace.hpp"
 #include "engine/stream/position.hpp"
+#include "engine/timeline.hpp"
 
 namespace walferry::stream {
 
@@ -46,8 +48,16 @@ class Receiver {
   Awaitable<void> connect();
   Awaitable<void> open_connection(std::string client_encoding);
   Awaitable<void> free_slot();
-  Awaitable<void> check_timeline(const pg::Result& system, Lsn from);
-  Awaitable<void> check_slot(Lsn from);
+  struct SourceTimeline {
+    TimelineHistory now;
+    std::uint32_t after = 0;                                // the one before; 0: none is known
+    Lsn shared{std::numeric_limits<std::uint64_t>::max()};  // with the one before
+    bool keep = false;
+  };
+  // Throws where what was received is not of this timeline; changes nothing.
+  Awaitable<SourceTimeline> judge_timeline(std::uint32_t timeline, bool in_recovery, Lsn from);
+  void keep_timeline(const SourceTimeline& found);
+  Awaitable<void> check_slot(Lsn from, Lsn shared);
   void forget_beyond(Lsn shared);
   [[nodiscard]] Error as_passing(const Error& failure);
   Awaitable<std::string> find_unreadable(Error failure);

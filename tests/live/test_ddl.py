@@ -561,6 +561,34 @@ def test_without_a_trigger_the_catalogs_tell_and_the_cutover_waits(migrations):
     assert_equal(*migration.ends)
 
 
+@pytest.mark.parametrize("policy", ["apply", "stop"])
+def test_a_row_that_is_missing_before_a_change_of_its_transaction_is_named_itself(migrations, policy):
+    """What a person would skip is the row's transaction, not the schema change behind it."""
+    migration = following(migrations(f"ddl_behind_{policy}"), f"--on-ddl={policy}")
+    source, database, target, _ = migration.ends
+    target.execute(database, "DELETE FROM app.t WHERE id = 7")
+    source.execute(database, "BEGIN; UPDATE app.t SET v = 'x' WHERE id = 7; ALTER TABLE app.t ADD COLUMN more text; COMMIT")
+    stop = await_stop(migration)["stop"]
+    assert stop["what"] == "transaction" and "the target has no such row" in stop["error"], stop
+    target.execute(database, "INSERT INTO app.t VALUES (7, 'value 7', 7)")
+    if policy == "stop":
+        migration.daemon.await_status(lambda status: status["stop"] and status["stop"]["what"] == "ddl", 60, "the change")
+        target.execute(database, "ALTER TABLE app.t ADD COLUMN more text")
+    await_going(migration)
+    assert data_differences(*migration.ends, sequences=False) == []
+
+
+def test_a_table_that_takes_anothers_name_waits_for_the_target_to_follow(migrations):
+    migration = following(migrations("ddl_rotated"), "--on-ddl=warn")
+    source, database, target, _ = migration.ends
+    rotate = "BEGIN; ALTER TABLE app.t RENAME TO t_old; CREATE TABLE app.t (LIKE app.t_old INCLUDING ALL); COMMIT"
+    source.execute(database, rotate, "INSERT INTO app.t VALUES (1001, 'new', 1)", "UPDATE app.t_old SET n = 0 WHERE id = 3")
+    assert "holds the rows of the one that had the name before" in await_stop(migration)["stop"]["error"]
+    target.execute(database, rotate)
+    await_going(migration)
+    assert data_differences(*migration.ends, sequences=False) == []
+
+
 EXCHANGE = ("BEGIN; ALTER TABLE app.live RENAME TO was_live; ALTER TABLE app.staging RENAME TO live;"
             " ALTER TABLE app.was_live RENAME TO staging; COMMIT")
 

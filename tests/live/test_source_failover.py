@@ -131,6 +131,49 @@ def test_the_old_primary_that_comes_back_is_refused(failed_over):
     assert data_differences(*failed_over.migration.ends, sequences=False) == []
 
 
+def test_an_address_that_leads_to_a_standby_for_a_while_is_waited_for(failed_over):
+    failed_over.daemon.kill()
+    failed_over.address.server = failed_over.standby
+    failed_over.daemon.start()
+    wait_until(lambda: "this server is a standby" in failed_over.daemon.log.read_text(), 60, "the standby to be met")
+    failed_over.address.server = failed_over.primary
+    failed_over.daemon.await_phase("follow", 60)
+    failed_over.write(INSERT)
+    assert data_differences(*failed_over.migration.ends, sequences=False) == []
+
+
+def test_a_promoted_server_without_the_slot_leaves_the_migration_as_it_was(failed_over):
+    """Nothing was read from it, and the primary that was followed is as it was."""
+    failed_over.primary.query("failover", "SELECT pg_switch_wal()")
+    failed_over.await_confirmed()
+    failed_over.daemon.kill()
+    promote(failed_over.standby, "0/0")
+    failed_over.address.server = failed_over.standby
+    failed_over.daemon.start()
+    assert failed_over.daemon.await_exit() != walferry.OK
+    failed_over.address.server = failed_over.primary
+    failed_over.daemon.start().await_phase("follow", 60)
+    failed_over.write(INSERT)
+    assert data_differences(*failed_over.migration.ends, sequences=False) == []
+
+
+def test_a_table_that_was_copied_beyond_the_promotion_is_not_taken_for_whole(failed_over):
+    """Nothing was received behind the promotion, but rows were read there."""
+    failed_over.part()
+    with failed_over.primary.connect("failover") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE public.late (id int PRIMARY KEY)")
+        cursor.execute("INSERT INTO public.late SELECT generate_series(1, 100)")
+    failed_over.migration.target.execute("failover", "CREATE TABLE public.late (id int PRIMARY KEY)")
+    failed_over.daemon.await_status(lambda status: any(table["name"] == "late" for table in status["tables"])
+                                    and not status["apply_stopped"], 90, "the table to be copied")
+    failed_over.migration.await_applied()
+    failed_over.daemon.kill()
+    failed_over.fail_over()
+    failed_over.daemon.start()
+    assert failed_over.daemon.await_exit() == walferry.REFUSED
+    assert "received or copied" in failed_over.daemon.log_tail(), failed_over.daemon.log_tail()
+
+
 def test_a_slot_that_was_made_anew_behind_a_running_daemon_is_refused(failed_over):
     migration, primary = failed_over.migration, failed_over.primary
     failed_over.address.refuses = True

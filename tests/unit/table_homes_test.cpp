@@ -61,3 +61,19 @@ TEST_CASE("what earlier runs knew is not asked of the names again") {
   homes.settle(first, b, target);
   CHECK_THROWS_AS(homes.settle(first, a, target), Error);
 }
+
+TEST_CASE("a new table under the name of one whose rows are there waits for a table of its own") {
+  TableHomes homes{{}, {}};
+  homes.begin({{a.name, first}}, target);
+  CHECK_THROWS_AS(homes.settle(second, a, target), Error);
+  const Catalog followed{.tables = {table("a", 3), table("a_old", 1)}, .sequences = {}};
+  homes.settle(second, followed.tables[0], followed);
+  homes.settle(first, followed.tables[1], followed);
+}
+
+TEST_CASE("what was described and never copied keeps nobody out") {
+  TableHomes homes{{}, {}};
+  homes.begin({}, target);
+  homes.settle(first, a, target);
+  homes.settle(second, a, target);
+}
