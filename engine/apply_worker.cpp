@@ -1,5 +1,6 @@
 #include "engine/apply_worker.hpp"
 
+#include <algorithm>
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/co_spawn.hpp>
 
@@ -43,6 +44,12 @@ void ApplyWorker::start(Lsn until) {
                  }));
 }
 
+void ApplyWorker::stop(Deadline patience) {
+  if (running_) applier_->stop();
+  patience_ = std::min(patience_, patience);
+  ended_.notify();
+}
+
 Awaitable<void> ApplyWorker::rest(Deadline patience) {
   if (running_) applier_->stop();
   while (running_ && Clock::now() < patience) co_await ended_.wait_until(patience);
@@ -53,9 +60,10 @@ Awaitable<void> ApplyWorker::rest(Deadline patience) {
 }
 
 Awaitable<bool> ApplyWorker::reach(Lsn until, Deadline deadline, std::function<void()> on_start) {
+  patience_ = deadline;
   start(until);
   on_start();
-  while (running_ && Clock::now() < deadline) co_await ended_.wait_until(deadline);
+  while (running_ && Clock::now() < patience_) co_await ended_.wait_until(patience_);
   const bool reached = !running_;
   co_await rest(Clock::now());
   co_return reached;

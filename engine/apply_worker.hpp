@@ -35,6 +35,8 @@ class ApplyWorker {
   [[nodiscard]] bool running() const { return running_; }
   // With `until` it applies the transactions that committed before it and no other, and ends.
   void start(Lsn until = {});
+  // Lets reach() end: at the next commit boundary, or in the middle of a group once patience is over.
+  void stop(Deadline patience);
   // Ends it at a commit boundary, or in the middle of a group once patience is over.
   Awaitable<void> rest(Deadline patience);
   // start(until) and rest() at the end; false when it did not get there in time or by itself.
@@ -60,6 +62,7 @@ class ApplyWorker {
 
   std::unique_ptr<apply::Applier> applier_;
   bool running_ = false;
+  Deadline patience_ = Deadline::max();  // of reach()
   asio::cancellation_signal cancel_;
   Event ended_;
   Event marker_seen_;

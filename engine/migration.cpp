@@ -289,6 +289,10 @@ Awaitable<void> Migration::build_post_data_once() {
 
 // Applies the transactions that committed before `lsn` and no other, then lets go of the target again.
 Awaitable<void> Migration::apply_until(Lsn lsn, Deadline deadline) {
+  require_running();
+  // A signal, or a stream that ended for good: nothing more would come.
+  std::function<void()> end = [this] { apply_.stop(Clock::now() + stop_patience); };
+  const std::stop_callback<std::function<void()>> ended{stop_.get_token(), end};
   // On a quiet source the answer says that nothing else comes before `lsn`.
   std::function<void()> ask = [this] { receiver_->request_confirmation(); };
   const bool reached = co_await apply_.reach(lsn, deadline, std::move(ask));

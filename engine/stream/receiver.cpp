@@ -267,6 +267,7 @@ Awaitable<Receiver::SourceTimeline> Receiver::judge_timeline(std::uint32_t timel
     }
     if (failure && failure->kind() != ErrorKind::Sql) throw *failure;
     if (failure) spdlog::warn("the history of the source's timeline {} cannot be read: {}", timeline, failure->what());
+    if (failure && known && known->timeline == timeline) found.now = *known;
   }
   if (!known) co_return found;
   found.shared = shared_until(*known, found.now);
