@@ -17,6 +17,7 @@
 #include "engine/outside/large_objects.hpp"
 #include "engine/publication.hpp"
 #include "engine/schema/roles.hpp"
+#include "engine/stream/receiver.hpp"
 
 namespace walferry {
 namespace {
@@ -294,11 +295,8 @@ Ends identify(const MigrationOptions& options, store::Journal& journal) {
   if (pinned_source && pinned_target) {
     refuse_other_end(Side::Source, *pinned_source, ends.source, *pinned_target);
     refuse_other_end(Side::Target, *pinned_target, ends.target, *pinned_source);
-    if (ends.source.in_recovery && journal.get(keys::source_timeline)) {
-      // It has no slot, or an old one; that says nothing about the migration.
-      throw Error{{ErrorKind::Connection, Side::Source},
-                  "source: this server is a standby, and what was followed is a primary: it may be promoted yet"};
-    }
+    // It has no slot, or an old one; that says nothing about the migration.
+    if (ends.source.in_recovery && journal.get(keys::source_timeline)) throw stream::standby_error();
     record_addresses(options, journal);  // finish and abort take the way that led there last
   }
   return ends;

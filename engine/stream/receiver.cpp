@@ -51,6 +51,11 @@ Error other_timeline(std::uint32_t known, std::uint32_t now, Lsn shared) {
 
 }  // namespace
 
+Error standby_error() {
+  return Error{{ErrorKind::Connection, Side::Source},
+               "source: this server is a standby, and what was followed is a primary: it may be promoted yet"};
+}
+
 bool is_unmapped_file(const Error& error) {
   return error.sqlstate() == "XX000" && std::string_view{error.what()}.find("could not map file") != std::string::npos;
 }
@@ -252,10 +257,7 @@ Awaitable<Receiver::SourceTimeline> Receiver::judge_timeline(std::uint32_t timel
   const auto text = journal_.get(store::journal_keys::source_timeline);
   const auto known = TimelineHistory::parse(text.value_or(""));
   SourceTimeline found{.now = {.timeline = timeline, .file = {}}, .keep = !in_recovery};
-  if (in_recovery && known) {
-    throw Error{{ErrorKind::Connection, Side::Source},
-                "source: this server is a standby, and what was followed is a primary: it may be promoted yet"};
-  }
+  if (in_recovery && known) throw standby_error();
   if (in_recovery) co_return found;  // a stream from a standby goes on over its promotion
   if (timeline > 1) {
     std::optional<Error> failure;

@@ -90,6 +90,9 @@ class Receiver {
   int unmapped_attempts_ = 0;
 };
 
+// Met instead of the primary that was followed: tried again.
+[[nodiscard]] Error standby_error();
+
 // Whether the source failed at a file that its catalog does not know at that moment.
 [[nodiscard]] bool is_unmapped_file(const Error& error);
 
