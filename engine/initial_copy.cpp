@@ -39,8 +39,7 @@ copy::Snapshot& InitialCopy::snapshot() {
   snapshot_ = copy::Snapshot::create({.source = options_.source,
                                       .client_encoding = ends_.client_encoding,
                                       .slot = copy::temporary_slot_name(options_.slot),
-                                      .temporary = true,
-                                      .stopped = [this] { return stop_.stop_requested(); }});
+                                      .temporary = true});
   return *snapshot_;
 }
 
@@ -58,7 +57,7 @@ schema::PgTools InitialCopy::pg_tools() const {
 
 schema::PostDataPlan InitialCopy::read_plan(const std::set<QualifiedName>& tables) const {
   return {schema::read_section(pg_tools(), archive_path(), schema::Section::PostData,
-                               {.owners = options_.owners, .privileges = options_.owners}, stop_),
+                               {.owners = options_.owners, .privileges = options_.owners}, options_.source.stop()),
           tables};
 }
 
@@ -82,18 +81,18 @@ void InitialCopy::move_schema() {
     const schema::PgTools tools = pg_tools();
     try {
       schema::dump_schema(tools, options_.source, archive_path(),
-                          {.snapshot = snapshot_id, .encoding = ends_.client_encoding}, stop_);
+                          {.snapshot = snapshot_id, .encoding = ends_.client_encoding}, options_.source.stop());
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::Schema || snapshot_->alive()) throw;
       // pg_dump failed because the snapshot went with its holder: the next attempt takes a new one.
       throw Error{{ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}}, error.what()};
     }
-    schema::select_entries(tools, archive_path(), objects_left_out(source, options_.selection), stop_);
+    schema::select_entries(tools, archive_path(), objects_left_out(source, options_.selection), options_.source.stop());
     const std::size_t entries = schema::restore_pre_data(
         tools, target, archive_path(),
         {.ownership = {.owners = options_.owners, .privileges = options_.owners},
          .record = {"CREATE SCHEMA IF NOT EXISTS walferry", fmt::format("CREATE TABLE {} ()", restored_record)}},
-        stop_);
+        options_.source.stop());
     spdlog::info("schema: {} objects made on the target before the rows", entries);
   }
   relax_target(source, target, journal_);
@@ -145,7 +144,7 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
   std::optional<copy::IndexBuilder> builder;
   if (options_.schema) {
     plan = read_plan(names);
-    builder.emplace(build_options(), stop_);
+    builder.emplace(build_options());
   }
   try {
     copy::copy_tables({.source = options_.source,
@@ -161,7 +160,7 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
                              watch_.on_table(table.name, TableState::Copied);
                              if (builder) builder->add(plan->table_items(table.name));
                            }},
-                      std::move(to_copy), stop_);
+                      std::move(to_copy));
   } catch (const Error& error) {
     if (error.sqlstate() == pg::snapshot_gone) snapshot_.reset();  // the next attempt takes a new one
     throw;
@@ -174,10 +173,10 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
 
 void InitialCopy::build_indexes() {
   plan_ = read_plan(names_of(journal_.copied_tables()));
-  copy::IndexBuilder builder{build_options(), stop_};
+  copy::IndexBuilder builder{build_options()};
   for (const QualifiedName& name : plan_->tables()) builder.add(plan_->table_items(name));
   builder.finish();
-  copy::execute_in_order(build_options(), plan_->remaining(), stop_);
+  copy::execute_in_order(build_options(), plan_->remaining());
 }
 
 std::optional<Lsn> InitialCopy::common_moment() const {
@@ -193,7 +192,7 @@ void InitialCopy::build_the_rest() {
   pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
   const TargetRights rights = read_target_rights(target);
   if (rights.replication_role) {
-    copy::IndexBuilder builder{build_options(), stop_};
+    copy::IndexBuilder builder{build_options()};
     builder.add(plan_->foreign_keys());
     builder.finish();
   } else {
@@ -209,10 +208,10 @@ void InitialCopy::build_the_rest() {
       return true;
     });
   }
-  copy::execute_in_order(build_options(), last, stop_);
+  copy::execute_in_order(build_options(), last);
   const std::set<QualifiedName> names = names_of(journal_.copied_tables());
   copy_large_objects();
-  copy::analyze_tables(build_options(), {names.begin(), names.end()}, stop_);
+  copy::analyze_tables(build_options(), {names.begin(), names.end()});
 }
 
 // Nearly all of what a cutover would have to bring while writers wait.
@@ -222,10 +221,6 @@ void InitialCopy::copy_large_objects() {
   if (outside::count_large_objects(source).objects == 0) return;
   watch_.on_activity("copying large objects");
   pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry copy"});
-  const std::stop_callback interrupt{stop_, [&] {
-                                       source.interrupt();
-                                       target.interrupt();
-                                     }};
   outside::copy_large_objects(source, target, {.owners = options_.owners});
 }
 

@@ -11,7 +11,6 @@
 #include <memory>
 #include <optional>
 #include <set>
-#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -35,9 +34,8 @@ class InitialCopy {
   };
 
   // The references must outlive it.
-  InitialCopy(const MigrationOptions& options, const Ends& ends, store::Journal& journal, std::stop_token stop,
-              Watch watch)
-      : options_(options), ends_(ends), journal_(journal), stop_(std::move(stop)), watch_(std::move(watch)) {}
+  InitialCopy(const MigrationOptions& options, const Ends& ends, store::Journal& journal, Watch watch)
+      : options_(options), ends_(ends), journal_(journal), watch_(std::move(watch)) {}
 
   // The slot's own snapshot, from the moment the slot was made.
   void take(copy::Snapshot snapshot) { snapshot_ = std::move(snapshot); }
@@ -68,7 +66,6 @@ class InitialCopy {
   const MigrationOptions& options_;
   const Ends& ends_;
   store::Journal& journal_;
-  std::stop_token stop_;
   Watch watch_;
   std::optional<copy::Snapshot> snapshot_;
   std::optional<schema::PostDataPlan> plan_;  // from build_indexes() on

@@ -38,8 +38,10 @@ Migration::Migration(MigrationOptions options)
       changed_(io_.get_executor()),
       apply_goes_on_(io_.get_executor()),
       tables_(status_, journal_),
-      initial_copy_(options_, ends_, journal_, stop_.get_token(), watch_copy()),
+      initial_copy_(options_, ends_, journal_, watch_copy()),
       apply_(io_.get_executor(), pool_, spool_, skips_, position_, status_, watch_apply()) {
+  options_.source = options_.source.until(stop_.get_token());
+  options_.target = options_.target.until(stop_.get_token());
   // Whether it still follows is seen when both ends are attached again.
   status_.phase = journal_.phase() == Phase::Follow ? Phase::CatchUp : journal_.phase();
   status_.started_at = std::chrono::system_clock::now();
@@ -218,8 +220,7 @@ Awaitable<void> Migration::begin() {
     });
   };
   std::function<void()> publish = [this, waiting] {
-    initial_copy_.take(
-        publish_and_create_slot(options_, ends_, journal_, waiting, [this] { return stop_.stop_requested(); }));
+    initial_copy_.take(publish_and_create_slot(options_, ends_, journal_, waiting));
   };
   co_await insist_blocking("creating publication and slot", std::move(publish));
   monitor_->wake();
@@ -333,7 +334,6 @@ Awaitable<void> Migration::rest_at_moment(std::shared_ptr<cutover::Moment>& mome
                                    .client_encoding = ends_.client_encoding,
                                    .slot = copy::temporary_slot_name(options_.slot),
                                    .temporary = true,
-                                   .stopped = [this] { return stop_.stop_requested(); },
                                    .deadline = deadline});
   };
   copy::Snapshot source = co_await run_blocking<copy::Snapshot>(pool_, std::move(create));
@@ -471,7 +471,8 @@ void Migration::run_beside(Awaitable<void> work, asio::cancellation_signal& canc
 void Migration::start_monitor() {
   monitor_ = std::make_unique<Monitor>(
       io_.get_executor(), pool_,
-      MonitorOptions{.source = options_.source, .slot = options_.slot, .interval = options_.progress_interval},
+      MonitorOptions{
+          .source = options_.source.until({}), .slot = options_.slot, .interval = options_.progress_interval},
       position_, status_);
   std::function<void()> on_tick = [this] { tick(); };
   run_beside(monitor_->run(on_tick), cancel_monitor_);
@@ -480,7 +481,7 @@ void Migration::start_monitor() {
 void Migration::start_receiver() {
   receiver_ =
       std::make_unique<stream::Receiver>(io_.get_executor(), pool_,
-                                         stream::ReceiverOptions{.source = options_.source,
+                                         stream::ReceiverOptions{.source = options_.source.until({}),
                                                                  .slot = options_.slot,
                                                                  .publications = recorded_publications(journal_),
                                                                  .client_encoding = ends_.client_encoding,
@@ -504,7 +505,7 @@ ApplyWorker::Watch Migration::watch_apply() {
 
 apply::ApplierOptions Migration::applier_options(Lsn until) {
   apply::ApplierOptions options{
-      .target = options_.target,
+      .target = options_.target.until({}),
       .migration = options_.slot,
       .client_encoding = ends_.client_encoding,
       .system_identifier = ends_.target.system_identifier,

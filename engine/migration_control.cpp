@@ -79,8 +79,12 @@ Awaitable<CommandOutcome> Migration::cutover(CutoverOptions options, std::functi
   const bool real = !options.dry_run;
   static_cast<void>(status());  // the guards look at fresh numbers
   bool rested = false;
+  // It comes to its end, whoever asks the program to stop.
+  MigrationOptions to_its_end = options_;
+  to_its_end.source = options_.source.until({});
+  to_its_end.target = options_.target.until({});
   cutover::Cutover cutover{
-      {.options = options_,
+      {.options = std::move(to_its_end),
        .ends = ends_,
        .journal = journal_,
        .position = position_,

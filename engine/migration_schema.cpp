@@ -166,8 +166,7 @@ Migration::CopyAttempt Migration::copy_again_now(const QualifiedName& name, Rela
                                       .slot = options_.slot,
                                       .table = name,
                                       .id = id,
-                                      .deadline = patience,
-                                      .stopped = [this] { return stop_.stop_requested(); }});
+                                      .deadline = patience});
     if (attempt.copied) {
       journal_.record_copied(name, id, attempt.copied->lsn);
       journal_.forget_copy_again(id);

@@ -370,8 +370,7 @@ std::vector<Table> published_tables(pg::Session& session, const std::vector<std:
 }
 
 copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const Ends& ends, store::Journal& journal,
-                                       std::function<void(const std::string&)> on_waiting,
-                                       std::function<bool()> stopped) {
+                                       std::function<void(const std::string&)> on_waiting) {
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
   const std::vector<std::string> publications = recorded_publications(journal);
   const bool own_publication = publications == std::vector<std::string>{options.slot};
@@ -407,8 +406,7 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
     copy::Snapshot snapshot = copy::Snapshot::create({.source = options.source,
                                                       .client_encoding = ends.client_encoding,
                                                       .slot = options.slot,
-                                                      .on_waiting = on_waiting,
-                                                      .stopped = stopped});
+                                                      .on_waiting = on_waiting});
     if (own_publication) {
       std::set<QualifiedName> wanted;
       const Catalog seen = read_selected_catalog(snapshot.holder(), options.selection);

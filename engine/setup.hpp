@@ -66,8 +66,7 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
 // Replica identities (where told to), publication, slot with its snapshot, the position on the target.
 [[nodiscard]] copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const Ends& ends,
                                                      store::Journal& journal,
-                                                     std::function<void(const std::string&)> on_waiting,
-                                                     std::function<bool()> stopped);
+                                                     std::function<void(const std::string&)> on_waiting);
 
 // The same where slot and publications were made before the target's data: they become the migration's, the position
 // is that of the data. What `check` has found right is taken for granted.

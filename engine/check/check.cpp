@@ -45,6 +45,7 @@ std::optional<check::End> open_side(const pg::ConnInfo& info, check::Findings& f
                                                     end.superuser ? " (superuser)" : ""));
     return end;
   } catch (const Error& error) {
+    if (error.kind() == ErrorKind::Stopped) throw;
     report_unreachable(error, side, findings);
     return std::nullopt;
   }
@@ -55,6 +56,7 @@ void examine(check::Findings& findings, const std::function<void()>& part) {
   try {
     part();
   } catch (const Error& error) {
+    if (error.kind() == ErrorKind::Stopped) throw;
     report_unreachable(error, std::string{to_string(error.side())}, findings);
   }
 }
@@ -70,6 +72,7 @@ std::vector<Finding> check_migration(const CheckOptions& options) {
     try {
       check::check_selection(*source, options, findings);
     } catch (const Error& error) {
+      if (error.kind() == ErrorKind::Stopped) throw;
       if (error.kind() == ErrorKind::Connection) report_unreachable(error, "source", findings);
       findings.fail("source.selection", {.title = "the selection of tables cannot be made",
                                          .detail = error.what(),

@@ -11,7 +11,7 @@ void Findings::ask(const std::string& id, const std::function<void()>& question)
   try {
     question();
   } catch (const Error& error) {
-    if (error.kind() == ErrorKind::Connection) throw;
+    if (error.kind() == ErrorKind::Connection || error.kind() == ErrorKind::Stopped) throw;
     warn(id, {.title = "this could not be examined",
               .detail = error.what(),
               .remedy = "let the role read the catalogs and statistics: GRANT pg_monitor TO <role>"});

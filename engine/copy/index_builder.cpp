@@ -21,24 +21,15 @@ pg::Session open_build_session(const IndexBuilderOptions& options) {
   return session;
 }
 
-void execute(const IndexBuilderOptions& options, pg::Session& session, const schema::PostDataItem& item,
-             const std::stop_token& stop) {
-  if (stop.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped while indexes were being built"};
+void execute(const IndexBuilderOptions& options, pg::Session& session, const schema::PostDataItem& item) {
   if (options.on_item) options.on_item(item.text());
-  const std::stop_callback interrupt{stop, [&session] { session.interrupt(); }};
-  try {
-    schema::execute_item(session, item);
-  } catch (const Error&) {
-    if (stop.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped while indexes were being built"};
-    throw;
-  }
+  schema::execute_item(session, item);
 }
 
 }  // namespace
 
 struct IndexBuilder::Shared {
   IndexBuilderOptions options;
-  std::stop_token stop;
   std::mutex mutex;
   std::condition_variable_any changed;
   std::deque<const schema::PostDataItem*> waiting;
@@ -59,7 +50,7 @@ struct IndexBuilder::Shared {
       }
       try {
         if (!session) session.emplace(open_build_session(options));
-        execute(options, *session, *item, stop);
+        execute(options, *session, *item);
       } catch (...) {
         const std::scoped_lock lock{mutex};
         if (!failure) failure = std::current_exception();  // rethrown by finish()
@@ -70,9 +61,8 @@ struct IndexBuilder::Shared {
   }
 };
 
-IndexBuilder::IndexBuilder(IndexBuilderOptions options, std::stop_token stop) : shared_(std::make_unique<Shared>()) {
+IndexBuilder::IndexBuilder(IndexBuilderOptions options) : shared_(std::make_unique<Shared>()) {
   shared_->options = std::move(options);
-  shared_->stop = std::move(stop);
   for (int i = 0; i < shared_->options.jobs; ++i) {
     shared_->threads.emplace_back([shared = shared_.get()] { shared->work(); });
   }
@@ -106,15 +96,13 @@ void IndexBuilder::finish() {
   if (shared_->failure) std::rethrow_exception(shared_->failure);
 }
 
-void execute_in_order(const IndexBuilderOptions& options, std::span<const schema::PostDataItem> items,
-                      std::stop_token stop) {
+void execute_in_order(const IndexBuilderOptions& options, std::span<const schema::PostDataItem> items) {
   if (items.empty()) return;
   pg::Session session = open_build_session(options);
-  for (const schema::PostDataItem& item : items) execute(options, session, item, stop);
+  for (const schema::PostDataItem& item : items) execute(options, session, item);
 }
 
-void analyze_tables(const IndexBuilderOptions& options, const std::vector<QualifiedName>& tables,
-                    std::stop_token stop) {
+void analyze_tables(const IndexBuilderOptions& options, const std::vector<QualifiedName>& tables) {
   std::atomic<std::size_t> next{0};
   std::mutex mutex;
   std::exception_ptr failure;
@@ -124,10 +112,7 @@ void analyze_tables(const IndexBuilderOptions& options, const std::vector<Qualif
       threads.emplace_back([&] {
         try {
           pg::Session session = open_build_session(options);
-          const std::stop_callback interrupt{stop, [&session] { session.interrupt(); }};
-          for (std::size_t at = next++; at < tables.size() && !stop.stop_requested(); at = next++) {
-            session.exec("ANALYZE " + tables[at].quoted());
-          }
+          for (std::size_t at = next++; at < tables.size(); at = next++) session.exec("ANALYZE " + tables[at].quoted());
         } catch (...) {
           const std::scoped_lock lock{mutex};
           if (!failure) failure = std::current_exception();  // rethrown below
@@ -135,7 +120,6 @@ void analyze_tables(const IndexBuilderOptions& options, const std::vector<Qualif
       });
     }
   }
-  if (stop.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped while tables were being analyzed"};
   if (failure) std::rethrow_exception(failure);
 }
 

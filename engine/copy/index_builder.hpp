@@ -9,7 +9,6 @@
 #include <functional>
 #include <memory>
 #include <span>
-#include <stop_token>
 
 #include "engine/pg/conninfo.hpp"
 #include "engine/schema/post_data.hpp"
@@ -26,7 +25,7 @@ struct IndexBuilderOptions {
 class IndexBuilder {
  public:
   // The plan must outlive the builder.
-  IndexBuilder(IndexBuilderOptions options, std::stop_token stop);
+  explicit IndexBuilder(IndexBuilderOptions options);
   ~IndexBuilder();
   IndexBuilder(const IndexBuilder&) = delete;
   IndexBuilder& operator=(const IndexBuilder&) = delete;
@@ -42,10 +41,9 @@ class IndexBuilder {
 };
 
 // Executes the items one after the other on one session.
-void execute_in_order(const IndexBuilderOptions& options, std::span<const schema::PostDataItem> items,
-                      std::stop_token stop);
+void execute_in_order(const IndexBuilderOptions& options, std::span<const schema::PostDataItem> items);
 
 // ANALYZE of every table, `jobs` at a time.
-void analyze_tables(const IndexBuilderOptions& options, const std::vector<QualifiedName>& tables, std::stop_token stop);
+void analyze_tables(const IndexBuilderOptions& options, const std::vector<QualifiedName>& tables);
 
 }  // namespace walferry::copy

@@ -1,13 +1,14 @@
 #include "engine/copy/snapshot.hpp"
 
 #include <fmt/format.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <chrono>
 
 namespace walferry::copy {
 namespace {
+
+constexpr std::chrono::seconds blockers_interval{1};
 
 // The open transactions that have written: logical decoding cannot start before each of them has ended.
 std::string describe_blockers(pg::Session& session) {
@@ -23,44 +24,6 @@ std::string describe_blockers(pg::Session& session) {
                         rows.text(row, 2).empty() ? "" : " " + rows.str(row, 2), rows.text(row, 3), rows.text(row, 4));
   }
   return text;
-}
-
-// One command on a walsender connection, watched once a second.
-pg::Result exec_watched(pg::Session& walsender, pg::Session& observer, const std::string& sql,
-                        const SnapshotRequest& request) {
-  PGconn* connection = walsender.raw();
-  if (PQsendQuery(connection, sql.c_str()) != 1) {
-    throw Error{{ErrorKind::Connection, Side::Source}, fmt::format("source: {}", PQerrorMessage(connection))};
-  }
-  while (PQisBusy(connection) != 0) {
-    pollfd ready{.fd = PQsocket(connection), .events = POLLIN, .revents = 0};
-    const int count = ::poll(&ready, 1, 1'000);
-    if (count > 0) {
-      if (PQconsumeInput(connection) != 1) break;
-      continue;
-    }
-    if (request.stopped && request.stopped()) {
-      walsender.interrupt();
-      throw Error{{ErrorKind::Stopped}, "stopped while the slot was being created"};
-    }
-    const bool over_time = std::chrono::steady_clock::now() >= request.deadline;
-    if (!over_time && !request.on_waiting) continue;
-    const std::string blockers = describe_blockers(observer);
-    if (over_time) {
-      walsender.interrupt();
-      throw Error{{ErrorKind::Timeout, Side::Source},
-                  fmt::format("transactions that are open on the source did not end in time, and no view of it can be "
-                              "taken before they do: {}. Remedy: end them, or give more --timeout",
-                              blockers)};
-    }
-    request.on_waiting(blockers);
-  }
-  pg::Result last;
-  while (pg::ResultPtr result{PQgetResult(connection)}) {
-    if (PQresultStatus(result.get()) == PGRES_FATAL_ERROR) throw pg::error_of(result.get(), Side::Source);
-    last = pg::Result{std::move(result)};
-  }
-  return last;
 }
 
 // From 17 on standbys that synchronise slots (sync_replication_slots) take the migration's along, to be promoted with
@@ -81,7 +44,18 @@ Snapshot Snapshot::create(const SnapshotRequest& request) {
                                                              .client_encoding = request.client_encoding});
   pg::Session holder = pg::Session::open(
       request.source, {.application_name = "walferry snapshot", .client_encoding = request.client_encoding});
-  const pg::Result slot = exec_watched(walsender, holder, create_slot_sql(holder, request), request);
+  const pg::Result slot = walsender.exec_watched(create_slot_sql(holder, request), blockers_interval, [&] {
+    const bool over_time = std::chrono::steady_clock::now() >= request.deadline;
+    if (!over_time && !request.on_waiting) return;
+    const std::string blockers = describe_blockers(holder);
+    if (over_time) {
+      throw Error{{ErrorKind::Timeout, Side::Source},
+                  fmt::format("transactions that are open on the source did not end in time, and no view of it can be "
+                              "taken before they do: {}. Remedy: end them, or give more --timeout",
+                              blockers)};
+    }
+    request.on_waiting(blockers);
+  });
   const Lsn lsn = slot.lsn(0, 1);
   // The snapshot lives until the walsender's next command: import it, and export it again from a session that only
   // holds it.

@@ -21,7 +21,6 @@ struct SnapshotRequest {
   std::string slot;
   bool temporary = false;                                   // the slot vanishes again, only its view stays
   std::function<void(const std::string&)> on_waiting = {};  // which transactions slot creation waits for
-  std::function<bool()> stopped = {};                       // asked about once a second
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 };
 

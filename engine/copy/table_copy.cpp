@@ -126,8 +126,8 @@ class PartQueue {
 // One copy thread: its two sessions and what it does with a part.
 class Copier {
  public:
-  Copier(const CopyOptions& options, const std::vector<TableToCopy>& tables, PartQueue& queue, std::stop_token stop)
-      : options_(options), tables_(tables), queue_(queue), stop_(std::move(stop)) {}
+  Copier(const CopyOptions& options, const std::vector<TableToCopy>& tables, PartQueue& queue)
+      : options_(options), tables_(tables), queue_(queue), stop_(options.source.stop()) {}
 
   void run() {
     while (const std::optional<Part> part = queue_.take()) {
@@ -157,7 +157,6 @@ class Copier {
         table.counters->rows -= rows;
         source_.reset();
         target_.reset();
-        if (stop_.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped during the copy"};
         const Error located = error.during("copying " + table.source.name.text());
         // A part of several that may or may not be committed, and a snapshot that is gone, are for the caller: it
         // truncates the table and copies it anew, under a new snapshot where need be.
@@ -192,11 +191,6 @@ class Copier {
     const std::string list = columns.empty() ? "" : " (" + joined(columns) + ")";
     const std::string format = binary ? "FORMAT binary" : "FORMAT text";
 
-    // A thread that waits in libpq does not see the stop token: its sockets are shut for it.
-    const std::stop_callback interrupt{stop_, [this] {
-                                         source_->interrupt();
-                                         target_->interrupt();
-                                       }};
     target_->exec("BEGIN");
     // FREEZE needs a table truncated in this transaction, which only a sole writer can do, and no partitions.
     if (part.whole) target_->exec(emptying_statement(table));
@@ -271,7 +265,6 @@ class Copier {
       rows += new_rows;
       counters.bytes += static_cast<std::int64_t>(buffer_.size());
       counters.rows += new_rows;
-      if (stop_.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped during the copy"};
     }
   }
 
@@ -323,7 +316,7 @@ bool binary_is_safe(const Table& source, const Table& target) {
   return !source.columns.empty();
 }
 
-void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables, std::stop_token stop) {
+void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables) {
   std::ranges::stable_sort(tables, std::ranges::greater{}, [](const TableToCopy& table) { return table.source.bytes; });
   std::deque<Part> parts;
   std::vector<std::size_t> parts_of_table(tables.size());
@@ -346,9 +339,9 @@ void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables, st
   {
     std::vector<std::jthread> threads;
     for (int i = 0; i < options.jobs; ++i) {
-      threads.emplace_back([&options, &tables, &queue, stop] {
+      threads.emplace_back([&options, &tables, &queue] {
         try {
-          Copier{options, tables, queue, stop}.run();
+          Copier{options, tables, queue}.run();
         } catch (...) {
           queue.fail(std::current_exception());  // rethrown below, when all have ended
         }
@@ -356,7 +349,6 @@ void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables, st
     }
   }
   queue.rethrow();
-  if (stop.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped during the copy"};
   std::vector<std::string> left_out;
   for (const std::size_t table : queue.left_out()) left_out.push_back(tables[table].source.name.text());
   if (!left_out.empty()) {

@@ -8,7 +8,6 @@
 #pragma once
 
 #include <functional>
-#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -40,10 +39,10 @@ struct CopyOptions {
   std::function<void(const Table&)> on_copied = {};
 };
 
-// Throws the first failure that no retry mends, when every thread has ended. Stopping is Error{Stopped}. A table that
-// was truncated or rewritten since the snapshot is left out, and Error{snapshot_gone} thrown at the end: it needs a new
-// one.
-void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables, std::stop_token stop);
+// Throws the first failure that no retry mends, when every thread has ended. Both ends have one stop token. A table
+// that was truncated or rewritten since the snapshot is left out, and Error{snapshot_gone} thrown at the end: it needs
+// a new one.
+void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables);
 
 // Exposed for tests: how a table is cut. Half-open page ranges; the last one is open-ended, because pages may have been
 // added.

@@ -27,7 +27,7 @@ namespace walferry::cutover {
 
 // What the cutover needs of the running migration.
 struct Environment {
-  const MigrationOptions& options;
+  MigrationOptions options;
   const Ends& ends;
   store::Journal& journal;
   const stream::Position& position;

@@ -232,7 +232,7 @@ void copy_unlogged_tables(Prepared& prepared, const MigrationOptions& options, c
                      .client_encoding = client_encoding,
                      .snapshot = snapshot,
                      .jobs = options.jobs},
-                    prepared.unlogged, std::stop_token{});
+                    prepared.unlogged);
   prepared.source.exec("COMMIT");
 }
 

@@ -70,7 +70,6 @@ std::optional<CopiedAgain> copy_again(const RecopyRequest& request) {
                               .slot = fmt::format("{}_{}_{:x}", request.slot.substr(0, 36), ::getpid(),
                                                   std::chrono::steady_clock::now().time_since_epoch().count()),
                               .temporary = true,
-                              .stopped = request.stopped,
                               .deadline = request.deadline});
   pg::Session source = pg::Session::open(request.source, session_options);
   pg::use_snapshot(source, snapshot.id());
@@ -97,7 +96,6 @@ std::optional<CopiedAgain> copy_again(const RecopyRequest& request) {
   for (bool more = true; more;) {
     buffer.clear();
     more = rows.read(buffer, send_bytes);
-    if (request.stopped && request.stopped()) throw Error{{ErrorKind::Stopped}, "stopped"};
     if (!buffer.empty()) target.put_copy_data(buffer);
   }
   target.finish_copy_in();

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <chrono>
-#include <functional>
 #include <optional>
 #include <vector>
 
@@ -26,7 +25,6 @@ struct RecopyRequest {
   RelationId id{};
   // For the transactions that are open on the source, and that its view has to wait for. Throws Error{Timeout} then.
   std::chrono::steady_clock::time_point deadline;
-  std::function<bool()> stopped;
 };
 
 struct CopiedAgain {

@@ -37,6 +37,7 @@ Awaitable<void> Watcher::run() {
     } catch (const Error& error) {
       failure = error;
     }
+    if (failure && failure->kind() == ErrorKind::Stopped) co_return;
     if (failure && !failed_before) spdlog::warn("the schemas cannot be looked at now: {}", failure->what());
     failed_before = failure.has_value();
     const auto took = Clock::now() - begun;

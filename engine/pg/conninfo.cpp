@@ -100,6 +100,12 @@ ConnInfo ConnInfo::with(std::string_view keyword, std::string_view value) const 
   return changed;
 }
 
+ConnInfo ConnInfo::until(std::stop_token stop) const {
+  ConnInfo changed = *this;
+  changed.stop_ = std::move(stop);
+  return changed;
+}
+
 std::string ConnInfo::redacted() const {
   std::string host = get("host").value_or(get("hostaddr").value_or(""));
   if (host.empty()) host = "service=" + get("service").value_or("?");

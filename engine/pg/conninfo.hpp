@@ -6,6 +6,7 @@
 #pragma once
 
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,6 +29,10 @@ class ConnInfo {
   [[nodiscard]] std::optional<std::string> get(std::string_view keyword) const;
   // The same server with one parameter changed or added.
   [[nodiscard]] ConnInfo with(std::string_view keyword, std::string_view value) const;
+  // The same server, until then: every session opened with it ends, also in the middle of a wait, and none is opened
+  // any more. An empty token: for ever.
+  [[nodiscard]] ConnInfo until(std::stop_token stop) const;
+  [[nodiscard]] const std::stop_token& stop() const { return stop_; }
 
   // "user@host:port/dbname", for people.
   [[nodiscard]] std::string redacted() const;
@@ -39,6 +44,7 @@ class ConnInfo {
  private:
   Side side_ = Side::None;
   std::vector<std::pair<std::string, std::string>> parameters_;
+  std::stop_token stop_;
 };
 
 }  // namespace walferry::pg

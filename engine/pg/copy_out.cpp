@@ -106,10 +106,7 @@ void CopyOut::receive() {
       if (!gathers_ && received_bytes_ >= large_bytes) gather(true);
       return;
     }
-    if (received == 0) {
-      throw Error{{ErrorKind::Connection, session_.side()},
-                  fmt::format("{}: the server closed the connection during a COPY", to_string(session_.side()))};
-    }
+    if (received == 0) session_.fail("the server closed the connection during a COPY");
     if (errno == EAGAIN || errno == EWOULDBLOCK) {
       wait(POLLIN, gathers_ ? gathering_ms : for_ever);
     } else if (errno != EINTR) {
@@ -130,8 +127,7 @@ void CopyOut::wait(short events, int milliseconds) {
 }
 
 void CopyOut::fail(const char* doing) const {
-  throw Error{{ErrorKind::Connection, session_.side()},
-              fmt::format("{}: {}: {}", to_string(session_.side()), doing, std::generic_category().message(errno))};
+  session_.fail(fmt::format("{}: {}", doing, std::generic_category().message(errno)));
 }
 
 }  // namespace walferry::pg

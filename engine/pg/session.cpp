@@ -1,8 +1,14 @@
 #include "engine/pg/session.hpp"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <stop_token>
+#include <system_error>
 
 namespace walferry::pg {
 namespace {
@@ -62,9 +68,62 @@ std::string settings_of_version(int server_version) {
   return sql;
 }
 
+struct FreeCancel {
+  void operator()(PGcancel* cancel) const { PQfreeCancel(cancel); }
+};
+
+// Best effort: spares the server the rest of the work.
+void cancel_statement(PGcancel* cancel) noexcept {
+  char reason[256];
+  if (cancel != nullptr) PQcancel(cancel, reason, sizeof reason);
+}
+
+Error stopped(Side side) {
+  return Error{{ErrorKind::Stopped, side}, fmt::format("{}: stopped", to_string(side))};
+}
+
 }  // namespace
 
+// Whoever asks to stop only shuts the socket, through a descriptor that libpq does not close; the thread that waited
+// for it, woken by that, cancels what the server may still be doing, a wait for a lock, say.
+class Session::StopGuard {
+ public:
+  StopGuard(PGconn* connection, const std::stop_token& stop)
+      : cancel_(PQgetCancel(connection)),
+        socket_(::dup(PQsocket(connection))),
+        stop_(stop),
+        on_stop_(stop, Shut{socket_.number}) {
+    if (socket_.number < 0) throw std::system_error{errno, std::generic_category(), "dup of a socket"};
+  }
+
+  [[nodiscard]] bool stopped() const { return stop_.stop_requested(); }
+  void cancel() const noexcept { cancel_statement(cancel_.get()); }
+
+ private:
+  struct Descriptor {
+    int number;
+    explicit Descriptor(int given) : number(given) {}
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    ~Descriptor() { ::close(number); }
+  };
+  struct Shut {
+    int socket;
+    void operator()() const noexcept { ::shutdown(socket, SHUT_RDWR); }
+  };
+
+  std::unique_ptr<PGcancel, FreeCancel> cancel_;
+  Descriptor socket_;
+  std::stop_token stop_;
+  std::stop_callback<Shut> on_stop_;
+};
+
+Session::Session(Session&& other) noexcept = default;
+Session& Session::operator=(Session&& other) noexcept = default;
+Session::~Session() = default;
+
 Session Session::open(const ConnInfo& info, const SessionOptions& options) {
+  if (info.stop().stop_requested()) throw stopped(info.side());
   std::string settings{pinned_settings};
   for (const std::string& setting : options.settings) settings += " -c " + escaped_option(setting);
   if (const auto own = info.get("options")) settings = *own + " " + settings;
@@ -114,16 +173,17 @@ Session Session::open(const ConnInfo& info, const SessionOptions& options) {
                 fmt::format("cannot connect to the {} at {}: {}. Remedy: {}", to_string(info.side()), info.redacted(),
                             reason, remedy)};
   }
-  Session session{std::move(connection), info.side()};
+  Session session{std::move(connection), info};
   if (options.kind == SessionKind::Ordinary) session.exec(settings_of_version(session.server_version()));
   if (options.read_only) session.exec("SET default_transaction_read_only = on");
   return session;
 }
 
-Session::Session(ConnectionPtr connection, Side side)
-    : notices_(std::make_unique<Notices>()), connection_(std::move(connection)), side_(side) {
-  notices_->side = side;
-  PQsetNoticeReceiver(connection_.get(), receive_notice, notices_.get());
+Session::Session(ConnectionPtr connection, const ConnInfo& info)
+    : notices_(std::make_unique<Notices>()), connection_(std::move(connection)), side_(info.side()) {
+  notices_->side = side_;
+  PQsetNoticeReceiver(raw(), receive_notice, notices_.get());
+  if (info.stop().stop_possible()) guard_ = std::make_unique<StopGuard>(raw(), info.stop());
 }
 
 // To the log, without row data: PostgreSQL puts none into the primary message of a notice.
@@ -156,10 +216,18 @@ Result Session::finish(ResultPtr result) {
     case PGRES_PIPELINE_ABORTED:
       break;
   }
-  if (!result)
-    throw Error{{ErrorKind::Connection, side_},
-                fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
-  throw error_of(result.get(), side_);
+  if (!result) fail(PQerrorMessage(raw()));
+  fail(error_of(result.get(), side_));
+}
+
+void Session::fail(const Error& failure) const {
+  if (!guard_ || !guard_->stopped()) throw failure;
+  guard_->cancel();
+  throw stopped(side_);
+}
+
+void Session::fail(std::string_view reason) const {
+  fail(Error{{ErrorKind::Connection, side_}, fmt::format("{}: {}", to_string(side_), trimmed(std::string{reason}))});
 }
 
 Result Session::exec(const std::string& sql) {
@@ -174,6 +242,31 @@ Result Session::exec_params(const std::string& sql, std::span<const std::optiona
       PQexecParams(raw(), sql.c_str(), static_cast<int>(values.size()), nullptr, values.data(), nullptr, nullptr, 0)});
 }
 
+Result Session::exec_watched(const std::string& sql, std::chrono::milliseconds interval,
+                             const std::function<void()>& look) {
+  if (PQsendQuery(raw(), sql.c_str()) != 1) fail(PQerrorMessage(raw()));
+  while (PQisBusy(raw()) != 0) {
+    pollfd socket{.fd = PQsocket(raw()), .events = POLLIN, .revents = 0};
+    const int ready = ::poll(&socket, 1, static_cast<int>(interval.count()));
+    if (ready > 0) {
+      if (PQconsumeInput(raw()) != 1) break;
+      continue;
+    }
+    try {
+      look();
+    } catch (...) {
+      interrupt();
+      throw;
+    }
+  }
+  // What exec() returns: the failure, else the last.
+  ResultPtr last;
+  while (ResultPtr result{PQgetResult(raw())}) {
+    if (!last || PQresultStatus(last.get()) != PGRES_FATAL_ERROR) last = std::move(result);
+  }
+  return finish(std::move(last));
+}
+
 void Session::start_copy_out(const std::string& sql) {
   exec(sql);
 }
@@ -183,15 +276,13 @@ std::string_view Session::next_copy_row() {
   const int length = PQgetCopyData(raw(), &row, 0);
   copy_row_.reset(row);
   if (length > 0) return {row, static_cast<std::size_t>(length)};
-  if (length == -2)
-    throw Error{{ErrorKind::Connection, side_},
-                fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
+  if (length == -2) fail(PQerrorMessage(raw()));
   // -1: the copy is over; its outcome follows, and libpq wants all results read.
   std::optional<Error> failure;
   while (ResultPtr result{PQgetResult(raw())}) {
     if (PQresultStatus(result.get()) == PGRES_FATAL_ERROR && !failure) failure = error_of(result.get(), side_);
   }
-  if (failure) throw *failure;
+  if (failure) fail(*failure);
   return {};
 }
 
@@ -200,17 +291,11 @@ void Session::start_copy_in(const std::string& sql) {
 }
 
 void Session::put_copy_data(std::string_view data) {
-  if (PQputCopyData(raw(), data.data(), static_cast<int>(data.size())) != 1) {
-    throw Error{{ErrorKind::Connection, side_},
-                fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
-  }
+  if (PQputCopyData(raw(), data.data(), static_cast<int>(data.size())) != 1) fail(PQerrorMessage(raw()));
 }
 
 std::int64_t Session::finish_copy_in() {
-  if (PQputCopyEnd(raw(), nullptr) != 1) {
-    throw Error{{ErrorKind::Connection, side_},
-                fmt::format("{}: {}", to_string(side_), trimmed(PQerrorMessage(raw())))};
-  }
+  if (PQputCopyEnd(raw(), nullptr) != 1) fail(PQerrorMessage(raw()));
   std::optional<Error> failure;
   std::int64_t rows = 0;
   while (ResultPtr result{PQgetResult(raw())}) {
@@ -221,7 +306,7 @@ std::int64_t Session::finish_copy_in() {
       rows = Result{std::move(result)}.affected();
     }
   }
-  if (failure) throw *failure;
+  if (failure) fail(*failure);
   return rows;
 }
 
@@ -233,12 +318,8 @@ void Session::fail_copy_in(const std::string& reason) noexcept {
 }
 
 void Session::interrupt() noexcept {
-  const std::unique_ptr<PGcancel, void (*)(PGcancel*)> cancel{PQgetCancel(raw()), PQfreeCancel};
-  if (cancel) {
-    char reason[256];
-    // Best effort: the shutdown below ends the wait in any case, the cancel spares the server the rest of the work.
-    PQcancel(cancel.get(), reason, sizeof reason);
-  }
+  const std::unique_ptr<PGcancel, FreeCancel> cancel{PQgetCancel(raw())};
+  cancel_statement(cancel.get());
   ::shutdown(PQsocket(raw()), SHUT_RDWR);
 }
 

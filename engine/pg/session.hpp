@@ -4,11 +4,14 @@
 // Every session pins the settings that decide how values are written and read (DateStyle, IntervalStyle,
 // extra_float_digits, bytea_output, TimeZone, lc_monetary, search_path ...) and switches off every timeout, because a
 // setting made on the source's database or role would otherwise change data silently. A session is used by one thread
-// at a time; interrupt() alone may be called from another.
+// at a time; interrupt() alone may be called from another. Where its ConnInfo has a stop token, a stop ends the wait
+// that the session is in, and what it throws from then on is Error{Stopped}.
 #pragma once
 
 #include <libpq-fe.h>
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -40,6 +43,10 @@ struct SessionOptions {
 
 class Session {
  public:
+  Session(Session&& other) noexcept;
+  Session& operator=(Session&& other) noexcept;
+  ~Session();
+
   // Connects, authenticates and pins the settings. Throws Error{Connection} naming the server, never the password.
   [[nodiscard]] static Session open(const ConnInfo& info, const SessionOptions& options = {});
 
@@ -47,6 +54,8 @@ class Session {
   Result exec(const std::string& sql);
   // One statement with text parameters; nullopt is NULL.
   Result exec_params(const std::string& sql, std::span<const std::optional<std::string>> parameters);
+  // As exec(), and calls `look` each time when so long has passed without an answer; what that throws ends the session.
+  Result exec_watched(const std::string& sql, std::chrono::milliseconds interval, const std::function<void()>& look);
 
   // COPY ... TO STDOUT: start, then one row (or binary chunk) after the other until empty. The view lives until the
   // next call.
@@ -65,6 +74,8 @@ class Session {
 
   // Makes a blocking call of the owning thread return with an error: asks the server to cancel, then shuts the socket.
   void interrupt() noexcept;
+  // The connection broke: throws Error{Connection}, or Error{Stopped} where that was asked for.
+  [[noreturn]] void fail(std::string_view reason) const;
 
   [[nodiscard]] PGconn* raw() const { return connection_.get(); }
   // A notice that must not be passed over was received; its text. PostgreSQL 18 only warns of a missing publication and
@@ -77,9 +88,12 @@ class Session {
     std::string fatal;
   };
 
-  Session(ConnectionPtr connection, Side side);
+  class StopGuard;
+
+  Session(ConnectionPtr connection, const ConnInfo& info);
   static void receive_notice(void* notices, const PGresult* result);
   Result finish(ResultPtr result);
+  [[noreturn]] void fail(const Error& failure) const;
 
   struct FreePq {
     void operator()(char* memory) const { PQfreemem(memory); }
@@ -89,6 +103,7 @@ class Session {
   ConnectionPtr connection_;
   Side side_ = Side::None;
   std::unique_ptr<char, FreePq> copy_row_;
+  std::unique_ptr<StopGuard> guard_;  // none without a stop token
 };
 
 // SQLSTATE (class 72, snapshot failure) under which use_snapshot() reports that the exporting session is gone:
