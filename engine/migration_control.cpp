@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "engine/cutover/fence.hpp"
+#include "engine/cutover/guards.hpp"
 #include "engine/migration.hpp"
 
 namespace walferry {

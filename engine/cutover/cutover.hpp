@@ -124,9 +124,4 @@ class Cutover {
   std::optional<SchemaState> schema_before_;  // the first comparison; written and read on pool threads, one at a time
 };
 
-// What stands in the way of a cutover now; empty when nothing does. Asks the source; blocking.
-[[nodiscard]] std::vector<std::string> source_blockers(const MigrationOptions& options, store::Journal& journal);
-// The part that needs no server.
-[[nodiscard]] std::vector<std::string> own_blockers(const Status& status, std::chrono::milliseconds max_lag);
-
 }  // namespace walferry::cutover
