@@ -1,12 +1,14 @@
 #include "engine/copy/index_builder.hpp"
 
-#include <spdlog/spdlog.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/schema/execute_item.hpp"
@@ -17,7 +19,7 @@ namespace {
 pg::Session open_build_session(const IndexBuilderOptions& options) {
   pg::Session session = pg::Session::open(
       options.target, {.application_name = "walferry build", .client_encoding = options.client_encoding});
-  schema::prepare_build_session(session, {});
+  schema::prepare_build_session(session);
   return session;
 }
 
@@ -26,6 +28,31 @@ void execute(const IndexBuilderOptions& options, pg::Session& session, const sch
   schema::execute_item(session, item);
 }
 
+// Keeps builds that go on at the same time from sharing processors with each other's workers: what a worker has sorted
+// goes through a file to the one who merges. Where the processors are not ours nobody knows how many there are.
+class Workers {
+ public:
+  explicit Workers(pg::Session& session)
+      : session_(session),
+        here_(pg::is_here(session)),
+        allowed_(static_cast<int>(
+            session.exec("SELECT pg_catalog.current_setting('max_parallel_maintenance_workers')::int8").i64(0, 0))),
+        given_(allowed_) {}
+
+  void share(std::size_t at_once) {
+    if (!here_) return;
+    const int workers = workers_of_build(allowed_, std::thread::hardware_concurrency(), at_once);
+    if (workers == std::exchange(given_, workers)) return;
+    session_.exec(fmt::format("SET max_parallel_maintenance_workers = {}", workers));
+  }
+
+ private:
+  pg::Session& session_;
+  bool here_;
+  int allowed_;
+  int given_;
+};
+
 }  // namespace
 
 struct IndexBuilder::Shared {
@@ -33,24 +60,33 @@ struct IndexBuilder::Shared {
   std::mutex mutex;
   std::condition_variable_any changed;
   std::deque<const schema::PostDataItem*> waiting;
+  std::size_t building = 0;
   bool finishing = false;
   std::exception_ptr failure;
   std::vector<std::jthread> threads;
 
   void work() {
     std::optional<pg::Session> session;
+    std::optional<Workers> workers;
     for (;;) {
       const schema::PostDataItem* item = nullptr;
+      std::size_t at_once = 0;
       {
         std::unique_lock lock{mutex};
         changed.wait(lock, [&] { return !waiting.empty() || finishing || failure; });
         if (failure || waiting.empty()) return;
         item = waiting.front();
         waiting.pop_front();
+        ++building;
+        at_once = std::min(building + waiting.size(), static_cast<std::size_t>(options.jobs));
       }
       try {
         if (!session) session.emplace(open_build_session(options));
+        if (!workers) workers.emplace(*session);
+        workers->share(at_once);
         execute(options, *session, *item);
+        const std::scoped_lock lock{mutex};
+        --building;
       } catch (...) {
         const std::scoped_lock lock{mutex};
         if (!failure) failure = std::current_exception();  // rethrown by finish()
@@ -60,6 +96,12 @@ struct IndexBuilder::Shared {
     }
   }
 };
+
+int workers_of_build(int allowed, unsigned processors, std::size_t at_once) {
+  if (processors == 0) return allowed;  // the machine does not say
+  const auto of_each = static_cast<int>(processors / std::max<std::size_t>(at_once, 1));
+  return std::clamp(of_each - 1, 0, allowed);
+}
 
 IndexBuilder::IndexBuilder(IndexBuilderOptions options) : shared_(std::make_unique<Shared>()) {
   shared_->options = std::move(options);

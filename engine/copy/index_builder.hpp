@@ -40,6 +40,10 @@ class IndexBuilder {
   std::unique_ptr<Shared> shared_;
 };
 
+// How many workers an index build may have beside its own process, where so many items are built at once on a server
+// that has these processors and allows so many workers (max_parallel_maintenance_workers).
+[[nodiscard]] int workers_of_build(int allowed, unsigned processors, std::size_t at_once);
+
 // Executes the items one after the other on one session.
 void execute_in_order(const IndexBuilderOptions& options, std::span<const schema::PostDataItem> items);
 

@@ -60,12 +60,6 @@ pg::Session open_target(const CopyOptions& options) {
   return target;
 }
 
-// A server behind a Unix socket, or at the address that we have.
-bool is_here(pg::Session& server) {
-  return server.exec("SELECT pg_catalog.inet_server_addr() IS NOT DISTINCT FROM pg_catalog.inet_client_addr()")
-      .flag(0, 0);
-}
-
 // Tables of the target to which another one's foreign key leads.
 std::set<Oid> referenced_tables(pg::Session& target) {
   const pg::Result rows = target.exec(
@@ -324,7 +318,7 @@ void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables) {
     pg::Session source = pg::Session::open(options.source, {.application_name = "walferry copy"});
     pg::Session target = open_target(options);
     const std::set<Oid> referenced = referenced_tables(target);
-    const bool split = splits_tables(options.split, is_here(target), std::thread::hardware_concurrency());
+    const bool split = splits_tables(options.split, pg::is_here(target), std::thread::hardware_concurrency());
     for (std::size_t i = 0; i < tables.size(); ++i) {
       tables[i].referenced = referenced.contains(tables[i].target->oid);
       const std::vector<PageRange> ranges =

@@ -151,11 +151,8 @@ void execute_once(pg::Session& target, const PostDataItem& item, const ExecuteOp
 
 }  // namespace
 
-void prepare_build_session(pg::Session& target, const BuildOptions& options) {
-  target.exec("SET maintenance_work_mem = " + pg::quote_literal(options.maintenance_work_mem));
-  if (options.parallel_workers >= 0) {
-    target.exec(fmt::format("SET max_parallel_maintenance_workers = {}", options.parallel_workers));
-  }
+void prepare_build_session(pg::Session& target) {
+  target.exec("SET maintenance_work_mem = '256MB'");
   target.exec("SET check_function_bodies = off");
 }
 

@@ -13,13 +13,8 @@
 
 namespace walferry::schema {
 
-struct BuildOptions {
-  std::string maintenance_work_mem = "256MB";
-  int parallel_workers = -1;  // max_parallel_maintenance_workers; negative: the server's own
-};
-
 // The settings under which items are executed; session_replication_role stays origin.
-void prepare_build_session(pg::Session& target, const BuildOptions& options);
+void prepare_build_session(pg::Session& target);
 
 enum class ItemOutcome { Executed, AlreadyThere };
 

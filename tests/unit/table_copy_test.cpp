@@ -5,11 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "engine/copy/index_builder.hpp"
+
 using namespace walferry;
 using copy::binary_is_safe;
 using copy::cut_into_parts;
 using copy::PageRange;
 using copy::splits_tables;
+using copy::workers_of_build;
 
 namespace {
 
@@ -92,6 +95,16 @@ TEST_CASE("one connection writes a table where the target shares few processors 
   CHECK(splits_tables(SplitTables::Auto, false, 2));
   CHECK(splits_tables(SplitTables::Yes, true, 2));
   CHECK_FALSE(splits_tables(SplitTables::No, false, 64));
+}
+
+TEST_CASE("index builds that go on at once share the processors, and one alone has them all") {
+  CHECK(workers_of_build(2, 2, 1) == 1);
+  CHECK(workers_of_build(2, 2, 2) == 0);
+  CHECK(workers_of_build(2, 2, 3) == 0);
+  CHECK(workers_of_build(2, 8, 2) == 2);
+  CHECK(workers_of_build(4, 8, 2) == 3);
+  CHECK(workers_of_build(0, 8, 1) == 0);
+  CHECK(workers_of_build(2, 0, 2) == 2);
 }
 
 TEST_CASE("built-in types that are the same on both ends travel in binary, in whatever order the columns stand") {
