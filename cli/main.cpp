@@ -4,6 +4,7 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "cli/signals.hpp"
 #include "engine/error.hpp"
 #include "engine/pg/conninfo.hpp"
+#include "engine/store/database.hpp"
 
 namespace walferry::cli {
 namespace {
@@ -44,12 +46,9 @@ int dispatch(int count, char** words) {
 }  // namespace
 }  // namespace walferry::cli
 
-int main(int count, char** words) {
-  // A peer that closes its connection is an error of that connection, not the end of the process.
-  std::signal(SIGPIPE, SIG_IGN);
-  // Held back until whoever handles them is ready: a stop that comes while `run` is still starting is a stop in order.
-  walferry::cli::hold_stop_signals();
-  walferry::pg::forget_ambient_connection_settings();
+namespace {
+
+int outcome_of(int count, char** words) {
   try {
     return walferry::cli::dispatch(count, words);
   } catch (const walferry::Error& error) {
@@ -61,4 +60,18 @@ int main(int count, char** words) {
                error.what());
     return walferry::exit_codes::person_must_act;
   }
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  // A peer that closes its connection is an error of that connection, not the end of the process.
+  std::signal(SIGPIPE, SIG_IGN);
+  // Held back until whoever handles them is ready: a stop that comes while `run` is still starting is a stop in order.
+  walferry::cli::hold_stop_signals();
+  walferry::pg::forget_ambient_connection_settings();
+  const int code = outcome_of(count, words);
+  if (!walferry::store::Database::any_left_open()) return code;
+  std::fflush(nullptr);
+  std::_Exit(code);
 }

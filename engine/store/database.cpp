@@ -7,12 +7,15 @@
 #include <rocksdb/table.h>
 
 #include <algorithm>
+#include <atomic>
 #include <system_error>
 
 namespace walferry::store {
 namespace {
 
 namespace fs = std::filesystem;
+
+std::atomic_bool left_open = false;
 
 rocksdb::Slice slice(std::string_view text) {
   return {text.data(), text.size()};
@@ -70,8 +73,15 @@ void prepare_directory(const fs::path& directory) {
 
 }  // namespace
 
+bool Database::any_left_open() {
+  return left_open;
+}
+
 void Database::Close::operator()(rocksdb::DB* database) const {
-  if (failure->first) return;
+  if (failure->first) {
+    left_open = true;
+    return;
+  }
   database->Close();
   delete database;
 }

@@ -49,6 +49,9 @@ class Database {
   void flush(Family family);
 
   [[nodiscard]] const std::filesystem::path& directory() const { return directory_; }
+  // Whether a database of this process could not be closed: its threads go on, so that the process must end without
+  // taking static objects from under them.
+  [[nodiscard]] static bool any_left_open();
 
  private:
   // After a write that failed RocksDB can bear neither another one nor to be closed: it would end the process before
