@@ -17,6 +17,10 @@ using Clock = std::chrono::steady_clock;
 constexpr auto patience = seconds{20};  // beyond the statement's own limit: then nobody is there
 constexpr auto short_window = seconds{10};
 constexpr auto long_window = seconds{120};
+constexpr auto awaiting_min = std::chrono::milliseconds{1'500};
+constexpr auto awake_max = seconds{5};
+constexpr std::string_view standbys_awaited =
+    "the source sends nothing before the standbys of its synchronized_standby_slots have it: is one of them down?";
 
 }  // namespace
 
@@ -59,16 +63,21 @@ Awaitable<void> Monitor::look() {
     connection_ = std::make_unique<pg::Connection>(executor_, std::move(session));
   }
   const pg::Result row = co_await connection_->exec_until(
-      fmt::format("SELECT w.lsn, s.slot_name, s.active, s.restart_lsn, s.confirmed_flush_lsn, "
-                  "pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn)::int8, coalesce(s.wal_status, ''), s.safe_wal_size "
-                  "FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn() "
-                  "ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) w "
-                  "LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = {}",
-                  pg::quote_literal(options_.slot)),
+      fmt::format(
+          "SELECT w.lsn, s.slot_name, s.active, s.restart_lsn, s.confirmed_flush_lsn, "
+          "pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn)::int8, coalesce(s.wal_status, ''), s.safe_wal_size, "
+          "a.wait_event IS NOT DISTINCT FROM 'WaitForStandbyConfirmation' "
+          "FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn() "
+          "ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) w "
+          "LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = {} "
+          "LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid",
+          pg::quote_literal(options_.slot)),
       Clock::now() + patience);
   if (!row.is_null(0, 0)) status_.source_lsn = std::max(status_.source_lsn, row.lsn(0, 0));
   if (row.is_null(0, 1)) {
     status_.slot.reset();
+    awaiting_.reset();
+    if (status_.activity == standbys_awaited) status_.activity.clear();
     co_return;
   }
   SlotStatus slot;
@@ -79,7 +88,23 @@ Awaitable<void> Monitor::look() {
   if (!row.is_null(0, 5)) slot.retained_wal_bytes = row.i64(0, 5);
   slot.wal_status = row.str(0, 6);
   if (!row.is_null(0, 7)) slot.safe_wal_size = row.i64(0, 7);
+  slot.awaits_standbys = stands_still(row.flag(0, 8));
+  if (slot.awaits_standbys && status_.activity.empty()) status_.activity = standbys_awaited;
+  if (!slot.awaits_standbys && status_.activity == standbys_awaited) status_.activity.clear();
   status_.slot = std::move(slot);
+}
+
+// A standby that is a little behind is waited for all the time, one that is down for ever. Even then the walsender
+// wakes up now and then, and a look may meet it so.
+bool Monitor::stands_still(bool awaits_standbys) {
+  const Deadline now = Clock::now();
+  if (awaiting_ && awaiting_->received != position_.received) awaiting_.reset();
+  if (awaits_standbys) {
+    if (!awaiting_) awaiting_ = {.received = position_.received, .since = now};
+    awaiting_->seen = now;
+  }
+  if (awaiting_ && now - awaiting_->seen > awake_max) awaiting_.reset();
+  return awaiting_ && now - awaiting_->since > awaiting_min;
 }
 
 void Monitor::take_sample() {

@@ -44,6 +44,7 @@ class Monitor {
 
   Awaitable<void> look();
   void take_sample();
+  [[nodiscard]] bool stands_still(bool awaits_standbys);
 
   asio::any_io_executor executor_;
   asio::thread_pool& pool_;
@@ -52,6 +53,13 @@ class Monitor {
   Status& status_;
   std::unique_ptr<pg::Connection> connection_;
   std::deque<Sample> samples_;
+  // The walsender waits for standbys, and nothing has come since.
+  struct Awaiting {
+    Lsn received;
+    Deadline since;
+    Deadline seen{};
+  };
+  std::optional<Awaiting> awaiting_;
   bool failed_before_ = false;
   Event woken_;
 };

@@ -62,6 +62,7 @@ struct SlotStatus {
   std::int64_t retained_wal_bytes = 0;        // current WAL position minus restart_lsn
   std::string wal_status;                     // reserved, extended, unreserved, lost
   std::optional<std::int64_t> safe_wal_size;  // bytes until the slot is lost, where a limit is set
+  bool awaits_standbys = false;  // the source sends nothing before those of synchronized_standby_slots have it
 };
 
 struct ApplyCounters {

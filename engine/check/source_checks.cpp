@@ -142,6 +142,24 @@ void check_synchronous_standbys(End& source, const CheckOptions& options, Findin
                      "SELECT pg_reload_conf();"});
 }
 
+// From 17 on a slot made with FAILOVER, as the migration's is, sends nothing that these standbys do not have yet.
+void check_standby_slots(End& source, Findings& findings) {
+  const std::string id = "source.synchronized_standby_slots";
+  const std::vector<std::string> absent = source.texts(
+      "SELECT wanted.name FROM pg_catalog.unnest(pg_catalog.string_to_array("
+      "pg_catalog.current_setting('synchronized_standby_slots'), ',')) AS given (name), "
+      "LATERAL (SELECT pg_catalog.btrim(given.name, ' \"')) AS wanted (name) "
+      "LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = wanted.name "
+      "WHERE s.active IS NOT TRUE AND wanted.name <> '' ORDER BY 1");
+  if (absent.empty())
+    return findings.pass(id, "no standby that is down keeps the stream back (synchronized_standby_slots)");
+  findings.warn(id, {.title = "synchronized_standby_slots names slots whose standbys are not there: " + listed(absent),
+                     .detail = "the source sends walferry nothing that they have not received: the stream stands still "
+                               "until they are back",
+                     .remedy = "start these standbys, or take their slots out: ALTER SYSTEM SET "
+                               "synchronized_standby_slots = '<slots of living standbys>'; SELECT pg_reload_conf();"});
+}
+
 void check_wal_retention(End& source, Findings& findings) {
   const std::string id = "source.max_slot_wal_keep_size";
   const std::int64_t limit_mb =
@@ -314,6 +332,9 @@ void check_source(End& source, const CheckOptions& options, Findings& findings) 
   findings.ask("source.lost_slots", [&] { check_lost_slots(source, findings); });
   findings.ask("source.output_plugin_libraries", [&] { check_output_plugin(source, findings); });
   findings.ask("source.synchronous_standby_names", [&] { check_synchronous_standbys(source, options, findings); });
+  // A slot that is taken over, or made on a standby, need not be one that waits.
+  if (source.session.server_version() >= 170'000 && !options.adopt && !source.identity.in_recovery)
+    findings.ask("source.synchronized_standby_slots", [&] { check_standby_slots(source, findings); });
   findings.ask("source.max_slot_wal_keep_size", [&] { check_wal_retention(source, findings); });
   findings.ask("source.wal_sender_timeout", [&] { check_timeouts(source, findings); });
   findings.ask("source.long_transactions", [&] { check_long_transactions(source, findings); });

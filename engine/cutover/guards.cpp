@@ -18,6 +18,11 @@ std::vector<std::string> own_blockers(const Status& status, std::chrono::millise
     blockers.push_back("apply stands still: " +
                        (status.last_error ? status.last_error->text : std::string{"see the log"}));
   }
+  if (status.slot && status.slot->awaits_standbys) {
+    blockers.emplace_back(
+        "the source sends nothing before the standbys of its synchronized_standby_slots have it: "
+        "start the one that is down, or take its slot out of that setting");
+  }
   if (!status.source_connected) blockers.push_back("the stream from the source is not connected");
   if (status.phase == Phase::Follow && !status.target_connected)
     blockers.push_back("the apply is not connected to the target");

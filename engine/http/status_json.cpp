@@ -107,6 +107,7 @@ json::value slot_value(const std::optional<SlotStatus>& slot) {
   entry["wal_status"] = text_value(slot->wal_status);
   entry["safe_wal_size"] = nullptr;
   if (slot->safe_wal_size) entry["safe_wal_size"] = *slot->safe_wal_size;
+  entry["awaits_standbys"] = slot->awaits_standbys;
   return entry;
 }
 

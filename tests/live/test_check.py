@@ -278,6 +278,30 @@ def test_a_setting_that_endangers_the_stream_is_a_warning_until_a_reload(pair, s
         reload(source, f"ALTER SYSTEM RESET {setting}; SELECT pg_reload_conf()")
 
 
+@on_versions((17, 18))
+def test_a_standby_that_is_down_and_that_the_stream_waits_for_is_told(migrations):
+    """The slot was made with FAILOVER: nothing is sent that the slots of synchronized_standby_slots do not have."""
+    migration = migrations("standbys").follow(TABLE)
+    source, name = migration.source, "source.synchronized_standby_slots"
+    expect(check_servers(migration), name, "PASS")
+    source.query("postgres", "SELECT pg_create_physical_replication_slot('down')")
+    try:
+        reload(source, "ALTER SYSTEM SET synchronized_standby_slots = 'down'; SELECT pg_reload_conf()")
+        expect(check_servers(migration), name, "WARN", "start these standbys", title="synchronized_standby_slots names slots whose standbys are not there: down")
+        source.execute(migration.database, "INSERT INTO t VALUES (1001)")
+        waiting = migration.daemon.await_status(lambda status: status["slot"]["awaits_standbys"], 30, "the wait to be told")
+        assert "synchronized_standby_slots" in waiting["activity"], waiting
+        refused = migration.daemon.cutover("--json")
+        assert refused.code == walferry.REFUSED and "start the one that is down" in refused.out, refused
+    finally:
+        reload(source, "ALTER SYSTEM RESET synchronized_standby_slots; SELECT pg_reload_conf()")
+        source.query("postgres", "SELECT pg_drop_replication_slot('down')")
+    migration.await_applied()
+    migration.daemon.await_status(lambda status: not status["slot"]["awaits_standbys"] and not status["activity"], 30,
+                                  "the end of the wait to be told")
+    migration.switch()
+
+
 def test_walsenders_and_slots_are_counted(migrations, server_made):
     """With one left a warning, with none a refusal; more of them need a restart."""
     server = server_made("source", settings={"max_wal_senders": "1", "max_replication_slots": "1"})

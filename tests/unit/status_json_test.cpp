@@ -112,7 +112,8 @@ TEST_CASE("slot and last error are objects when they are known") {
                            .confirmed_flush_lsn = Lsn{32},
                            .retained_wal_bytes = 1 << 24,
                            .wal_status = "extended",
-                           .safe_wal_size = std::nullopt};
+                           .safe_wal_size = std::nullopt,
+                           .awaits_standbys = true};
   status.last_error = LastError{.text = "line one\nline \"two\"", .at = status.started_at};
   simdjson::dom::parser parser;
   const std::string json = status_json(status);
@@ -122,6 +123,7 @@ TEST_CASE("slot and last error are objects when they are known") {
   CHECK(std::string_view{read["slot"]["wal_status"]} == "extended");
   CHECK(std::int64_t{read["slot"]["retained_wal_bytes"]} == 1 << 24);
   CHECK(read["slot"]["safe_wal_size"].is_null());
+  CHECK(bool{read["slot"]["awaits_standbys"]});
   CHECK(std::string_view{read["last_error"]["text"]} == "line one\nline \"two\"");
   CHECK(std::string_view{read["last_error"]["at"]} == "2026-01-01T00:00:00.250Z");
 }
