@@ -276,6 +276,23 @@ copy::SplitTables parse_split_tables(const std::string& text) {
   throw Error{{ErrorKind::Usage}, fmt::format("--split-tables {}: auto, yes or no is wanted", text)};
 }
 
+std::set<QualifiedName> carried_by(const std::vector<std::string>& publications, const pg::ConnInfo& source) {
+  pg::Session session = pg::Session::open(source, {.application_name = "walferry verify", .read_only = true});
+  for (const std::string& name : publications) {
+    const std::string sql = "SELECT FROM pg_catalog.pg_publication WHERE pubname = " + pg::quote_literal(name);
+    if (session.exec(sql).rows() > 0) continue;
+    throw Error{{ErrorKind::Usage, Side::Source},
+                fmt::format("the source has no publication {}. Remedy: correct --publication", name)};
+  }
+  return published_names(session, publications);
+}
+
+void require_one_choice(const SelectionRules& selection, const std::vector<std::string>& publications) {
+  if (selection.empty() || publications.empty()) return;
+  throw Error{{ErrorKind::Usage},
+              "--publication together with a selection: the publications say what is migrated. Remedy: leave one out"};
+}
+
 }  // namespace
 
 int check_command(const Words& words) {
@@ -375,11 +392,7 @@ int run_command(const Words& words) {
   migration.ddl_trigger = !arguments->flag("no-ddl-trigger");
   migration.owners = !arguments->flag("no-owner");
   migration.selection = selection(*arguments);
-  if (!migration.selection.empty() && !migration.publications.empty()) {
-    throw Error{
-        {ErrorKind::Usage},
-        "--publication together with a selection: the publications say what is migrated. Remedy: leave one out"};
-  }
+  require_one_choice(migration.selection, migration.publications);
   migration.pg_bin_dir = optional_path(*arguments, "pg-bin-dir");
 
   const auto sink = start_logging(arguments->required("log-level"));
@@ -439,7 +452,8 @@ int verify_command(const Words& words) {
   add_connections(options);
   add_value(options, "jobs", "connections a side", "2");
   add_switch(options, "allow-nonempty-target", "tables and sequences that only the target has are no difference");
-  add_value(options, "state-dir", "of a migration: its selection of tables counts");
+  add_value(options, "state-dir", "of a migration: its selection of tables, or its publications, count");
+  add_value(options, "publication", "compare what these publications of the source carry, comma between");
   add_selection(options);
   add_switch(options, "json", "print JSON");
   const auto arguments = begin("verify", options, words);
@@ -448,12 +462,18 @@ int verify_command(const Words& words) {
   verify_options.jobs = arguments->number("jobs", 1, 64);
   verify_options.allow_extra_on_target = arguments->flag("allow-nonempty-target");
   verify_options.selection = selection(*arguments);
+  const pg::ConnInfo source = arguments->connection(Side::Source);
+  std::vector<std::string> publications = split_list(arguments->text("publication"));
   if (const auto state_dir = arguments->text("state-dir")) {
     store::Database database = store::Database::open(*state_dir, store::Access::ReadOnly);
-    verify_options.selection = settled_selection(store::Journal{database}, verify_options.selection);
+    const store::Journal journal{database};
+    verify_options.selection = settled_selection(journal, verify_options.selection);
+    if (journal.phase() != Phase::Init && !journal.get(keys::own_publication))
+      publications = recorded_publications(journal);
   }
-  const VerifyReport report = verify(arguments->connection(Side::Source), arguments->connection(Side::Target),
-                                     verify_options, std::stop_token{});
+  require_one_choice(verify_options.selection, publications);
+  if (!publications.empty()) verify_options.only = carried_by(publications, source);
+  const VerifyReport report = verify(source, arguments->connection(Side::Target), verify_options, std::stop_token{});
   print(arguments->flag("json") ? render_json(report) : render_text(report));
   return exit_code(report);
 }

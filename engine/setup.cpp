@@ -176,12 +176,6 @@ bool publishes_via_root(pg::Session& source, const std::vector<std::string>& pub
                             pg::quote_literal(pg::array_literal(publications))));
 }
 
-std::set<QualifiedName> names_of(const std::vector<Table>& tables) {
-  std::set<QualifiedName> names;
-  for (const Table& table : tables) names.insert(table.name);
-  return names;
-}
-
 void record_addresses(const MigrationOptions& options, store::Journal& journal) {
   journal.put(keys::source, options.source.without_secrets());
   journal.put(keys::target, options.target.without_secrets());
@@ -369,6 +363,12 @@ std::vector<Table> published_tables(pg::Session& session, const std::vector<std:
   return tables;
 }
 
+std::set<QualifiedName> published_names(pg::Session& session, const std::vector<std::string>& publications) {
+  std::set<QualifiedName> names;
+  for (const Table& table : published_tables(session, publications)) names.insert(table.name);
+  return names;
+}
+
 copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const Ends& ends, store::Journal& journal,
                                        std::function<void(const std::string&)> on_waiting) {
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
@@ -411,7 +411,7 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
       std::set<QualifiedName> wanted;
       const Catalog seen = read_selected_catalog(snapshot.holder(), options.selection);
       for (const Table* table : tables_to_publish(seen, via_root)) wanted.insert(table->name);
-      if (wanted != names_of(published_tables(snapshot.holder(), publications))) {
+      if (wanted != published_names(snapshot.holder(), publications)) {
         if (attempt == publication_attempts) {
           throw Error{
               {ErrorKind::Schema, Side::Source},

@@ -75,6 +75,8 @@ void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journa
 // The tables of the publications, as `session` sees them: those that hold rows, or the partitioned tables that are
 // published in place of their partitions.
 [[nodiscard]] std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications);
+[[nodiscard]] std::set<QualifiedName> published_names(pg::Session& session,
+                                                      const std::vector<std::string>& publications);
 
 // Those of which the publications carry only the rows that a condition meets (from 15): changes of the others would be
 // missed, and nothing would tell.

@@ -94,8 +94,7 @@ VerifyOptions what_to_compare(const MigrationOptions& options, const store::Jour
   verify.selection = options.selection;
   if (!options.selection.empty() || carries_everything(options, journal)) return verify;
   // The publications were made by somebody else and say what is migrated.
-  verify.only.emplace();
-  for (const Table& table : published_tables(source, recorded_publications(journal))) verify.only->insert(table.name);
+  verify.only = published_names(source, recorded_publications(journal));
   return verify;
 }
 
@@ -105,8 +104,7 @@ std::vector<std::string> table_blockers(pg::Session& source, const Catalog& sele
   std::vector<std::string> blockers;
   // A table that came after the migration began is not in the stream.
   const std::set<RelationId> copied = journal.copied_ids();
-  std::set<QualifiedName> published;
-  for (const Table& table : published_tables(source, recorded_publications(journal))) published.insert(table.name);
+  const std::set<QualifiedName> published = published_names(source, recorded_publications(journal));
   for (const Table& table : selected.tables) {
     if (!(via_root ? !table.partition : table.holds_rows()) || table.persistence != 'p') continue;
     if (every_table && !published.contains(table.name)) {

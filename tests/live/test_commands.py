@@ -336,6 +336,30 @@ def test_existing_publication_and_schema_can_be_used(migrations):
         "a publication that was there before must stay"
 
 
+def test_verify_of_a_migration_by_publications_compares_what_they_carry(migrations):
+    migration = migrations("carried")
+    source, database, target, _ = migration.ends
+    migration.load(sql="CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE elsewhere (id int PRIMARY KEY);"
+                       "INSERT INTO t VALUES (1, 'v'), (2, 'v'); CREATE PUBLICATION mine FOR TABLE t;")
+    daemon = migration.daemon.start("--publication", "mine")
+    daemon.await_phase("follow")
+    migration.await_applied()
+    source.execute(database, "INSERT INTO elsewhere VALUES (1)")
+    of_migration, by_name = ("--state-dir", str(daemon.state_dir)), ("--publication", "mine")
+    assert daemon.verify().code == walferry.DIFFERENT
+    for options in (of_migration, by_name):
+        answer = daemon.verify("--json", *options)
+        assert answer.code == walferry.OK, answer
+        assert [table["name"] for table in answer.json()["tables"]] == ["t"], answer
+    unknown = daemon.verify("--publication", "mine,nobodys")
+    assert unknown.code == walferry.USAGE and "nobodys" in unknown.err, unknown
+    both = daemon.verify("--publication", "mine", "--include-table", "t")
+    assert both.code == walferry.USAGE and "leave one out" in both.err, both
+    target.execute(database, "UPDATE t SET v = 'spoilt' WHERE id = 1")
+    for options in (of_migration, by_name):
+        assert daemon.verify(*options).code == walferry.DIFFERENT
+
+
 def test_a_change_that_cannot_be_applied_stops_the_stream_and_is_named(migrations):
     migration = following(migrations("strict"))
     migration.target.execute("strict", "DELETE FROM public.other WHERE id = 42")
