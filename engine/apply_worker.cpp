@@ -53,7 +53,10 @@ void ApplyWorker::stop(Deadline patience) {
 Awaitable<void> ApplyWorker::rest(Deadline patience) {
   if (running_) applier_->stop();
   while (running_ && Clock::now() < patience) co_await ended_.wait_until(patience);
-  if (running_) cancel_.emit(asio::cancellation_type::all);
+  if (running_) {
+    applier_->interrupt();
+    cancel_.emit(asio::cancellation_type::all);
+  }
   while (running_) co_await ended_.wait();
   spool_.on_append({});
   spool_.set_disk_only(true);

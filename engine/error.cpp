@@ -65,4 +65,15 @@ int exit_code(const Error& error) {
   return exit_codes::person_must_act;
 }
 
+bool is_stop(const std::exception_ptr& failure) {
+  if (!failure) return false;
+  try {
+    std::rethrow_exception(failure);
+  } catch (const Error& error) {
+    return error.kind() == ErrorKind::Stopped;
+  } catch (...) {
+    return false;
+  }
+}
+
 }  // namespace walferry

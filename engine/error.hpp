@@ -5,6 +5,7 @@
 // to go on. Secrets never enter an Error: libpq's messages carry none and ConnInfo::redacted() is what is printed.
 #pragma once
 
+#include <exception>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -70,5 +71,7 @@ inline constexpr int person_must_act = 8;
 }  // namespace exit_codes
 
 [[nodiscard]] int exit_code(const Error& error);
+// Nothing failed but that it was asked to stop.
+[[nodiscard]] bool is_stop(const std::exception_ptr& failure);
 
 }  // namespace walferry

@@ -119,21 +119,17 @@ Awaitable<void> Migration::main() {
   cancel_monitor_.emit(asio::cancellation_type::all);
   cancel_watcher_.emit(asio::cancellation_type::all);
   server_->stop();
-  if (failure_ && (!failure || is_cancellation(failure))) failure = failure_;
+  // What failed first had everything else stopped.
+  if (failure_ && (!failure || is_cancellation(failure) || is_stop(failure))) failure = failure_;
   if (!failure) failure = unrest;
   failure_ = nullptr;
-  if (!failure) co_return;
+  if (!failure || is_stop(failure)) co_return;
   std::string text = "unknown failure";
-  bool stopped = false;
   try {
     std::rethrow_exception(failure);
-  } catch (const Error& error) {
-    stopped = error.kind() == ErrorKind::Stopped;
-    text = error.what();
   } catch (const std::exception& error) {
     text = error.what();
   }
-  if (stopped) co_return;
   try {
     journal_.put(keys::last_error, text);
   } catch (const Error& error) {
@@ -530,7 +526,7 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
     if (own) relax_again(target, journal_, *own);  // else before the target is prepared as a whole
   };
   options.target_has = [this](pg::Session& target, const ddl::Command& command) {
-    return ddl::SchemaWatch{options_.source, options_.target, journal_}.target_has(target, command);
+    return ddl::SchemaWatch{options_.source.until({}), options_.target, journal_}.target_has(target, command);
   };
   options.on_command = [this](const ddl::Command& command, ddl::Outcome outcome) { settle(command, outcome); };
   return options;

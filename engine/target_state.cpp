@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <set>
 
 #include "engine/pg/lock_limit.hpp"
@@ -52,6 +53,17 @@ void leave_foreign_keys_out(pg::Session& target, store::Journal& journal, const 
     defer_foreign_key(journal, key.id(), key.sql);
     schema::drop_foreign_key(target, key);
   }
+}
+
+// As they begin a foreign key's id.
+std::set<std::string> read_quoted_tables(pg::Session& target) {
+  const pg::Result rows = target.exec(
+      "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+      "ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')");
+  std::set<std::string> names;
+  for (int row = 0; row < rows.rows(); ++row)
+    names.insert(QualifiedName{rows.str(row, 0), rows.str(row, 1)}.quoted() + ".");
+  return names;
 }
 
 }  // namespace
@@ -106,7 +118,14 @@ void stay_relaxed(pg::Session& target, store::Journal& journal, const std::funct
 
 void restore_target(pg::Session& source, pg::Session& target, store::Journal& journal) {
   schema::restore_target(source, target);
-  for (const auto& [id, sql] : journal.entries(keys::deferred_key)) {
+  const auto deferred = journal.entries(keys::deferred_key);
+  const std::set<std::string> tables = deferred.empty() ? std::set<std::string>{} : read_quoted_tables(target);
+  for (const auto& [id, sql] : deferred) {
+    const bool has_table = std::ranges::any_of(tables, [&](const std::string& table) { return id.starts_with(table); });
+    if (!has_table) {
+      spdlog::info("foreign key {} is gone with its table", id);
+      continue;
+    }
     schema::ScriptEntry entry;
     entry.sql = sql;
     schema::execute_item(target, schema::make_item(entry));

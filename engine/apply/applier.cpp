@@ -94,6 +94,12 @@ void Applier::stop() {
   wake_.notify();
 }
 
+void Applier::interrupt() {
+  for (ChangeWriter* writer : all_writers()) {
+    if (writer->attached()) writer->connection().interrupt_lent();
+  }
+}
+
 Awaitable<void> Applier::run() {
   Retry retry{executor_, "the apply to the target"};
   while (!stopping_ && !reached_until()) {

@@ -83,6 +83,8 @@ class Applier {
   Awaitable<void> run();
   // Ends run() at the next commit boundary.
   void stop();
+  // Ends a blocking step on the target: a cancelled run() would wait for it.
+  void interrupt();
   // There is more in the spool, or the position of the stream moved.
   void wake() { wake_.notify(); }
   void on_marker(std::function<void(const Marker&)> callback) { on_marker_ = std::move(callback); }

@@ -28,7 +28,7 @@ void demand(Findings& findings, const std::string& id, const std::function<void(
   try {
     question();
   } catch (const Error& error) {
-    if (error.kind() == ErrorKind::Connection) throw;
+    if (error.kind() == ErrorKind::Connection || error.kind() == ErrorKind::Stopped) throw;
     findings.fail(id, {.title = "this could not be examined",
                        .detail = error.what(),
                        .remedy = "let the role read the catalogs and the tables of both ends"});

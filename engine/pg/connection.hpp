@@ -62,10 +62,17 @@ class Connection {
     if (in_pipeline) exit_pipeline();
     if (PQsetnonblocking(raw(), 0) != 0) fail("switching to blocking");
     std::function<T()> step = [this, work = std::move(work)] { return work(session_); };
+    lent_ = true;  // for good after an exception
     T result = co_await run_blocking<T>(pool, std::move(step));
+    lent_ = false;
     if (PQsetnonblocking(raw(), 1) != 0) fail("switching to non-blocking");
     if (in_pipeline) enter_pipeline();
     co_return result;
+  }
+
+  // Ends the wait of whoever has the session now.
+  void interrupt_lent() {
+    if (lent_) session_.interrupt();
   }
 
   // --- COPY ... FROM STDIN: start, send_copy_data(), then the number of rows. Throws Error{Sql} when the server
@@ -116,6 +123,7 @@ class Connection {
   [[noreturn]] void fail(std::string_view doing) const;
 
   Session session_;
+  bool lent_ = false;
   Side side_;
   Descriptor descriptor_;  // after the session: released first
   asio::steady_timer timer_;

@@ -1,5 +1,6 @@
 #include "engine/pg/session.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <spdlog/spdlog.h>
@@ -9,6 +10,7 @@
 #include <cerrno>
 #include <stop_token>
 #include <system_error>
+#include <utility>
 
 namespace walferry::pg {
 namespace {
@@ -88,16 +90,19 @@ Error stopped(Side side) {
 // for it, woken by that, cancels what the server may still be doing, a wait for a lock, say.
 class Session::StopGuard {
  public:
-  StopGuard(PGconn* connection, const std::stop_token& stop)
+  StopGuard(PGconn* connection, Side side, const std::stop_token& stop)
       : cancel_(PQgetCancel(connection)),
-        socket_(::dup(PQsocket(connection))),
+        socket_(::fcntl(PQsocket(connection), F_DUPFD_CLOEXEC, 0)),
         stop_(stop),
         on_stop_(stop, Shut{socket_.number}) {
-    if (socket_.number < 0) throw std::system_error{errno, std::generic_category(), "dup of a socket"};
+    if (socket_.number < 0) {
+      throw Error{{ErrorKind::Connection, side},
+                  fmt::format("{}: its socket: {}", to_string(side), std::generic_category().message(errno))};
+    }
   }
 
   [[nodiscard]] bool stopped() const { return stop_.stop_requested(); }
-  void cancel() const noexcept { cancel_statement(cancel_.get()); }
+  void cancel() noexcept { cancel_statement(std::exchange(cancel_, nullptr).get()); }
 
  private:
   struct Descriptor {
@@ -183,7 +188,7 @@ Session::Session(ConnectionPtr connection, const ConnInfo& info)
     : notices_(std::make_unique<Notices>()), connection_(std::move(connection)), side_(info.side()) {
   notices_->side = side_;
   PQsetNoticeReceiver(raw(), receive_notice, notices_.get());
-  if (info.stop().stop_possible()) guard_ = std::make_unique<StopGuard>(raw(), info.stop());
+  if (info.stop().stop_possible()) guard_ = std::make_unique<StopGuard>(raw(), side_, info.stop());
 }
 
 // To the log, without row data: PostgreSQL puts none into the primary message of a notice.
@@ -321,6 +326,11 @@ void Session::interrupt() noexcept {
   const std::unique_ptr<PGcancel, FreeCancel> cancel{PQgetCancel(raw())};
   cancel_statement(cancel.get());
   ::shutdown(PQsocket(raw()), SHUT_RDWR);
+}
+
+bool is_here(Session& server) {
+  return server.exec("SELECT pg_catalog.inet_server_addr() IS NOT DISTINCT FROM pg_catalog.inet_client_addr()")
+      .flag(0, 0);
 }
 
 void use_snapshot(Session& session, const std::string& snapshot) {

@@ -106,6 +106,9 @@ class Session {
   std::unique_ptr<StopGuard> guard_;  // none without a stop token
 };
 
+// A server behind a Unix socket, or at the address that we have: its processors are ours.
+[[nodiscard]] bool is_here(Session& server);
+
 // SQLSTATE (class 72, snapshot failure) under which use_snapshot() reports that the exporting session is gone:
 // transient, but only a new snapshot helps.
 inline constexpr std::string_view snapshot_gone = "72000";

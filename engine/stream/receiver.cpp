@@ -230,6 +230,7 @@ Awaitable<void> Receiver::connect() {
   spool_.discard_incomplete();
   assembler_.reset();
   backlog_ = {};
+  keepalive_end_.reset();
   const Lsn from = std::max(spool_.end_lsn(), position_.target_durable);
   const SourceTimeline timeline = co_await judge_timeline(system.u32(0, 1), in_recovery, from);
   if (const auto written = Lsn::parse(system.text(0, 2)); written && from > *written) {
@@ -331,6 +332,7 @@ Awaitable<void> Receiver::stream() {
       pinged = false;
     }
     if (frames < frames_at_once && !spool_.reader_is_far()) assembler_.flush();
+    note_idle();
     if (now - last_heard_ > dead_after) {
       throw Error{{ErrorKind::Connection, Side::Source}, "source: nothing was heard from the walsender for 60 s"};
     }
@@ -401,17 +403,20 @@ void Receiver::handle(Bytes frame) {
   if (!spool_.reader_is_far()) assembler_.flush();
   if (assembler_.in_transaction()) return;
   backlog_.nothing_left();
-  if (!assembler_.holds_complete()) note_idle(keepalive.wal_end);  // else at one that comes behind the next status
+  keepalive_end_ = keepalive.wal_end;
+  note_idle();
 }
 
-// Every transaction that committed before wal_end was sent before the keepalive, so all of them are in the spool or
-// applied.
-void Receiver::note_idle(Lsn wal_end) {
-  position_.received = std::max(position_.received, wal_end);
-  position_.idle_end = std::max(position_.idle_end, wal_end);
+// Every transaction that committed before a keepalive's wal_end was sent before it: once nothing of what came is held
+// here, all of them are in the spool or applied.
+void Receiver::note_idle() {
+  if (!keepalive_end_ || assembler_.in_transaction() || assembler_.holds_complete()) return;
+  position_.received = std::max(position_.received, *keepalive_end_);
+  position_.idle_end = std::max(position_.idle_end, *keepalive_end_);
   if (!position_.apply_idle || spool_.has_next()) return;
-  position_.applied = std::max(position_.applied, wal_end);
+  position_.applied = std::max(position_.applied, *keepalive_end_);
   position_.applied_time = position_.source_time;
+  keepalive_end_.reset();
 }
 
 Lsn Receiver::confirmable() {
@@ -426,6 +431,7 @@ Awaitable<void> Receiver::send_status(bool ask_reply) {
   reply_requested_ = false;
   confirm_now_ = false;
   assembler_.flush();
+  note_idle();
   position_.received = std::max(position_.received, spool_.end_lsn());
   spool_.write_appended_until(Clock::now() - memory_patience);
   const Lsn flush = confirmable();

@@ -67,7 +67,7 @@ class Receiver {
   [[nodiscard]] int take_frames();
   [[nodiscard]] bool worth_reading() const;
   void handle(Bytes frame);
-  void note_idle(Lsn wal_end);
+  void note_idle();
   [[nodiscard]] Lsn confirmable();
 
   asio::any_io_executor executor_;
@@ -85,8 +85,9 @@ class Receiver {
   bool reply_requested_ = false;
   bool confirm_now_ = false;
   Deadline last_heard_{};
-  Lsn started_from_;  // of the stream under way
-  Lsn unmapped_at_;   // where the source failed at a file without a name
+  std::optional<Lsn> keepalive_end_;  // of the newest keepalive, until everything before it is applied
+  Lsn started_from_;                  // of the stream under way
+  Lsn unmapped_at_;                   // where the source failed at a file without a name
   int unmapped_attempts_ = 0;
 };
 

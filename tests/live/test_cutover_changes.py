@@ -257,3 +257,25 @@ def test_a_publication_of_the_users_own_is_not_taken_for_walferrys(migrations):
     assert migration.daemon.await_exit(30) != walferry.OK
     assert "another --slot" in migration.daemon.log.read_text()
     assert source.scalar(database, "SELECT count(*) FROM pg_publication_tables WHERE pubname = 'mine'") == 1
+
+
+NO_TRIGGERS = """
+CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no triggers here'; END $$;
+CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TRIGGER') EXECUTE FUNCTION refuse();
+ALTER EVENT TRIGGER refuse ENABLE ALWAYS;
+"""
+
+
+def test_a_fence_that_gets_no_triggers_is_lifted_and_the_stream_goes_on(migrations):
+    """What goes on beside the fence's triggers ends with them, however far it is."""
+    migration = migrations("unarmed").follow(TABLES + NO_TRIGGERS, "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    answer = migration.daemon.cutover("--json")
+    assert answer.code == walferry.SOURCE_FAILED and "no triggers here" in answer.json()["error"], answer
+    source.execute(database, "INSERT INTO t VALUES (2001, 'open again')")
+    migration.await_applied()
+    assert target.scalar(database, "SELECT count(*) FROM t WHERE id = 2001") == 1
+    for server in (source, target):
+        server.execute(database, "DROP EVENT TRIGGER refuse", "DROP FUNCTION refuse()")
+    migration.switch()
+    assert_equal(*migration.ends)

@@ -41,6 +41,8 @@ CREATE RULE nothing AS ON DELETE TO ruled DO ALSO INSERT INTO log (line) VALUES 
 CREATE TABLE hidden (id integer PRIMARY KEY, v text);
 ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;
 CREATE POLICY nobody ON hidden USING (false);
+CREATE VIEW seen AS SELECT id, name FROM area;
+CREATE TRIGGER on_seen INSTEAD OF INSERT ON seen FOR EACH ROW EXECUTE FUNCTION count_change();
 CREATE TABLE keyless (v text);
 CREATE TABLE indexed (a integer NOT NULL, b integer NOT NULL);
 CREATE UNIQUE INDEX of_indexed ON indexed (a);
@@ -150,7 +152,8 @@ def test_a_migration_without_superusers_on_either_end(poor):
                                                    for table, letter in before["replica identities"]]
     meanwhile = state(target)
     assert meanwhile["keys"] == []
-    assert {letter for _, _, letter in meanwhile["triggers"]} == {"D"}
+    # Only a table's can be switched off, and a view's never acts on a change.
+    assert {(table == "seen", letter) for table, _, letter in meanwhile["triggers"]} == {(False, "D"), (True, "O")}
     migration.load(sql=CHANGES)
     migration.await_applied()
     assert data_differences(*migration.ends, sequences=False) == []
@@ -196,6 +199,25 @@ def test_a_schema_made_beforehand_gets_back_what_was_switched_off(poor):
     assert stopped.code == walferry.OK, stopped
     assert state(target) == wanted
     assert state(source)["replica identities"] == before["replica identities"]
+
+
+def test_foreign_keys_that_were_left_out_go_with_their_table(poor):
+    """The source drops a table whose keys the target is to get at the cutover."""
+    migration = poor("--no-owner", "--replica-identity-full", "--slot", "poor", "--on-ddl", "apply")
+    source, target, daemon = migration.source, migration.target, migration.daemon
+    daemon.source = source.dsn(DATABASE)
+    migration.load(sql=SCHEMA)
+    daemon.start()
+    daemon.await_phase("follow")
+    source.execute(DATABASE, "DROP TABLE loose",
+                   "ALTER TABLE place ADD CONSTRAINT brought FOREIGN KEY (area_id) REFERENCES area (id)",
+                   "UPDATE place SET v = 'meanwhile' WHERE id < 5")
+    migration.await_applied()
+    assert state(target)["keys"] == []
+    before = state(source)
+    migration.switch()
+    assert state(target)["keys"] == before["keys"] and "brought" in [key[1] for key in before["keys"]]
+    assert data_differences(*migration.ends) == []
 
 
 def test_configuration_rows_that_our_role_may_not_write_are_a_note(poor):

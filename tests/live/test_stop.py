@@ -51,22 +51,36 @@ def test_before_anything_was_made(migrations):
     go_on(migration)
 
 
+def stop_at(migration, side: str, session: bytes, statement: bytes, *options: str) -> None:
+    """The lock comes between everything that this session has said before and the statement, which waits for it."""
+    daemon, server = migration.daemon, getattr(migration, side)
+    direct = getattr(daemon, side)
+    with HeldCommit(server, session, lambda data: statement in data) as held:
+        setattr(daemon, side, held.dsn(migration.database))
+        daemon.start(*options)
+        held.await_held()
+        with locked(server, migration.database):
+            held.release()
+            expect_stop(migration, server)
+    setattr(daemon, side, direct)
+    go_on(migration, *options)
+
+
 def test_at_the_first_look_at_the_tables_to_be_copied(migrations):
     """The slot has been made, and the lock comes before the sizes of the tables are asked for."""
     migration = migrations("stop_copy")
-    source, database, target, _ = migration.ends
-    direct = migration.daemon.source
     migration.load(sql=TABLE)
-    target.psql(database, sql=TABLE.partition(";")[0])
-    with HeldCommit(source, b"walferry snapshot", lambda data: b"pg_export_snapshot" in data) as held:
-        migration.daemon.source = held.dsn(database)
-        migration.daemon.start("--no-schema")
-        held.await_held()
-        with locked(source, database):
-            held.release()
-            expect_stop(migration, source)
-    migration.daemon.source = direct
-    go_on(migration, "--no-schema")
+    migration.target.psql(migration.database, sql=TABLE.partition(";")[0])
+    stop_at(migration, "source", b"walferry snapshot", b"pg_export_snapshot", "--no-schema")
+
+
+@pytest.mark.parametrize("side, session, statement", [("source", b"walferry copy", b"TO STDOUT"),
+                                                      ("target", b"walferry build", b"PRIMARY KEY")],
+                         ids=["rows are copied", "an index is built"])
+def test_while(migrations, side, session, statement):
+    migration = migrations("stop_while")
+    migration.load(sql=TABLE)
+    stop_at(migration, side, session, statement)
 
 
 def test_on_the_target(migrations):
@@ -77,6 +91,27 @@ def test_on_the_target(migrations):
         migration.daemon.start("--no-schema")
         expect_stop(migration, migration.target)
     go_on(migration, "--no-schema")
+
+
+def test_while_a_schema_change_is_made_on_the_target(migrations):
+    """The apply is given ten seconds for it."""
+    migration = migrations("stop_change").follow(TABLE, "--on-ddl", "apply")
+    with locked(migration.target, migration.database):
+        migration.source.execute(migration.database, "ALTER TABLE t ADD COLUMN w int")
+        expect_stop(migration, migration.target)
+    go_on(migration, "--on-ddl", "apply")
+
+
+def test_a_failure_is_told_though_it_ends_a_wait_elsewhere(migrations):
+    """The stream's end for good, while the start waits for a lock."""
+    migration = migrations("stop_failure").follow(TABLE)
+    source, database, _, _ = migration.ends
+    assert migration.daemon.terminate() == walferry.OK
+    source.execute(database, f"DROP PUBLICATION walferry_{database}", "INSERT INTO t VALUES (101, 'of no publication')")
+    with locked(source, database):
+        migration.daemon.start()
+        assert migration.daemon.await_exit(60) == walferry.SOURCE_FAILED, migration.report()
+    assert "publication" in migration.daemon.status()["last_error"]["text"]
 
 
 def test_when_it_is_started_again(migrations):
