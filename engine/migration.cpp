@@ -118,6 +118,7 @@ Awaitable<void> Migration::main() {
   cancel_receiver_.emit(asio::cancellation_type::all);
   cancel_monitor_.emit(asio::cancellation_type::all);
   cancel_watcher_.emit(asio::cancellation_type::all);
+  cancel_listing_.emit(asio::cancellation_type::all);
   server_->stop();
   // What failed first had everything else stopped.
   if (failure_ && (!failure || is_cancellation(failure) || is_stop(failure))) failure = failure_;
@@ -359,6 +360,12 @@ Awaitable<void> Migration::prepare_target() {
 
 Awaitable<void> Migration::follow() {
   co_await prepare_target();
+  apply_.start();
+  if (status_.tables.empty()) run_beside(list_tables(), cancel_listing_);
+}
+
+// For the status alone: whoever holds a table of the source exclusively holds this up, and nothing else.
+Awaitable<void> Migration::list_tables() {
   std::function<std::vector<Table>()> list = [this] {
     pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
     return published_tables(source, recorded_publications(journal_));
@@ -368,10 +375,10 @@ Awaitable<void> Migration::follow() {
     tables_.describe(tables);
     tables_.all_ready();
   } catch (const Error& error) {
+    if (error.kind() == ErrorKind::Stopped) co_return;
     if (!is_transient(error)) throw;
     spdlog::warn("the tables cannot be listed for the status now: {}", error.what());
   }
-  apply_.start();
 }
 
 Awaitable<void> Migration::wait_for_goal() {

@@ -65,6 +65,7 @@ class Migration final : public ControlHandler {
   Awaitable<void> build_post_data_once();
   Awaitable<void> prepare_target();
   Awaitable<void> follow();
+  Awaitable<void> list_tables();
   Awaitable<void> apply_until(Lsn lsn, Deadline deadline);
   Awaitable<std::shared_ptr<cutover::Moment>> make_moment(Deadline deadline);
   Awaitable<void> rest_at_moment(std::shared_ptr<cutover::Moment>& moment, Deadline deadline);
@@ -108,6 +109,7 @@ class Migration final : public ControlHandler {
   asio::cancellation_signal cancel_receiver_;
   asio::cancellation_signal cancel_monitor_;
   asio::cancellation_signal cancel_watcher_;
+  asio::cancellation_signal cancel_listing_;
   std::stop_source stop_;  // for blocking work
   Event changed_;          // phase, failure, stop, applier's end: whatever go_through_phases() may wait for
   std::exception_ptr failure_;

@@ -69,6 +69,27 @@ class Trouble:
         self.paused = False
 
 
+UNREADABLE = "could not map filenode"
+
+
+def source_gave_up(migration) -> bool:
+    """A defect of servers before 15: they cannot read their WAL from the slot's beginning. The daemon says so and ends."""
+    daemon = migration.daemon
+    return (migration.source.binaries.major < 15 and not daemon.alive() and UNREADABLE in daemon.log_tail(20)
+            and daemon.process.returncode == walferry.SOURCE_FAILED)
+
+
+def keep_traces(seed: int, log: Path, generator: Generator, migration) -> None:
+    kept = Path("/tmp") / f"walferry-random-{seed}"
+    kept.mkdir(exist_ok=True)
+    generator.file.flush()
+    for file in (log, *migration.daemon.folder.glob("run-*.log")):
+        shutil.copy(file, kept)
+    for side, server in (("source", migration.source), ("target", migration.target)):
+        shutil.copy(server.log, kept / f"{side}.log")
+    print(f"seed {seed}: the statements and everybody's logs are in {kept}")
+
+
 def run_random(migration, schema: str, seed: int, seconds: float, note) -> None:
     source, database, target, _ = migration.ends
     migration.load(HERE / schema)
@@ -100,15 +121,14 @@ def run_random(migration, schema: str, seed: int, seconds: float, note) -> None:
                                  (f"walferry_{database}",))
         migration.switch("--timeout", "60s")
         assert_equal(*migration.ends)
+    except walferry.WalferryError:
+        if not source_gave_up(migration):
+            keep_traces(seed, log, generator, migration)
+            raise
+        note(f"random workload on {schema}: seed {seed}, {rounds} rounds, then the source could not decode: {UNREADABLE}")
+        return
     except BaseException:
-        kept = Path("/tmp") / f"walferry-random-{seed}"
-        kept.mkdir(exist_ok=True)
-        generator.file.flush()
-        for file in (log, *daemon.folder.glob("run-*.log")):
-            shutil.copy(file, kept)
-        for side, server in (("source", source), ("target", target)):
-            shutil.copy(server.log, kept / f"{side}.log")
-        print(f"seed {seed}: the statements and everybody's logs are in {kept}")
+        keep_traces(seed, log, generator, migration)
         raise
     finally:
         generator.close()

@@ -115,10 +115,12 @@ def test_a_failure_is_told_though_it_ends_a_wait_elsewhere(migrations):
 
 
 def test_when_it_is_started_again(migrations):
-    migration = migrations("stop_again").follow(TABLE)
+    """What is told of the source's tables waits for the lock, and the apply does not."""
+    migration = migrations("stop_again").follow(TABLE + "CREATE TABLE other (id int PRIMARY KEY);")
     assert migration.daemon.terminate() == walferry.OK
-    migration.source.execute(migration.database, "INSERT INTO t VALUES (101, 'meanwhile')")
+    migration.source.execute(migration.database, "INSERT INTO t VALUES (101, 'meanwhile')", "INSERT INTO other VALUES (1)")
     with locked(migration.source, migration.database):
         migration.daemon.start()
+        migration.await_applied()
         expect_stop(migration, migration.source)
     go_on(migration)
