@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import walferry
 from compare import assert_equal, data_differences
 from generator import Generator
 
