@@ -74,6 +74,7 @@ def test_at_the_first_look_at_the_tables_to_be_copied(migrations):
     stop_at(migration, "source", b"walferry snapshot", b"pg_export_snapshot", "--no-schema")
 
 
+@pytest.mark.tsan
 @pytest.mark.parametrize("side, session, statement", [("source", b"walferry copy", b"TO STDOUT"),
                                                       ("target", b"walferry build", b"PRIMARY KEY")],
                          ids=["rows are copied", "an index is built"])
@@ -114,6 +115,7 @@ def test_a_failure_is_told_though_it_ends_a_wait_elsewhere(migrations):
     assert "publication" in migration.daemon.status()["last_error"]["text"]
 
 
+@pytest.mark.tsan
 def test_when_it_is_started_again(migrations):
     """What is told of the source's tables waits for the lock, and the apply does not."""
     migration = migrations("stop_again").follow(TABLE + "CREATE TABLE other (id int PRIMARY KEY);")
