@@ -23,6 +23,8 @@ constexpr int frames_at_once = 4096;      // before other coroutines get their t
 constexpr std::size_t worth_reading_bytes = 16U << 10U;
 constexpr auto memory_patience = seconds{10};  // until a target that stands still costs disk here instead of WAL there
 constexpr auto lazy_pause = milliseconds{20};  // between reads of what is left to gather
+constexpr std::size_t small_window_bytes = std::size_t{256} << 10U;
+constexpr auto standstill = milliseconds{2};
 constexpr auto search_patience = seconds{60};  // for the row that the source could not convert
 constexpr int unmapped_attempts_max = 10;
 
@@ -353,7 +355,7 @@ Awaitable<void> Receiver::stream() {
     const Deadline soon = std::min(next_status, now + lazy_pause);
     if (lazy) {
       // Frames wait no longer than this for others, a request for an answer least of all.
-      co_await connection_->pause_until(soon);
+      co_await pause_until(soon);
     } else {
       // The reader may come up with what it has long before the next status.
       const bool wanted_soon = assembler_.holds_complete() && !spool_.disk_only();
@@ -362,6 +364,19 @@ Awaitable<void> Receiver::stream() {
     connection_->consume_input();
     if (lazy && frames == 0) backlog_.nothing_left();
   }
+}
+
+// Where the kernel keeps the window small, whole pauses would mean one window each: then a pause ends as soon as what
+// waits has stopped growing.
+Awaitable<void> Receiver::pause_until(Deadline deadline) {
+  std::size_t waiting = 0;
+  while (Clock::now() < deadline) {
+    const bool small = backlog_.any() && last_pause_brought_ < small_window_bytes;
+    co_await connection_->pause_until(small ? std::min(deadline, Clock::now() + standstill) : deadline);
+    const std::size_t before = std::exchange(waiting, connection_->bytes_waiting());
+    if (waiting > 0 && waiting == before) break;
+  }
+  last_pause_brought_ = waiting;
 }
 
 // Handles what is here. libpq takes 16 KB at a time; while the source is behind, more is taken only where it is worth

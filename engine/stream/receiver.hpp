@@ -64,6 +64,7 @@ class Receiver {
   Awaitable<std::string> read_without_conversion(Lsn lsn, Deadline deadline);
   [[nodiscard]] Error unreadable_error(const Error& failure, const std::string& row) const;
   Awaitable<void> send_status(bool ask_reply);
+  Awaitable<void> pause_until(Deadline deadline);
   [[nodiscard]] int take_frames();
   [[nodiscard]] bool worth_reading() const;
   void handle(Bytes frame);
@@ -82,6 +83,7 @@ class Receiver {
   Pace pace_;
   std::unique_ptr<pg::Connection> connection_;
   bool gathers_unread_ = false;  // the connection's kernel does, so that it may be read lazily
+  std::size_t last_pause_brought_ = 0;
   bool reply_requested_ = false;
   bool confirm_now_ = false;
   Deadline last_heard_{};
