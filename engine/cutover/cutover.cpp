@@ -4,7 +4,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <set>
 
 #include "engine/cutover/guards.hpp"
 #include "engine/cutover/prepared.hpp"
