@@ -190,10 +190,12 @@ Awaitable<void> Cutover::prepare() {
 Awaitable<void> Cutover::stop_writes() {
   environment_.journal.put(keys::cutover_step, "fence");
   const auto delayed = std::make_shared<milliseconds>(0);
-  std::function<Raised()> raise = [prepared = prepared_, deadline = deadline_, delayed] {
+  const bool everything = environment_.options.selection.empty();
+  std::function<Raised()> raise = [prepared = prepared_, deadline = deadline_, everything, delayed] {
     return prepared->fence.raise(
         {.tables = prepared->locked,
          .deadline = deadline,
+         .everything = everything,
          .on_waiting = [delayed](const std::string& holders, milliseconds lost) {
            *delayed = lost;
            spdlog::info("cutover: writers did not end in time and go on, another try follows: {}", holders);

@@ -21,6 +21,7 @@ constexpr std::string_view row_trigger_name = "walferry_fence_rows";
 constexpr std::array<milliseconds, 4> tries{milliseconds{300}, milliseconds{600}, milliseconds{1'500},
                                             milliseconds{2'500}};
 constexpr milliseconds pause_between_tries{200};
+constexpr milliseconds pause_between_looks{5};
 // Triggers of so many are made by one message to the server.
 constexpr std::size_t tables_at_once = 100;
 
@@ -51,6 +52,47 @@ std::string describe_holders(pg::Session& session) {
                     rows.text(row, 2).empty() ? "" : " " + rows.str(row, 2), rows.text(row, 3), rows.text(row, 4));
   }
   return text;
+}
+
+// Open transactions that no lock on a table stops, and whose commit would come behind everything: those that made a
+// relation, which nobody else can see yet (its schema is locked as well), and those that use large objects.
+std::string describe_unseen_writers(pg::Session& session, std::string_view begun_before, bool large_objects) {
+  const pg::Result rows = session.exec(fmt::format(
+      "SELECT DISTINCT a.pid, coalesce(a.usename, '?'), coalesce(a.application_name, ''), coalesce(a.state, ''), "
+      "l.relation = 2613 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) "
+      "WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_catalog.pg_backend_pid() "
+      "AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) "
+      "AND coalesce(a.xact_start <= {}, true) "
+      "AND (l.relation = 2613 AND l.mode = 'RowExclusiveLock' AND a.application_name !~ '^walferry' AND {} OR l.mode = "
+      "'AccessExclusiveLock' AND NOT EXISTS "
+      "(SELECT FROM pg_catalog.pg_class c WHERE c.oid = l.relation) AND EXISTS (SELECT FROM pg_catalog.pg_locks s "
+      "JOIN pg_catalog.pg_namespace n ON n.oid = s.objid WHERE s.pid = l.pid AND s.locktype = 'object' AND s.classid = "
+      "'pg_catalog.pg_namespace'::pg_catalog.regclass AND n.nspname !~ '^pg_temp_')) ORDER BY 1 LIMIT 5",
+      begun_before, large_objects));
+  std::string text;
+  for (int row = 0; row < rows.rows(); ++row) {
+    text += fmt::format("{}pid {} ({}{}, {}), which {}", text.empty() ? "" : "; ", rows.text(row, 0), rows.text(row, 1),
+                        rows.text(row, 2).empty() ? "" : " " + rows.str(row, 2), rows.text(row, 3),
+                        rows.flag(row, 4) ? "uses large objects" : "made a table, view or sequence");
+  }
+  return text;
+}
+
+void pause(milliseconds duration) {
+  std::mutex mutex;
+  std::unique_lock held{mutex};
+  std::condition_variable{}.wait_for(held, duration);
+}
+
+// Behind the locks: until those that began before them have ended. Who is left at the deadline.
+std::string await_unseen_writers(pg::Session& session, Clock::time_point deadline) {
+  const std::string now =
+      pg::quote_literal(session.exec("SELECT pg_catalog.clock_timestamp()").str(0, 0)) + "::pg_catalog.timestamptz";
+  for (;;) {
+    std::string left = describe_unseen_writers(session, now, true);
+    if (left.empty() || Clock::now() >= deadline) return left;
+    pause(pause_between_looks);
+  }
 }
 
 // A slot's name is made of lower case letters, digits and underscores.
@@ -123,18 +165,18 @@ Raised Fence::raise(const FenceRequest& request) {
                       patience.count(), left.count() + 5'000));
       session_.exec(lock);
       session_.exec("SET LOCAL statement_timeout = 0");
-      return {.since = begun, .delayed = lost};
+      holders = request.everything ? await_unseen_writers(session_, begun + patience) : std::string{};
+      if (holders.empty()) return {.since = begun, .delayed = lost};
     } catch (const Error& error) {
       const bool in_the_way = error.sqlstate() == "57014" || error.sqlstate() == "40P01" || error.sqlstate() == "55P03";
       if (!in_the_way) throw error.during("stopping writes on the source");
+      holders.clear();
     }
     session_.exec("ROLLBACK");
     lost += duration_cast<milliseconds>(Clock::now() - begun);
-    holders = describe_holders(session_);
+    if (holders.empty()) holders = describe_holders(session_);
     if (request.on_waiting) request.on_waiting(holders, lost);
-    std::mutex mutex;
-    std::unique_lock held{mutex};
-    std::condition_variable{}.wait_for(held, std::min(pause_between_tries, until(request.deadline)));
+    pause(std::min(pause_between_tries, until(request.deadline)));
   }
 }
 
@@ -197,7 +239,16 @@ void Fence::arm(const ArmRequest& request) {
 
 void Fence::make_durable(const SelectionRules& selection) {
   // CREATE TABLE was not stopped: a table that came meanwhile, perhaps under the name of another, has neither lock nor
-  // proof.
+  // proof. Those not committed yet are asked for first: whichever ends in between is in the list.
+  if (selection.empty()) {
+    const std::string makers = describe_unseen_writers(session_, "'infinity'", false);
+    if (!makers.empty()) {
+      throw Error{{ErrorKind::Refused, Side::Source},
+                  fmt::format("tables are being created on the source: {}, and has not committed yet. Remedy: stop "
+                              "schema changes, then try again",
+                              makers)};
+    }
+  }
   Catalog catalog = read_table_list(session_);
   keep_selected(catalog, session_, selection);
   if (fenced_tables(catalog) != armed_) {

@@ -115,6 +115,56 @@ def test_a_publication_that_is_altered_during_the_cutover_refuses_it(migrations,
         assert migration.daemon.cutover("--json").code == walferry.DIFFERENT
 
 
+@pytest.mark.parametrize("ending", ["COMMIT", "ROLLBACK"])
+def test_a_transaction_that_made_a_table_is_waited_for(migrations, ending):
+    """No lock of ours stops it, nobody else sees its table, and its commit would come behind the switch."""
+    migration = following(migrations, "maker")
+    source, database, _, _ = migration.ends
+    slow = slow_cutover(migration)
+    with source.connect(database, autocommit=False) as maker:
+        maker.cursor().execute("CREATE TABLE late AS SELECT 1 AS id")
+        answers = []
+        running = threading.Thread(target=lambda: answers.append(slow.release()))
+        running.start()
+        wait_until(lambda: "which made a table" in migration.daemon.log.read_text(), 60, "the cutover to wait for it")
+        maker.cursor().execute(ending)
+        running.join()
+    if ending == "COMMIT":
+        assert answers[0].code == walferry.REFUSED and answers[0].json()["result"] == "rolled-back", answers
+        source.execute(database, "INSERT INTO t VALUES (2000, 'still open')")
+    else:
+        assert answers[0].code == walferry.OK, answers
+        assert_equal(*migration.ends)
+
+
+def test_a_temporary_table_of_an_open_transaction_is_in_nobodys_way(migrations):
+    migration = following(migrations, "temporary")
+    slow = slow_cutover(migration)
+    with migration.source.connect(migration.database, autocommit=False) as reader:
+        reader.cursor().execute("CREATE TEMPORARY TABLE mine AS SELECT 1 AS id")
+        assert slow.release().code == walferry.OK
+    assert_equal(*migration.ends)
+
+
+def test_a_table_that_is_made_during_the_stop_refuses_the_switch(migrations):
+    migration = migrations("made_late").follow(TABLES + "CREATE SEQUENCE numbers;", "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    with source.connect(database, autocommit=False) as maker, target.connect(database, autocommit=False) as holder:
+        holder.cursor().execute("ALTER SEQUENCE numbers INCREMENT 1")
+        answers = []
+        running = threading.Thread(target=lambda: answers.append(migration.daemon.cutover("--json", "--timeout", "60s")))
+        running.start()
+        wait_until(lambda: target.scalar("postgres", "SELECT count(*) FROM pg_locks WHERE NOT granted"), 60,
+                   "the cutover to wait for the sequence")
+        maker.cursor().execute("CREATE TABLE late AS SELECT 1 AS id")
+        holder.rollback()
+        running.join()
+        assert answers[0].code == walferry.REFUSED and "being created" in answers[0].json()["error"], answers
+        maker.rollback()
+    migration.switch()
+    assert_equal(*migration.ends)
+
+
 def test_the_first_large_object_refuses_the_switch(migrations):
     migration = following(migrations, "first_object")
     source, database, _, _ = migration.ends
