@@ -18,11 +18,11 @@ using Clock = std::chrono::steady_clock;
 
 // Bounds of a group while there is a backlog; over a longer wire they are a multiple of that, for the target rests some
 // round trips with each group.
-constexpr std::size_t group_transactions_max = 10'000;
-constexpr std::size_t group_bytes_max = std::size_t{8} << 20U;
-constexpr std::size_t wire_factor_max = 4;
+constexpr std::size_t group_transactions_max = 20'000;
+constexpr std::size_t group_bytes_max = std::size_t{16} << 20U;
+constexpr std::size_t wire_factor_max = 2;
 // A group costs some round trips of rest, which must stay a small part of its age.
-constexpr std::chrono::steady_clock::duration group_age_min = milliseconds{50};
+constexpr std::chrono::steady_clock::duration group_age_min = milliseconds{150};
 constexpr std::chrono::steady_clock::duration group_age_limit = milliseconds{500};
 constexpr int round_trips_per_age = 40;
 // What a writer gathers before it writes: a large transaction goes in piece by piece.

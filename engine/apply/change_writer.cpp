@@ -12,7 +12,7 @@ namespace {
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t gathered_from_max = 64;    // blocks or chunks
+constexpr std::size_t gathered_from_max = 128;   // blocks or chunks
 constexpr auto distrust_interval = seconds{60};  // a table whose net changes were refused is written row by row
 constexpr int round_trip_samples = 3;
 

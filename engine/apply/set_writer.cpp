@@ -59,6 +59,15 @@ void append_field(const MappedTable& table, std::uint16_t column, const pgoutput
   }
 }
 
+// Neighbours in the index, and mostly in the table, one behind the other: numbers in their order, all else in some.
+void sort_by_key(std::vector<const NetChanges::Row*>& rows) {
+  const auto key_order = [](const NetChanges::Row* one, const NetChanges::Row* other) {
+    if (one->key.size() != other->key.size()) return one->key.size() < other->key.size();
+    return one->key < other->key;
+  };
+  if (!std::ranges::is_sorted(rows, key_order)) std::ranges::sort(rows, key_order);
+}
+
 // A row as COPY text takes it.
 void append_copy_row(const MappedTable& table, const RowView& row, std::vector<copy_format::Field>& fields,
                      std::vector<std::byte>& out) {
@@ -103,6 +112,7 @@ Awaitable<void> SetWriter::write_removed(MappedTable& table) {
   }
   if (removed.size() >= set_rows_min && table.set_key) {
     Statement& statement = tables_.set_remove_statement(table);
+    sort_by_key(removed);
     co_await write_set(table, statement, Operation::Delete, removed);
     co_return;
   }
@@ -124,9 +134,10 @@ Awaitable<void> SetWriter::write_updated(MappedTable& table) {
     }
   }
   if (!whole.empty()) partial.emplace(std::string(table.columns.size(), '1'), std::move(whole));
-  for (const auto& [shape, rows] : partial) {
+  for (auto& [shape, rows] : partial) {
     Statement* set = rows.size() >= set_rows_min ? tables_.set_update_statement(table, shape) : nullptr;
     if (set != nullptr) {
+      if (table.splits) sort_by_key(rows);  // else another unique constraint may want the order in which they came
       co_await write_set(table, *set, Operation::Update, rows);
       continue;
     }

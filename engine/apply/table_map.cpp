@@ -455,6 +455,14 @@ Statement& TableMap::set_remove_statement(MappedTable& table) {
   if (!statement.sql.empty()) return statement;
   statement.name = next_name("D");
   statement.old_columns = identifying_columns(table);
+  if (statement.old_columns.size() == 1 && !table.partitioned) {
+    // One scan of the index instead of one for each row. Of a partitioned table it would be one of each partition.
+    const MappedColumn& key = table.columns[statement.old_columns.front()];
+    const std::string cast = key.element == BinaryType::Text ? fmt::format("::{}[]", key.type) : "";
+    statement.sql = fmt::format("DELETE FROM {} WHERE {} {} ANY ($1::pg_catalog.{}[]{})", table.reference(),
+                                quote_name(key.name), key.equality, name_of(key.element), cast);
+    return statement;
+  }
   statement.sql = fmt::format("DELETE FROM {} AS t USING {} WHERE {}", table.reference(), set_of(table, statement),
                               set_condition(table, statement));
   return statement;

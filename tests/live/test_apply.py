@@ -331,6 +331,51 @@ def test_unique_values_that_change_places_are_replayed_in_source_order(migration
     assert backlog.replayed(), "the two values changed places in one group: as a set they collide"
 
 
+def test_rows_with_another_unique_value_keep_the_order_in_which_they_came(migrations):
+    """Each takes the place that the one before it left. By their keys they would collide, so only rows that depend on
+    nothing else are sorted by them."""
+    backlog = Backlog(migrations, "stairs", """
+        CREATE TABLE public.t (id int PRIMARY KEY, u int UNIQUE);
+        INSERT INTO public.t SELECT g, g FROM generate_series(1, 100) g;
+        CREATE TABLE public.alone (id int PRIMARY KEY, n int);
+        INSERT INTO public.alone SELECT g, g FROM generate_series(1, 100) g;
+    """)
+    for table, column in (("t", "u"), ("alone", "n")):
+        backlog.write(f"DO $$ BEGIN FOR i IN REVERSE 100..1 LOOP UPDATE public.{table} SET {column} = {column} + 1"
+                      " WHERE id = i; END LOOP; END $$")
+    backlog.drain()
+    backlog.expect_equal()
+    assert backlog.statements().count("unnest") >= 2 and not backlog.replayed()
+
+
+KEYS = {"int2": "g", "int8": "g - 20", "numeric": "g / 8.0", "float8": "g / 7.0", "text": "repeat('k', g % 5) || g",
+        "varchar(20)": "'v,' || g", "char(9)": "'c' || g", "uuid": "md5(g::text)::uuid", "date": "'2020-01-01'::date + g",
+        "timestamptz": "'2020-01-01'::timestamptz + g * interval '1 s'", "time": "g * interval '1 s'", "bytea": "decode(md5(g::text), 'hex')",
+        "inet": "'10.0.0.0'::inet + g", "interval": "g * interval '1 h'", "public.steps": "('s' || g)::public.steps", "public.short": "'d' || g",
+        'text COLLATE "C"': "'K' || g", "name": "'n' || g", "bit(8)": "g::bit(8)", "jsonb": "to_jsonb(g)"}
+
+
+def test_rows_are_removed_as_a_set_by_a_key_of_any_type(migrations):
+    steps = ", ".join(f"'s{number}'" for number in range(1, 41))
+    schema = f"CREATE TYPE public.steps AS ENUM ({steps}); CREATE DOMAIN public.short AS text CHECK (length(VALUE) < 9);"
+    for number, (kind, value) in enumerate(KEYS.items()):
+        schema += f"CREATE TABLE public.k{number} (k {kind} PRIMARY KEY, g int);" \
+                  f"INSERT INTO public.k{number} SELECT {value}, g FROM generate_series(1, 40) g;"
+    schema += "CREATE TABLE public.parts (k int PRIMARY KEY, g int) PARTITION BY RANGE (k);" \
+              "CREATE TABLE public.low PARTITION OF public.parts FOR VALUES FROM (0) TO (20);" \
+              "CREATE TABLE public.high PARTITION OF public.parts DEFAULT;" \
+              "INSERT INTO public.parts SELECT g, g FROM generate_series(1, 40) g;"
+    backlog = Backlog(migrations, "keys", schema)
+    tables = [f"k{number}" for number in range(len(KEYS))] + ["parts"]
+    backlog.write(*(f"DELETE FROM public.{table} WHERE g > 10" for table in tables))
+    backlog.drain()
+    backlog.expect_equal()
+    sent = backlog.statements()
+    for number, kind in enumerate(KEYS):
+        assert re.search(rf'DELETE FROM ONLY "public"."k{number}" WHERE "k" \S+ ANY', sent), kind
+    assert not backlog.replayed()
+
+
 def test_deferrable_and_exclusion_constraints_see_changes_in_source_order(migrations):
     backlog = Backlog(migrations, "constraints", """
         CREATE TABLE public.late (id int PRIMARY KEY, u int UNIQUE DEFERRABLE INITIALLY DEFERRED);
