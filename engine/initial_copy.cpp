@@ -156,6 +156,8 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
                        .on_started = [&](const Table& table) { watch_.on_table(table.name, TableState::Copying); },
                        .on_copied =
                            [&](const Table& table) {
+                             copy::require_shared_past(snapshot_->history(), snapshot_->lsn(),
+                                                       journal_.get(keys::source_timeline));
                              journal_.record_copied(table.name, table.relation(), snapshot_->lsn());
                              watch_.on_table(table.name, TableState::Copied);
                              if (builder) builder->add(plan->table_items(table.name));

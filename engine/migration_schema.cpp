@@ -166,7 +166,10 @@ Migration::CopyAttempt Migration::copy_again_now(const QualifiedName& name, Rela
                                       .slot = options_.slot,
                                       .table = name,
                                       .id = id,
-                                      .deadline = patience});
+                                      .deadline = patience,
+                                      .require_followed = [this](const TimelineHistory& history, Lsn lsn) {
+                                        copy::require_shared_past(history, lsn, journal_.get(keys::source_timeline));
+                                      }});
     if (attempt.copied) {
       journal_.record_copied(name, id, attempt.copied->lsn);
       journal_.forget_copy_again(id);

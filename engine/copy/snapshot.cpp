@@ -36,12 +36,24 @@ std::string create_slot_sql(pg::Session& server, const SnapshotRequest& request)
                      follows_failover ? "(SNAPSHOT 'export', FAILOVER true)" : "EXPORT_SNAPSHOT");
 }
 
+TimelineHistory read_history(pg::Session& walsender) {
+  TimelineHistory history{.timeline = walsender.exec("IDENTIFY_SYSTEM").u32(0, 1), .file = {}};
+  if (history.timeline == 1) return history;
+  try {
+    history.file = walsender.exec(fmt::format("TIMELINE_HISTORY {}", history.timeline)).str(0, 1);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::Sql) throw;  // a server may lack the file: the receiver warns of it
+  }
+  return history;
+}
+
 }  // namespace
 
 Snapshot Snapshot::create(const SnapshotRequest& request) {
   pg::Session walsender = pg::Session::open(request.source, {.application_name = "walferry slot",
                                                              .kind = pg::SessionKind::Replication,
                                                              .client_encoding = request.client_encoding});
+  TimelineHistory history = read_history(walsender);
   pg::Session holder = pg::Session::open(
       request.source, {.application_name = "walferry snapshot", .client_encoding = request.client_encoding});
   const pg::Result slot = walsender.exec_watched(create_slot_sql(holder, request), blockers_interval, [&] {
@@ -61,7 +73,7 @@ Snapshot Snapshot::create(const SnapshotRequest& request) {
   // holds it.
   pg::use_snapshot(holder, slot.str(0, 2));
   const std::string id = holder.exec("SELECT pg_catalog.pg_export_snapshot()").str(0, 0);
-  return Snapshot{std::move(holder), id, lsn};
+  return Snapshot{std::move(holder), id, lsn, std::move(history)};
 }
 
 bool Snapshot::alive() {
@@ -71,6 +83,15 @@ bool Snapshot::alive() {
   } catch (const Error&) {
     return false;  // a lost holder is an answer, not a failure: the caller makes a new snapshot
   }
+}
+
+void require_shared_past(const TimelineHistory& history, Lsn lsn, const std::optional<std::string>& followed) {
+  const auto known = TimelineHistory::parse(followed.value_or(""));
+  if (!known || lsn <= shared_until(history, *known)) return;
+  throw Error{{ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}},
+              fmt::format("rows were read as of {} on timeline {}, and the stream comes from a server on timeline {} that "
+                          "does not have that moment: they are copied again",
+                          lsn.to_string(), history.timeline, known->timeline)};
 }
 
 std::string temporary_slot_name(const std::string& migration) {

@@ -9,9 +9,11 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/pg/session.hpp"
+#include "engine/timeline.hpp"
 
 namespace walferry::copy {
 
@@ -34,14 +36,23 @@ class Snapshot {
   // Whether the holder still lives; asks the server.
   [[nodiscard]] bool alive();
   [[nodiscard]] pg::Session& holder() { return holder_; }
+  // Which way the WAL of its server went.
+  [[nodiscard]] const TimelineHistory& history() const { return history_; }
 
  private:
-  Snapshot(pg::Session holder, std::string id, Lsn lsn) : holder_(std::move(holder)), id_(std::move(id)), lsn_(lsn) {}
+  Snapshot(pg::Session holder, std::string id, Lsn lsn, TimelineHistory history)
+      : holder_(std::move(holder)), id_(std::move(id)), lsn_(lsn), history_(std::move(history)) {}
 
   pg::Session holder_;
   std::string id_;
   Lsn lsn_;
+  TimelineHistory history_;
 };
+
+// Throws Error{snapshot_gone}, which asks for another, where a view of `lsn` on a server with this history is beyond
+// what it shares with the server that is followed: a primary that was left behind by a fail-over may still be read
+// from. `followed`: as the receiver has noted it, if it has (store::journal_keys::source_timeline).
+void require_shared_past(const TimelineHistory& history, Lsn lsn, const std::optional<std::string>& followed);
 
 // A name that no other run uses: a dead predecessor's walsender may still wait for its slot.
 [[nodiscard]] std::string temporary_slot_name(const std::string& migration);

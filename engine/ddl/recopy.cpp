@@ -99,6 +99,7 @@ std::optional<CopiedAgain> copy_again(const RecopyRequest& request) {
     if (!buffer.empty()) target.put_copy_data(buffer);
   }
   target.finish_copy_in();
+  if (request.require_followed) request.require_followed(snapshot.history(), snapshot.lsn());
   target.exec("COMMIT");
   return CopiedAgain{snapshot.lsn(), *table};
 }

@@ -7,12 +7,14 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <vector>
 
 #include "engine/catalog.hpp"
 #include "engine/pg/conninfo.hpp"
 #include "engine/store/journal.hpp"
+#include "engine/timeline.hpp"
 
 namespace walferry::ddl {
 
@@ -25,6 +27,9 @@ struct RecopyRequest {
   RelationId id{};
   // For the transactions that are open on the source, and that its view has to wait for. Throws Error{Timeout} then.
   std::chrono::steady_clock::time_point deadline;
+  // Throws unless a view of this LSN on a server with this history is part of what the stream comes from. Before the
+  // rows are committed.
+  std::function<void(const TimelineHistory&, Lsn)> require_followed = {};
 };
 
 struct CopiedAgain {

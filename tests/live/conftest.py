@@ -176,12 +176,20 @@ def folder():
 
 
 @pytest.fixture
-def server_made(versions):
+def asked_versions(request, versions):
+    """Of the run, or of migration.on_versions."""
+    asked = getattr(request.node, "callspec", None) and request.node.callspec.params.get("pair")
+    found = servers.find_binaries()
+    return [found[major] for major in asked] if asked else versions
+
+
+@pytest.fixture
+def server_made(asked_versions):
     """Makes further servers (other settings, TCP, own life) that are removed at the end of the test."""
     made: list[servers.Server] = []
 
     def make(which: str, **options) -> servers.Server:
-        server = servers.Server(versions[0 if which == "source" else 1], which, **options)
+        server = servers.Server(asked_versions[0 if which == "source" else 1], which, **options)
         made.append(server)
         return server.start()
 
@@ -191,12 +199,12 @@ def server_made(versions):
 
 
 @pytest.fixture
-def physical(versions):
+def physical(asked_versions):
     """Physical copies of a source server, which only a server of the same major can be."""
     made: list[servers.Server] = []
 
     def make() -> servers.Server:
-        made.append(servers.Server(versions[0], "copy", copy=True))
+        made.append(servers.Server(asked_versions[0], "copy", copy=True))
         return made[-1]
 
     yield make

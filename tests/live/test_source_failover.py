@@ -8,7 +8,8 @@ import servers
 import walferry
 from adoption import branch, promote
 from compare import assert_equal, data_differences
-from migration import Migration
+from held_commit import HeldCommit
+from migration import Migration, on_versions
 from proxy import Proxy
 from servers import Server, wait_until
 
@@ -27,6 +28,8 @@ class FailedOver:
         self.address: Proxy = proxy_of(self.primary)
         self.daemon.source = self.address.dsn("failover")
         self.migration.follow(TABLE)
+        # The standby does not know of the slot until it has it, nor what WAL that needs.
+        self.primary.execute("postgres", "ALTER SYSTEM SET wal_keep_size = '256MB'")
         self.standby: Server = physical().copy_of(self.primary).start()
         self.write(INSERT)
 
@@ -172,6 +175,38 @@ def test_a_table_that_was_copied_beyond_the_promotion_is_not_taken_for_whole(fai
     failed_over.daemon.start()
     assert failed_over.daemon.await_exit() == walferry.REFUSED
     assert "received or copied" in failed_over.daemon.log_tail(), failed_over.daemon.log_tail()
+
+
+@on_versions((15, 15))  # older ones send transactions that hold nothing, and so receive what the new primary lacks
+def test_a_copy_that_ends_after_the_stream_has_left_its_server_is_made_again(failed_over):
+    """The old primary lives on, apart from the new one, and a session that reads from it does not notice."""
+    daemon, standby, target = failed_over.daemon, failed_over.standby, failed_over.migration.target
+    for (trigger,) in failed_over.primary.query("failover", "SELECT evtname FROM pg_event_trigger"):
+        failed_over.primary.execute("failover", f"DROP EVENT TRIGGER {trigger}")  # or the stream would tell of the table
+    failed_over.part()
+    with open(standby.data / "postgresql.auto.conf", "a", encoding="utf-8") as settings:
+        settings.write("primary_conninfo = ''\n")
+    assert daemon.terminate() == walferry.OK
+    with HeldCommit(target, b"walferry copy", lambda data: data.endswith(b"c\0\0\0\4")) as held:
+        daemon.target = held.dsn("failover")
+        daemon.start().await_phase("follow", 60)
+        with failed_over.primary.connect("failover") as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE public.late (id int PRIMARY KEY)")
+            cursor.execute("INSERT INTO public.late SELECT generate_series(1, 100)")
+        target.execute("failover", "CREATE TABLE public.late (id int PRIMARY KEY)")
+        held.await_held()
+        standby.start()
+        promote(standby, "0/0")
+        failed_over.address.server = failed_over.migration.source = standby
+        failed_over.primary.query("postgres", "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
+        daemon.await_status(lambda status: "it was failed over" in daemon.log.read_text(), 60, "the stream to move")
+        held.release()
+        daemon.await_status(lambda status: "does not have that moment" in daemon.log.read_text(), 60, "the copy to be refused")
+        standby.execute("failover", "CREATE TABLE public.late (id int PRIMARY KEY)", "INSERT INTO public.late VALUES (7)")
+        failed_over.write(INSERT)
+        wait_until(lambda: data_differences(*failed_over.migration.ends, sequences=False) == [], 90,
+                   "the table of the new primary to be copied")
+        daemon.terminate()
 
 
 def test_a_slot_that_was_made_anew_behind_a_running_daemon_is_refused(failed_over):
