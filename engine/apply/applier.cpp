@@ -309,8 +309,10 @@ Awaitable<void> Applier::apply_block() {
     }
     co_await apply_control(message, payload);
     if (!at_boundary() || !writer_.begun()) continue;
-    // After a schema change at once: a new enum value can be used only by the transactions that follow.
-    if ((rest.data() >= last_commit_end && !backlog()) || group_is_full() || group_.ddl) co_await commit_group();
+    // After a schema change at once: a new enum value can be used only by the transactions that follow. After a marker
+    // because it is waited for.
+    const bool at_once = group_.ddl || !group_.markers.empty();
+    if ((rest.data() >= last_commit_end && !backlog()) || group_is_full() || at_once) co_await commit_group();
   }
 }
 

@@ -12,7 +12,7 @@ namespace {
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t gathered_from_max = 128;   // blocks or chunks
+constexpr std::size_t gathered_from_max = 64;    // blocks or chunks
 constexpr auto distrust_interval = seconds{60};  // a table whose net changes were refused is written row by row
 constexpr int round_trip_samples = 3;
 
@@ -206,7 +206,7 @@ ChangeWriter::Taken ChangeWriter::take(const SourceTransaction& transaction, con
 void ChangeWriter::keep(MappedTable& table, bool first, Bytes payload) {
   if (first) gathered_.push_back(&table);
   if (gathered_from_.empty() || gathered_from_.back() != owner_) gathered_from_.push_back(owner_);
-  gathered_bytes_ += payload.size();
+  gathered_bytes_ += payload.size() + sizeof(NetChanges::Row);
 }
 
 Awaitable<void> ChangeWriter::write_behind(const SourceTransaction& transaction, const pgoutput::Message& message,

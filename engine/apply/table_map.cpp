@@ -313,6 +313,7 @@ void TableMap::match_types(MappedTable& table, const Table& target) const {
     if (const auto type = target_.types.find(same->type); type != target_.types.end()) {
       if (type->second.reads_text) column.type = type->second.name;
       column.equality = type->second.equality;
+      column.has_array = type->second.has_array;
     }
     column.target_type = same->type;
     column.element = element_of(column.source_type, same->type);
@@ -455,9 +456,9 @@ Statement& TableMap::set_remove_statement(MappedTable& table) {
   if (!statement.sql.empty()) return statement;
   statement.name = next_name("D");
   statement.old_columns = identifying_columns(table);
-  if (statement.old_columns.size() == 1 && !table.partitioned) {
+  const MappedColumn& key = table.columns[statement.old_columns.front()];
+  if (statement.old_columns.size() == 1 && key.has_array && !table.partitioned) {
     // One scan of the index instead of one for each row. Of a partitioned table it would be one of each partition.
-    const MappedColumn& key = table.columns[statement.old_columns.front()];
     const std::string cast = key.element == BinaryType::Text ? fmt::format("::{}[]", key.type) : "";
     statement.sql = fmt::format("DELETE FROM {} WHERE {} {} ANY ($1::pg_catalog.{}[]{})", table.reference(),
                                 quote_name(key.name), key.equality, name_of(key.element), cast);

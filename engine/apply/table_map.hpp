@@ -34,6 +34,7 @@ struct MappedColumn {
   Oid target_type{};
   std::string equality = "=";             // the operator that compares it
   std::string type = {};                  // of the target's column, for a cast; empty: a cast from text would not do
+  bool has_array = false;                 // of the target's type
   BinaryType element = BinaryType::Text;  // as which its values travel in sets
 };
 

@@ -104,13 +104,16 @@ SELECT t.oid, pg_catalog.format('%I.%I', n.nspname, t.typname),
                    WHERE b.type = t.oid AND k.castsource = 'pg_catalog.text'::pg_catalog.regtype AND k.castmethod = 'f'
                      AND k.casttarget NOT IN ('pg_catalog.xml'::pg_catalog.regtype,
                                               'pg_catalog.name'::pg_catalog.regtype)),
-       coalesce(e.operator, '=')
+       coalesce(e.operator, '='),
+       NOT EXISTS (SELECT FROM bases b JOIN pg_catalog.pg_type base ON base.oid = b.base
+                   WHERE b.type = t.oid AND base.typarray = 0)
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN equal e ON e.type = t.oid
 WHERE t.oid IN (SELECT type FROM bases))",
                                                     operator_text));
   for (int row = 0; row < types.rows(); ++row)
-    target.types[Oid{types.u32(row, 0)}] = {types.str(row, 1), types.flag(row, 2), types.str(row, 3)};
+    target.types[Oid{types.u32(row, 0)}] = {types.str(row, 1), types.flag(row, 2), types.str(row, 3),
+                                            types.flag(row, 4)};
   return target;
 }
 

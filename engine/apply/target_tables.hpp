@@ -37,6 +37,7 @@ struct TypeTraits {
   // A text cast to it is read by its input function; some types have a cast from text of another meaning.
   bool reads_text = false;
   std::string equality = "=";  // the operator of its default class for btree, else for hash
+  bool has_array = false;      // an array of it is a type, and is compared element by element
 };
 
 struct TargetTables {

@@ -55,25 +55,33 @@ std::string describe_holders(pg::Session& session) {
 }
 
 // Open transactions that no lock on a table stops, and whose commit would come behind everything: those that made a
-// relation, which nobody else can see yet (its schema is locked as well), and those that use large objects.
-std::string describe_unseen_writers(pg::Session& session, std::string_view begun_before, bool large_objects) {
+// relation, which nobody else can see yet (its schema is locked as well, and may be unseen itself), and those that
+// changed large objects. `among`: a condition on their locks l. pg_stat_activity stands still within a transaction, and
+// this is asked within the lease's.
+std::string describe_unseen_writers(pg::Session& session, std::string_view among, bool large_objects) {
   const pg::Result rows = session.exec(fmt::format(
-      "SELECT DISTINCT a.pid, coalesce(a.usename, '?'), coalesce(a.application_name, ''), coalesce(a.state, ''), "
-      "l.relation = 2613 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) "
-      "WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_catalog.pg_backend_pid() "
-      "AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) "
-      "AND coalesce(a.xact_start <= {}, true) "
-      "AND (l.relation = 2613 AND l.mode = 'RowExclusiveLock' AND a.application_name !~ '^walferry' AND {} OR l.mode = "
-      "'AccessExclusiveLock' AND NOT EXISTS "
-      "(SELECT FROM pg_catalog.pg_class c WHERE c.oid = l.relation) AND EXISTS (SELECT FROM pg_catalog.pg_locks s "
-      "JOIN pg_catalog.pg_namespace n ON n.oid = s.objid WHERE s.pid = l.pid AND s.locktype = 'object' AND s.classid = "
-      "'pg_catalog.pg_namespace'::pg_catalog.regclass AND n.nspname !~ '^pg_temp_')) ORDER BY 1 LIMIT 5",
-      begun_before, large_objects));
+      R"(SELECT pg_catalog.pg_stat_clear_snapshot();
+SELECT DISTINCT coalesce(l.pid, 0), coalesce(a.usename, '?'), coalesce(a.application_name, ''), coalesce(a.state, ''),
+       l.large_object
+FROM (SELECT *, relation IS NOT DISTINCT FROM 2613 OR locktype = 'object' AS large_object FROM pg_catalog.pg_locks) l
+LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
+WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND {}
+  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+  AND CASE WHEN l.large_object
+      THEN {} AND a.backend_xid IS NOT NULL AND a.application_name !~ '^walferry'
+           AND (l.relation = 2613 AND l.mode = 'RowExclusiveLock' OR l.classid = 2613 AND l.mode = 'AccessExclusiveLock')
+      ELSE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+           AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = l.relation)
+           AND EXISTS (SELECT FROM pg_catalog.pg_locks s LEFT JOIN pg_catalog.pg_namespace n ON n.oid = s.objid
+                       WHERE s.virtualtransaction = l.virtualtransaction AND s.locktype = 'object' AND s.classid = 2615
+                         AND n.nspname !~ '^pg_temp_' IS NOT FALSE) END
+ORDER BY 1 LIMIT 5)",
+      among, large_objects));
   std::string text;
   for (int row = 0; row < rows.rows(); ++row) {
     text += fmt::format("{}pid {} ({}{}, {}), which {}", text.empty() ? "" : "; ", rows.text(row, 0), rows.text(row, 1),
                         rows.text(row, 2).empty() ? "" : " " + rows.str(row, 2), rows.text(row, 3),
-                        rows.flag(row, 4) ? "uses large objects" : "made a table, view or sequence");
+                        rows.flag(row, 4) ? "changed large objects" : "made a table, view, sequence or type");
   }
   return text;
 }
@@ -84,12 +92,15 @@ void pause(milliseconds duration) {
   std::condition_variable{}.wait_for(held, duration);
 }
 
-// Behind the locks: until those that began before them have ended. Who is left at the deadline.
+// Behind the locks: until those that are open now have ended. Who is left at the deadline.
 std::string await_unseen_writers(pg::Session& session, Clock::time_point deadline) {
-  const std::string now =
-      pg::quote_literal(session.exec("SELECT pg_catalog.clock_timestamp()").str(0, 0)) + "::pg_catalog.timestamptz";
+  const pg::Result open = session.exec(
+      "SELECT coalesce(pg_catalog.array_agg(virtualtransaction), '{}') FROM pg_catalog.pg_locks WHERE locktype = "
+      "'virtualxid' AND granted");
+  const std::string among =
+      fmt::format("l.virtualtransaction = ANY ({}::pg_catalog.text[])", pg::quote_literal(open.str(0, 0)));
   for (;;) {
-    std::string left = describe_unseen_writers(session, now, true);
+    std::string left = describe_unseen_writers(session, among, true);
     if (left.empty() || Clock::now() >= deadline) return left;
     pause(pause_between_looks);
   }
@@ -164,8 +175,8 @@ Raised Fence::raise(const FenceRequest& request) {
           fmt::format("BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
                       patience.count(), left.count() + 5'000));
       session_.exec(lock);
-      session_.exec("SET LOCAL statement_timeout = 0");
       holders = request.everything ? await_unseen_writers(session_, begun + patience) : std::string{};
+      session_.exec("SET LOCAL statement_timeout = 0");
       if (holders.empty()) return {.since = begun, .delayed = lost};
     } catch (const Error& error) {
       const bool in_the_way = error.sqlstate() == "57014" || error.sqlstate() == "40P01" || error.sqlstate() == "55P03";
@@ -241,10 +252,10 @@ void Fence::make_durable(const SelectionRules& selection) {
   // CREATE TABLE was not stopped: a table that came meanwhile, perhaps under the name of another, has neither lock nor
   // proof. Those not committed yet are asked for first: whichever ends in between is in the list.
   if (selection.empty()) {
-    const std::string makers = describe_unseen_writers(session_, "'infinity'", false);
+    const std::string makers = describe_unseen_writers(session_, "true", false);
     if (!makers.empty()) {
       throw Error{{ErrorKind::Refused, Side::Source},
-                  fmt::format("tables are being created on the source: {}, and has not committed yet. Remedy: stop "
+                  fmt::format("something is being created on the source: {}, and has not committed yet. Remedy: stop "
                               "schema changes, then try again",
                               makers)};
     }

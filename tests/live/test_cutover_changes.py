@@ -141,26 +141,30 @@ def test_a_temporary_table_of_an_open_transaction_is_in_nobodys_way(migrations):
     migration = following(migrations, "temporary")
     slow = slow_cutover(migration)
     with migration.source.connect(migration.database, autocommit=False) as reader:
+        reader.cursor().execute("CREATE TEMPORARY TABLE first (id int)")
+        reader.commit()  # the first one makes the schema, and with it as much as any table
         reader.cursor().execute("CREATE TEMPORARY TABLE mine AS SELECT 1 AS id")
         assert slow.release().code == walferry.OK
     assert_equal(*migration.ends)
 
 
-def test_a_table_that_is_made_during_the_stop_refuses_the_switch(migrations):
+@pytest.mark.parametrize("schema", ["public", "of_its_own"])
+def test_a_table_that_is_made_during_the_stop_refuses_the_switch(migrations, schema):
     migration = migrations("made_late").follow(TABLES + "CREATE SEQUENCE numbers;", "--no-ddl-trigger")
     source, database, target, _ = migration.ends
-    with source.connect(database, autocommit=False) as maker, target.connect(database, autocommit=False) as holder:
+    with target.connect(database, autocommit=False) as holder:
         holder.cursor().execute("ALTER SEQUENCE numbers INCREMENT 1")
         answers = []
         running = threading.Thread(target=lambda: answers.append(migration.daemon.cutover("--json", "--timeout", "60s")))
         running.start()
         wait_until(lambda: target.scalar("postgres", "SELECT count(*) FROM pg_locks WHERE NOT granted"), 60,
                    "the cutover to wait for the sequence")
-        maker.cursor().execute("CREATE TABLE late AS SELECT 1 AS id")
-        holder.rollback()
-        running.join()
-        assert answers[0].code == walferry.REFUSED and "being created" in answers[0].json()["error"], answers
-        maker.rollback()
+        with source.connect(database, autocommit=False) as maker:
+            maker.cursor().execute(f"CREATE SCHEMA IF NOT EXISTS {schema}; CREATE TABLE {schema}.late AS SELECT 1 AS id")
+            holder.rollback()
+            running.join()
+            maker.rollback()
+    assert answers[0].code == walferry.REFUSED and "being created" in answers[0].json()["error"], answers
     migration.switch()
     assert_equal(*migration.ends)
 
