@@ -13,7 +13,7 @@ using Clock = std::chrono::steady_clock;
 
 // Little is written at a time: meanwhile what was committed waits. But some round trips with each piece must not take
 // longer than the piece.
-constexpr std::size_t piece_bytes_min = std::size_t{1} << 20U;
+constexpr std::size_t piece_bytes_min = std::size_t{2} << 20U;
 constexpr std::size_t piece_bytes_max = std::size_t{8} << 20U;
 constexpr std::size_t piece_bytes_per_millisecond = std::size_t{2} << 20U;  // of round trip
 

@@ -88,10 +88,11 @@ bool Snapshot::alive() {
 void require_shared_past(const TimelineHistory& history, Lsn lsn, const std::optional<std::string>& followed) {
   const auto known = TimelineHistory::parse(followed.value_or(""));
   if (!known || lsn <= shared_until(history, *known)) return;
-  throw Error{{ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}},
-              fmt::format("rows were read as of {} on timeline {}, and the stream comes from a server on timeline {} that "
-                          "does not have that moment: they are copied again",
-                          lsn.to_string(), history.timeline, known->timeline)};
+  throw Error{
+      {ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}},
+      fmt::format("rows were read as of {} on timeline {}, and the stream comes from a server on timeline {} that "
+                  "does not have that moment: they are copied again",
+                  lsn.to_string(), history.timeline, known->timeline)};
 }
 
 std::string temporary_slot_name(const std::string& migration) {
