@@ -32,6 +32,18 @@ std::set<QualifiedName> names_of(const std::map<QualifiedName, Lsn>& copied) {
 
 }  // namespace
 
+// The receiver writes down where it has moved to, then looks at what was copied; here it is the other way round. So one
+// of the two sees rows that the new primary does not have.
+void InitialCopy::record_copied(const Table& table) {
+  journal_.record_copied(table.name, table.relation(), snapshot_->lsn());
+  try {
+    copy::require_shared_past(snapshot_->history(), snapshot_->lsn(), journal_.get(keys::source_timeline));
+  } catch (...) {
+    journal_.forget_copied(table.name);
+    throw;
+  }
+}
+
 copy::Snapshot& InitialCopy::snapshot() {
   if (snapshot_ && snapshot_->alive()) return *snapshot_;
   snapshot_.reset();
@@ -40,6 +52,7 @@ copy::Snapshot& InitialCopy::snapshot() {
                                       .client_encoding = ends_.client_encoding,
                                       .slot = copy::temporary_slot_name(options_.slot),
                                       .temporary = true});
+  copy::require_shared_past(snapshot_->history(), snapshot_->lsn(), journal_.get(keys::source_timeline));
   return *snapshot_;
 }
 
@@ -156,9 +169,7 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
                        .on_started = [&](const Table& table) { watch_.on_table(table.name, TableState::Copying); },
                        .on_copied =
                            [&](const Table& table) {
-                             copy::require_shared_past(snapshot_->history(), snapshot_->lsn(),
-                                                       journal_.get(keys::source_timeline));
-                             journal_.record_copied(table.name, table.relation(), snapshot_->lsn());
+                             record_copied(table);
                              watch_.on_table(table.name, TableState::Copied);
                              if (builder) builder->add(plan->table_items(table.name));
                            }},

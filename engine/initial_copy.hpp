@@ -56,6 +56,8 @@ class InitialCopy {
 
  private:
   void copy_large_objects();
+  // Throws Error{snapshot_gone} where the stream comes from a server that does not have these rows.
+  void record_copied(const Table& table);
   // A living snapshot: the one at hand, or a fresh one under a temporary slot.
   copy::Snapshot& snapshot();
   [[nodiscard]] schema::PgTools pg_tools() const;

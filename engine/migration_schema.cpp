@@ -151,6 +151,9 @@ Awaitable<void> Migration::copy_again(const store::TablesToCopyAgain& marked) {
 // Blocking. Whatever one table is in the way of, neither the others nor the stream wait for it.
 Migration::CopyAttempt Migration::copy_again_now(const QualifiedName& name, RelationId id, Deadline patience) {
   CopyAttempt attempt;
+  const auto require_followed = [this](const TimelineHistory& history, Lsn lsn) {
+    copy::require_shared_past(history, lsn, journal_.get(keys::source_timeline));
+  };
   try {
     const std::optional<ddl::JoinOptions> join = join_options();
     if (join && !ddl::publish_marked(*join, id, journal_)) {
@@ -167,16 +170,16 @@ Migration::CopyAttempt Migration::copy_again_now(const QualifiedName& name, Rela
                                       .table = name,
                                       .id = id,
                                       .deadline = patience,
-                                      .require_followed = [this](const TimelineHistory& history, Lsn lsn) {
-                                        copy::require_shared_past(history, lsn, journal_.get(keys::source_timeline));
-                                      }});
+                                      .require_followed = require_followed});
     if (attempt.copied) {
       journal_.record_copied(name, id, attempt.copied->lsn);
+      require_followed(attempt.copied->history, attempt.copied->lsn);  // else the table still waits, and is passed over
       journal_.forget_copy_again(id);
     } else {
       attempt.why_not = "another schema change is on its way";
     }
   } catch (const Error& error) {
+    attempt.copied.reset();
     attempt.timed_out = error.kind() == ErrorKind::Timeout;
     if (!attempt.timed_out && error.kind() != ErrorKind::Sql && !is_transient(error)) throw;
     attempt.why_not = error.what();

@@ -42,7 +42,8 @@ TimelineHistory read_history(pg::Session& walsender) {
   try {
     history.file = walsender.exec(fmt::format("TIMELINE_HISTORY {}", history.timeline)).str(0, 1);
   } catch (const Error& error) {
-    if (error.kind() != ErrorKind::Sql) throw;  // a server may lack the file: the receiver warns of it
+    if (error.kind() != ErrorKind::Sql || is_transient(error)) throw;
+    // It may lack the file: the receiver warns of that.
   }
   return history;
 }
@@ -87,12 +88,13 @@ bool Snapshot::alive() {
 
 void require_shared_past(const TimelineHistory& history, Lsn lsn, const std::optional<std::string>& followed) {
   const auto known = TimelineHistory::parse(followed.value_or(""));
-  if (!known || lsn <= shared_until(history, *known)) return;
-  throw Error{
-      {ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}},
-      fmt::format("rows were read as of {} on timeline {}, and the stream comes from a server on timeline {} that "
-                  "does not have that moment: they are copied again",
-                  lsn.to_string(), history.timeline, known->timeline)};
+  if (!known) return;
+  const bool unreadable = history.timeline == known->timeline && (history.file.empty() || known->file.empty());
+  if (unreadable || lsn <= shared_until(history, *known)) return;
+  throw Error{{ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}},
+              fmt::format("rows were read as of {} on timeline {}, and the stream comes from a server on timeline {} "
+                          "that does not have that moment: they are copied again once both lead to the same server",
+                          lsn.to_string(), history.timeline, known->timeline)};
 }
 
 std::string temporary_slot_name(const std::string& migration) {

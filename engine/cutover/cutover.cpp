@@ -190,12 +190,13 @@ Awaitable<void> Cutover::prepare() {
 Awaitable<void> Cutover::stop_writes() {
   environment_.journal.put(keys::cutover_step, "fence");
   const auto delayed = std::make_shared<milliseconds>(0);
-  const bool everything = environment_.options.selection.empty();
-  std::function<Raised()> raise = [prepared = prepared_, deadline = deadline_, everything, delayed] {
+  const bool new_tables = environment_.options.selection.empty();
+  std::function<Raised()> raise = [prepared = prepared_, deadline = deadline_, new_tables, delayed] {
     return prepared->fence.raise(
         {.tables = prepared->locked,
          .deadline = deadline,
-         .everything = everything,
+         .new_tables = new_tables,
+         .large_objects = prepared->everything,
          .on_waiting = [delayed](const std::string& holders, milliseconds lost) {
            *delayed = lost;
            spdlog::info("cutover: writers did not end in time and go on, another try follows: {}", holders);

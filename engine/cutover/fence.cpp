@@ -22,6 +22,7 @@ constexpr std::array<milliseconds, 4> tries{milliseconds{300}, milliseconds{600}
                                             milliseconds{2'500}};
 constexpr milliseconds pause_between_tries{200};
 constexpr milliseconds pause_between_looks{5};
+constexpr milliseconds patience_with_makers{200};  // at the close: most are done at once
 // Triggers of so many are made by one message to the server.
 constexpr std::size_t tables_at_once = 100;
 
@@ -54,34 +55,43 @@ std::string describe_holders(pg::Session& session) {
   return text;
 }
 
+struct UnseenWriters {
+  bool new_tables = false;
+  bool large_objects = false;
+  std::string among = "true";  // a condition on their locks l
+};
+
 // Open transactions that no lock on a table stops, and whose commit would come behind everything: those that made a
 // relation, which nobody else can see yet (its schema is locked as well, and may be unseen itself), and those that
-// changed large objects. `among`: a condition on their locks l. pg_stat_activity stands still within a transaction, and
-// this is asked within the lease's.
-std::string describe_unseen_writers(pg::Session& session, std::string_view among, bool large_objects) {
+// changed large objects. A prepared one has no process. pg_stat_activity stands still within a transaction, and this is
+// asked within the lease's.
+std::string describe(pg::Session& session, const UnseenWriters& wanted) {
   const pg::Result rows = session.exec(fmt::format(
       R"(SELECT pg_catalog.pg_stat_clear_snapshot();
 SELECT DISTINCT coalesce(l.pid, 0), coalesce(a.usename, '?'), coalesce(a.application_name, ''), coalesce(a.state, ''),
        l.large_object
 FROM (SELECT *, relation IS NOT DISTINCT FROM 2613 OR locktype = 'object' AS large_object FROM pg_catalog.pg_locks) l
 LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
-WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND {}
+WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND (l.pid IS NULL OR {})
   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
   AND CASE WHEN l.large_object
-      THEN {} AND a.backend_xid IS NOT NULL AND a.application_name !~ '^walferry'
+      THEN {} AND (l.pid IS NULL OR a.backend_xid IS NOT NULL AND a.application_name !~ '^walferry')
            AND (l.relation = 2613 AND l.mode = 'RowExclusiveLock' OR l.classid = 2613 AND l.mode = 'AccessExclusiveLock')
-      ELSE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+      ELSE {} AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
            AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = l.relation)
            AND EXISTS (SELECT FROM pg_catalog.pg_locks s LEFT JOIN pg_catalog.pg_namespace n ON n.oid = s.objid
                        WHERE s.virtualtransaction = l.virtualtransaction AND s.locktype = 'object' AND s.classid = 2615
                          AND n.nspname !~ '^pg_temp_' IS NOT FALSE) END
 ORDER BY 1 LIMIT 5)",
-      among, large_objects));
+      wanted.among, wanted.large_objects, wanted.new_tables));
   std::string text;
   for (int row = 0; row < rows.rows(); ++row) {
-    text += fmt::format("{}pid {} ({}{}, {}), which {}", text.empty() ? "" : "; ", rows.text(row, 0), rows.text(row, 1),
-                        rows.text(row, 2).empty() ? "" : " " + rows.str(row, 2), rows.text(row, 3),
-                        rows.flag(row, 4) ? "changed large objects" : "made a table, view, sequence or type");
+    if (row > 0) text += "; ";
+    text += rows.i64(row, 0) == 0
+                ? std::string{"a prepared transaction"}
+                : fmt::format("pid {} ({}{}, {})", rows.text(row, 0), rows.text(row, 1),
+                              rows.text(row, 2).empty() ? "" : " " + rows.str(row, 2), rows.text(row, 3));
+    text += rows.flag(row, 4) ? ", which changed large objects" : ", which made a table, view, sequence or type";
   }
   return text;
 }
@@ -92,18 +102,23 @@ void pause(milliseconds duration) {
   std::condition_variable{}.wait_for(held, duration);
 }
 
-// Behind the locks: until those that are open now have ended. Who is left at the deadline.
-std::string await_unseen_writers(pg::Session& session, Clock::time_point deadline) {
-  const pg::Result open = session.exec(
-      "SELECT coalesce(pg_catalog.array_agg(virtualtransaction), '{}') FROM pg_catalog.pg_locks WHERE locktype = "
-      "'virtualxid' AND granted");
-  const std::string among =
-      fmt::format("l.virtualtransaction = ANY ({}::pg_catalog.text[])", pg::quote_literal(open.str(0, 0)));
+// Who is left at the deadline.
+std::string await_none(pg::Session& session, const UnseenWriters& wanted, Clock::time_point deadline) {
   for (;;) {
-    std::string left = describe_unseen_writers(session, among, true);
+    std::string left = describe(session, wanted);
     if (left.empty() || Clock::now() >= deadline) return left;
     pause(pause_between_looks);
   }
+}
+
+// Behind the locks: until those that are open now have ended.
+std::string await_unseen_writers(pg::Session& session, UnseenWriters wanted, Clock::time_point deadline) {
+  if (!wanted.new_tables && !wanted.large_objects) return {};
+  const pg::Result open = session.exec(
+      "SELECT coalesce(pg_catalog.array_agg(virtualtransaction), '{}') FROM pg_catalog.pg_locks WHERE locktype = "
+      "'virtualxid' AND granted");
+  wanted.among = fmt::format("l.virtualtransaction = ANY ({}::pg_catalog.text[])", pg::quote_literal(open.str(0, 0)));
+  return await_none(session, wanted, deadline);
 }
 
 // A slot's name is made of lower case letters, digits and underscores.
@@ -157,7 +172,7 @@ Raised Fence::raise(const FenceRequest& request) {
   const std::string lock = fmt::format("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", name_list(request.tables));
   milliseconds lost{0};
   std::string holders;
-  for (std::size_t attempt = 0;; ++attempt) {
+  for (std::size_t attempt = 0;;) {
     const milliseconds left = until(request.deadline);
     if (left == milliseconds{0}) {
       throw Error{
@@ -170,12 +185,20 @@ Raised Fence::raise(const FenceRequest& request) {
     const auto begun = Clock::now();
     const milliseconds patience = std::min(left, tries[std::min(attempt, tries.size() - 1)]);
     try {
+      // Before anybody is held up: those who make tables may take long.
+      holders = request.new_tables ? describe(session_, {.new_tables = true}) : std::string{};
+      if (!holders.empty()) {
+        if (request.on_waiting) request.on_waiting(holders, lost);
+        pause(std::min(pause_between_tries, left));
+        continue;
+      }
       // The lease outlives the time limit by a moment at most.
       session_.exec(
           fmt::format("BEGIN; SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
                       patience.count(), left.count() + 5'000));
       session_.exec(lock);
-      holders = request.everything ? await_unseen_writers(session_, begun + patience) : std::string{};
+      holders = await_unseen_writers(
+          session_, {.new_tables = request.new_tables, .large_objects = request.large_objects}, begun + patience);
       session_.exec("SET LOCAL statement_timeout = 0");
       if (holders.empty()) return {.since = begun, .delayed = lost};
     } catch (const Error& error) {
@@ -183,6 +206,7 @@ Raised Fence::raise(const FenceRequest& request) {
       if (!in_the_way) throw error.during("stopping writes on the source");
       holders.clear();
     }
+    ++attempt;
     session_.exec("ROLLBACK");
     lost += duration_cast<milliseconds>(Clock::now() - begun);
     if (holders.empty()) holders = describe_holders(session_);
@@ -252,7 +276,7 @@ void Fence::make_durable(const SelectionRules& selection) {
   // CREATE TABLE was not stopped: a table that came meanwhile, perhaps under the name of another, has neither lock nor
   // proof. Those not committed yet are asked for first: whichever ends in between is in the list.
   if (selection.empty()) {
-    const std::string makers = describe_unseen_writers(session_, "true", false);
+    const std::string makers = await_none(session_, {.new_tables = true}, Clock::now() + patience_with_makers);
     if (!makers.empty()) {
       throw Error{{ErrorKind::Refused, Side::Source},
                   fmt::format("something is being created on the source: {}, and has not committed yet. Remedy: stop "

@@ -34,7 +34,9 @@ struct FencedTable {
 struct FenceRequest {
   std::vector<QualifiedName> tables;
   std::chrono::steady_clock::time_point deadline;
-  bool everything = true;  // and so what no lock on these tables stops
+  // What no lock on these tables stops is waited for as well.
+  bool new_tables = true;
+  bool large_objects = true;
   // After a try that was given up: who holds the locks, and for how long all such tries have held up writers. From the
   // calling thread.
   std::function<void(const std::string& holders, std::chrono::milliseconds delayed)> on_waiting = {};

@@ -71,6 +71,7 @@ std::optional<CopiedAgain> copy_again(const RecopyRequest& request) {
                                                   std::chrono::steady_clock::now().time_since_epoch().count()),
                               .temporary = true,
                               .deadline = request.deadline});
+  request.require_followed(snapshot.history(), snapshot.lsn());
   pg::Session source = pg::Session::open(request.source, session_options);
   pg::use_snapshot(source, snapshot.id());
   const Catalog on_source = read_catalog(source);
@@ -99,9 +100,9 @@ std::optional<CopiedAgain> copy_again(const RecopyRequest& request) {
     if (!buffer.empty()) target.put_copy_data(buffer);
   }
   target.finish_copy_in();
-  if (request.require_followed) request.require_followed(snapshot.history(), snapshot.lsn());
+  request.require_followed(snapshot.history(), snapshot.lsn());
   target.exec("COMMIT");
-  return CopiedAgain{snapshot.lsn(), *table};
+  return CopiedAgain{snapshot.lsn(), snapshot.history(), *table};
 }
 
 Waiting look_at_waiting(const pg::ConnInfo& source, const pg::ConnInfo& target, const store::TablesToCopyAgain& tables,

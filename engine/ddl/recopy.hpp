@@ -27,14 +27,15 @@ struct RecopyRequest {
   RelationId id{};
   // For the transactions that are open on the source, and that its view has to wait for. Throws Error{Timeout} then.
   std::chrono::steady_clock::time_point deadline;
-  // Throws unless a view of this LSN on a server with this history is part of what the stream comes from. Before the
-  // rows are committed.
-  std::function<void(const TimelineHistory&, Lsn)> require_followed = {};
+  // Throws unless a view of this LSN on a server with this history is part of what the stream comes from; asked before
+  // anything is written and again before it is committed.
+  std::function<void(const TimelineHistory&, Lsn)> require_followed;
 };
 
 struct CopiedAgain {
   Lsn lsn;
-  Table table;  // as the source had it then
+  TimelineHistory history;  // of the server that was read
+  Table table;              // as the source had it then
 };
 
 // nullopt when another change is on its way: the two ends do not have the same columns yet, or the table was rewritten

@@ -152,7 +152,10 @@ void execute_once(pg::Session& target, const PostDataItem& item, const ExecuteOp
 }  // namespace
 
 void prepare_build_session(pg::Session& target) {
-  target.exec("SET maintenance_work_mem = '256MB'");
+  // The default is a quarter of it; who has set more means it.
+  target.exec(
+      "SELECT pg_catalog.set_config('maintenance_work_mem', '256MB', false) FROM pg_catalog.pg_settings WHERE name = "
+      "'maintenance_work_mem' AND setting::pg_catalog.int8 < 262144");
   target.exec("SET check_function_bodies = off");
 }
 

@@ -154,6 +154,10 @@ void Journal::record_copied(const QualifiedName& table, RelationId id, Lsn copy_
   put(table_key(copied_prefix, table), record_text(id, copy_lsn));
 }
 
+void Journal::forget_copied(const QualifiedName& table) {
+  erase(table_key(copied_prefix, table));
+}
+
 TablesToCopyAgain Journal::tables_to_copy_again() const {
   TablesToCopyAgain tables;
   for (const auto& [name, value] : entries(journal_keys::recopy)) {

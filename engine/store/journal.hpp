@@ -65,6 +65,7 @@ class Journal {
   [[nodiscard]] std::map<QualifiedName, RelationId> copied_relations() const;
   [[nodiscard]] std::set<RelationId> copied_ids() const;
   void record_copied(const QualifiedName& table, RelationId id, Lsn copy_lsn);
+  void forget_copied(const QualifiedName& table);
   // Tables whose rows a schema change made anew on the source.
   [[nodiscard]] TablesToCopyAgain tables_to_copy_again() const;
   void record_copy_again(RelationId id, const CopyAgain& mark);

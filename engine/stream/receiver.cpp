@@ -293,6 +293,10 @@ void Receiver::keep_timeline(const SourceTimeline& found) {
                  found.now.timeline, found.after);
   }
   journal_.put(store::journal_keys::source_timeline, found.now.text());
+  // A copy that ended since the look at them has not seen this (InitialCopy::record_copied).
+  for (const auto& [table, copied] : journal_.copied_tables()) {
+    if (found.after != 0 && copied > found.shared) throw other_timeline(found.after, found.now.timeline, found.shared);
+  }
 }
 
 void Receiver::forget_beyond(Lsn shared) {

@@ -337,12 +337,12 @@ def test_rows_with_another_unique_value_keep_the_order_in_which_they_came(migrat
     nothing else are sorted by them."""
     backlog = Backlog(migrations, "stairs", """
         CREATE TABLE public.t (id int PRIMARY KEY, u int UNIQUE);
-        INSERT INTO public.t SELECT g, g FROM generate_series(1, 100) g;
+        INSERT INTO public.t SELECT g, g FROM generate_series(1, 3000) g;
         CREATE TABLE public.alone (id int PRIMARY KEY, n int);
-        INSERT INTO public.alone SELECT g, g FROM generate_series(1, 100) g;
+        INSERT INTO public.alone SELECT g, g FROM generate_series(1, 3000) g;
     """)
     for table, column in (("t", "u"), ("alone", "n")):
-        backlog.write(f"DO $$ BEGIN FOR i IN REVERSE 100..1 LOOP UPDATE public.{table} SET {column} = {column} + 1"
+        backlog.write(f"DO $$ BEGIN FOR i IN REVERSE 3000..1 LOOP UPDATE public.{table} SET {column} = {column} + 1"
                       " WHERE id = i; END LOOP; END $$")
     backlog.drain()
     backlog.expect_equal()
@@ -354,14 +354,14 @@ KEYS = {"int2": "g", "int8": "g - 20", "numeric": "g / 8.0", "float8": "g / 7.0"
         "timestamptz": "'2020-01-01'::timestamptz + g * interval '1 s'", "time": "g * interval '1 s'", "bytea": "decode(md5(g::text), 'hex')",
         "inet": "'10.0.0.0'::inet + g", "interval": "g * interval '1 h'", "public.steps": "('s' || g)::public.steps", "public.short": "'d' || g",
         'text COLLATE "C"': "'K' || g", "name": "'n' || g", "bit(8)": "g::bit(8)", "jsonb": "to_jsonb(g)",
-        "int[]": "ARRAY[g, g]", "public.pair": "ARRAY[g, 1]"}
+        "int4range": "int4range(g, g + 1)", "public.spot": "ROW(g, 'a,\"')::public.spot", "int[]": "ARRAY[g, g]", "public.pair": "ARRAY[g, 1]"}
 OF_ARRAYS = {"int[]", "public.pair"}  # there is no array of them
 
 
 def test_rows_are_removed_as_a_set_by_a_key_of_any_type(migrations):
     steps = ", ".join(f"'s{number}'" for number in range(1, 41))
     schema = f"CREATE TYPE public.steps AS ENUM ({steps}); CREATE DOMAIN public.short AS text CHECK (length(VALUE) < 9);" \
-             "CREATE DOMAIN public.pair AS int[];"
+             "CREATE DOMAIN public.pair AS int[]; CREATE TYPE public.spot AS (x int, y text);"
     for number, (kind, value) in enumerate(KEYS.items()):
         schema += f"CREATE TABLE public.k{number} (k {kind} PRIMARY KEY, g int);" \
                   f"INSERT INTO public.k{number} SELECT {value}, g FROM generate_series(1, 40) g;"

@@ -121,12 +121,15 @@ def test_a_transaction_that_made_a_table_is_waited_for(migrations, ending):
     migration = following(migrations, "maker")
     source, database, _, _ = migration.ends
     slow = slow_cutover(migration)
-    with source.connect(database, autocommit=False) as maker:
+    with source.connect(database, autocommit=False) as maker, source.connect(database, autocommit=False) as hasty:
         maker.cursor().execute("CREATE TABLE late AS SELECT 1 AS id")
         answers = []
         running = threading.Thread(target=lambda: answers.append(slow.release()))
         running.start()
         wait_until(lambda: "which made a table" in migration.daemon.log.read_text(), 60, "the cutover to wait for it")
+        # Nobody is held up by that.
+        hasty.cursor().execute("SET LOCAL lock_timeout = '5s'; LOCK TABLE t IN ROW EXCLUSIVE MODE")
+        hasty.rollback()
         maker.cursor().execute(ending)
         running.join()
     if ending == "COMMIT":
@@ -157,7 +160,8 @@ def test_a_table_that_is_made_during_the_stop_refuses_the_switch(migrations, sch
         answers = []
         running = threading.Thread(target=lambda: answers.append(migration.daemon.cutover("--json", "--timeout", "60s")))
         running.start()
-        wait_until(lambda: target.scalar("postgres", "SELECT count(*) FROM pg_locks WHERE NOT granted"), 60,
+        wait_until(lambda: target.scalar("postgres", "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT"
+                                                     " granted AND application_name = 'walferry cutover'"), 60,
                    "the cutover to wait for the sequence")
         with source.connect(database, autocommit=False) as maker:
             maker.cursor().execute(f"CREATE SCHEMA IF NOT EXISTS {schema}; CREATE TABLE {schema}.late AS SELECT 1 AS id")
