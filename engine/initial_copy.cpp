@@ -48,11 +48,12 @@ copy::Snapshot& InitialCopy::snapshot() {
   if (snapshot_ && snapshot_->alive()) return *snapshot_;
   snapshot_.reset();
   watch_.on_activity("taking a new snapshot of the source");
-  snapshot_ = copy::Snapshot::create({.source = options_.source,
-                                      .client_encoding = ends_.client_encoding,
-                                      .slot = copy::temporary_slot_name(options_.slot),
-                                      .temporary = true});
-  copy::require_shared_past(snapshot_->history(), snapshot_->lsn(), journal_.get(keys::source_timeline));
+  copy::Snapshot snapshot = copy::Snapshot::create({.source = options_.source,
+                                                    .client_encoding = ends_.client_encoding,
+                                                    .slot = copy::temporary_slot_name(options_.slot),
+                                                    .temporary = true});
+  copy::require_shared_past(snapshot.history(), snapshot.lsn(), journal_.get(keys::source_timeline));
+  snapshot_ = std::move(snapshot);
   return *snapshot_;
 }
 

@@ -292,10 +292,14 @@ void Receiver::keep_timeline(const SourceTimeline& found) {
     spdlog::warn("the source is on timeline {} now, after {}: it was failed over, and had everything received so far",
                  found.now.timeline, found.after);
   }
+  const auto before = journal_.get(store::journal_keys::source_timeline);
   journal_.put(store::journal_keys::source_timeline, found.now.text());
+  if (found.after == 0) return;
   // A copy that ended since the look at them has not seen this (InitialCopy::record_copied).
   for (const auto& [table, copied] : journal_.copied_tables()) {
-    if (found.after != 0 && copied > found.shared) throw other_timeline(found.after, found.now.timeline, found.shared);
+    if (copied <= found.shared) continue;
+    journal_.put(store::journal_keys::source_timeline, before.value_or(""));  // the next start refuses it too
+    throw other_timeline(found.after, found.now.timeline, found.shared);
   }
 }
 
