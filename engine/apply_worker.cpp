@@ -32,6 +32,7 @@ void ApplyWorker::start(Lsn until) {
     last_marker_ = marker.content;
     marker_seen_.notify();
   });
+  applier_->on_stop([this] { marker_seen_.notify(); });
   applier_->on_durable(watch_.on_durable);
   spool_.on_append([this] { applier_->wake(); });
   spool_.set_disk_only(false);
@@ -80,7 +81,7 @@ Awaitable<void> ApplyWorker::attached(Deadline patience) {
 Awaitable<bool> ApplyWorker::await_marker(std::string marker, Deadline deadline) {
   while (last_marker_ != marker) {
     const bool notified = co_await marker_seen_.wait_until(deadline);
-    if (!notified && Clock::now() >= deadline) co_return false;
+    if ((!notified && Clock::now() >= deadline) || status_.apply_stopped) co_return last_marker_ == marker;
   }
   co_return true;
 }
@@ -91,7 +92,7 @@ void ApplyWorker::record(std::shared_ptr<TouchedRows> touched) {
 }
 
 void ApplyWorker::wake() {
-  if (applier_) applier_->wake();
+  if (applier_) applier_->try_again();
 }
 
 }  // namespace walferry

@@ -44,7 +44,8 @@ class ApplyWorker {
   // Returns when it is attached to the target, has ended, or `patience` is over.
   Awaitable<void> attached(Deadline patience);
 
-  // True when a logical message with this text has come through the stream and is committed on the target.
+  // True when a logical message with this text has come through the stream and is committed on the target; false at the
+  // deadline, or when the apply stands still.
   Awaitable<bool> await_marker(std::string marker, Deadline deadline);
   // Names in `touched` whatever is changed from now on, by whichever Applier; nullptr ends that.
   void record(std::shared_ptr<TouchedRows> touched);

@@ -124,7 +124,7 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position)
 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 WHERE c.relkind IN ('r', 'p') AND i.indimmediate AND i.indisvalid AND k.position <= i.indnkeyatts
-  AND ((c.relreplident = 'd' AND i.indisprimary) OR (c.relreplident = 'i' AND i.indisreplident))
+  AND ((c.relreplident IN ('d', 'f') AND i.indisprimary) OR (c.relreplident = 'i' AND i.indisreplident))
   AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute g
                   WHERE g.attrelid = i.indrelid AND g.attgenerated <> ''
                     AND g.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) AND {}

@@ -8,7 +8,9 @@
 #include "engine/cutover/fence.hpp"
 #include "engine/ddl/trigger.hpp"
 #include "engine/outside/large_objects.hpp"
+#include "engine/pg/event_triggers.hpp"
 #include "engine/schema/drop_objects.hpp"
+#include "engine/schema_record.hpp"
 #include "engine/setup.hpp"
 #include "engine/target_state.hpp"
 
@@ -84,6 +86,7 @@ class Cleaner {
       return;
     }
     pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
+    pg::silence_event_triggers(target);
     walferry::restore_target(*source, target, journal_);
   }
 
@@ -101,7 +104,8 @@ class Cleaner {
   void clean_source(bool lift_fence) {
     pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     require_pinned(source, journal_, Side::Source);
-    if (cutover::any_durable_fence_stands(source)) cutover::silence_event_triggers(source);
+    // Of a source that is closed: one would write to a table and be refused.
+    if (cutover::any_durable_fence_stands(source)) pg::silence_event_triggers(source);
     drop_slot(source);
     if (journal_.get(keys::ddl_trigger)) {
       say("source: removing the event triggers that tell of schema changes");
@@ -112,11 +116,10 @@ class Cleaner {
       source.exec("DROP PUBLICATION IF EXISTS " + pg::quote_name(*publication));
     }
     restore_identities(source);
-    if (!cutover::durable_fence_stands(source, sides_.slot)) return;
     if (lift_fence) {
       say("source: lifting the write fence, it can be written to again");
       cutover::remove_durable_fence(source, sides_.slot);
-    } else {
+    } else if (cutover::durable_fence_stands(source, sides_.slot)) {
       say("source: the write fence stays, so that nothing is written there by mistake; `walferry finish --lift-fence` "
           "lifts it");
     }
@@ -125,6 +128,7 @@ class Cleaner {
   void clean_target(bool drop_objects) {
     pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
     require_pinned(target, journal_, Side::Target);
+    pg::silence_event_triggers(target);
     target.exec(
         fmt::format("DO $end$ BEGIN FOR i IN 1..200 LOOP "
                     "PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE {0}; "
@@ -144,7 +148,7 @@ class Cleaner {
       target.exec("DROP PUBLICATION IF EXISTS " + pg::quote_name(*publication));
     }
     outside::forget_large_objects(target);
-    target.exec("DROP TABLE IF EXISTS walferry.schema_restored");
+    schema_record::forget(target, sides_.slot);
     say("target: removing the position of the apply");
     apply::Progress::drop(target, sides_.slot);
     if (target
@@ -191,7 +195,8 @@ class Cleaner {
 
   void drop_migrated(pg::Session& target) {
     const std::filesystem::path archive = options_.state_dir / "schema.dump";
-    if (!std::filesystem::exists(archive)) {
+    // Objects of these names may be the target's own where the schema was not made.
+    if (!std::filesystem::exists(archive) || !schema_record::stands(target, sides_.slot)) {
       say("target: walferry made no objects there, none are dropped");
       return;
     }
@@ -252,7 +257,8 @@ void abort_migration(store::Database& database, const CleanupOptions& options) {
   Cleaner cleaner{journal, options};
   require_not_switched(journal.phase());
   cleaner.require_not_closed();
-  cleaner.both([&] { cleaner.clean_source(true); },
+  // This migration has closed nothing: a fence that stands is another's.
+  cleaner.both([&] { cleaner.clean_source(false); },
                [&] {
                  if (!options.drop_target_objects) cleaner.restore_target();
                  cleaner.clean_target(options.drop_target_objects);

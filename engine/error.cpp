@@ -44,6 +44,7 @@ int exit_code(const Error& error) {
     case ErrorKind::State:
       return exit_codes::usage;
     case ErrorKind::Refused:
+    case ErrorKind::Stopped:  // before it was done: only what has no end of its own, `run`, was stopped in order
       return exit_codes::refused;
     case ErrorKind::Differences:
       return exit_codes::differences;
@@ -51,8 +52,6 @@ int exit_code(const Error& error) {
       return exit_codes::not_verifiable;
     case ErrorKind::Timeout:
       return exit_codes::timed_out;
-    case ErrorKind::Stopped:
-      return exit_codes::ok;
     case ErrorKind::Connection:
     case ErrorKind::Sql:
     case ErrorKind::Protocol:

@@ -7,22 +7,17 @@
 
 #include "engine/copy/table_copy.hpp"
 #include "engine/outside/large_objects.hpp"
+#include "engine/pg/event_triggers.hpp"
 #include "engine/schema/archive.hpp"
 #include "engine/schema/roles.hpp"
 #include "engine/schema/target_prepare.hpp"
+#include "engine/schema_record.hpp"
 #include "engine/target_state.hpp"
 
 namespace walferry {
 namespace {
 
 namespace keys = store::journal_keys;
-
-constexpr std::string_view restored_record = "walferry.schema_restored";
-
-// Whether the schema came to the target: recorded there, in the transaction that made it.
-bool schema_was_restored(pg::Session& target) {
-  return target.exec(fmt::format("SELECT pg_catalog.to_regclass('{}') IS NOT NULL", restored_record)).flag(0, 0);
-}
 
 std::set<QualifiedName> names_of(const std::map<QualifiedName, Lsn>& copied) {
   std::set<QualifiedName> names;
@@ -85,7 +80,7 @@ void InitialCopy::move_schema() {
   pg::Session target =
       pg::Session::open(options_.target, {.application_name = "walferry", .client_encoding = ends_.client_encoding});
   pg::Session source = pg::Session::open(options_.source, {.application_name = "walferry"});
-  if (!schema_was_restored(target)) {
+  if (!schema_record::stands(target, options_.slot)) {
     journal_.put(keys::target_public_grants, schema::public_schema_state(target));
     if (options_.owners) {
       for (const schema::CreatedRole& role : schema::create_missing_roles(source, target)) {
@@ -102,11 +97,11 @@ void InitialCopy::move_schema() {
       throw Error{{ErrorKind::Sql, Side::Source, std::string{pg::snapshot_gone}}, error.what()};
     }
     schema::select_entries(tools, archive_path(), objects_left_out(source, options_.selection), options_.source.stop());
-    const std::size_t entries = schema::restore_pre_data(
-        tools, target, archive_path(),
-        {.ownership = {.owners = options_.owners, .privileges = options_.owners},
-         .record = {"CREATE SCHEMA IF NOT EXISTS walferry", fmt::format("CREATE TABLE {} ()", restored_record)}},
-        options_.source.stop());
+    const std::size_t entries =
+        schema::restore_pre_data(tools, target, archive_path(),
+                                 {.ownership = {.owners = options_.owners, .privileges = options_.owners},
+                                  .record = schema_record::statements(options_.slot)},
+                                 options_.source.stop());
     spdlog::info("schema: {} objects made on the target before the rows", entries);
   }
   relax_target(source, target, journal_);
@@ -137,8 +132,13 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
   const Catalog target_catalog = read_catalog(target);
   std::set<QualifiedName> names;
   std::vector<copy::TableToCopy> to_copy;
+  leave_out_what_went(tables);
+  const bool own_publication = journal_.get(keys::own_publication).has_value();
+  const store::SourceTypes then = journal_.source_types();
   for (const Table& table : tables) {
-    names.insert(table.name);
+    // One that joined since the slot was made was empty then: all its rows are in the stream.
+    if (own_publication && !then.tables.empty() && !then.tables.contains(table.relation())) continue;
+    if (table.holds_rows()) names.insert(table.name);
     if (copied.contains(table.name)) continue;
     const Table* counterpart = target_catalog.find(table.name);
     if (counterpart == nullptr) {
@@ -185,8 +185,25 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
   if (builder) builder->finish();
 }
 
+// Tables of the slot that are not there any more have no rows at this snapshot: what was done to them before it does
+// not count.
+void InitialCopy::leave_out_what_went(const std::vector<Table>& tables) {
+  const auto copied = journal_.copied_tables();
+  for (const auto& [name, id] : journal_.slot_tables()) {
+    if (copied.contains(name) || std::ranges::count(tables, id, &Table::relation) > 0) continue;
+    spdlog::info("{} went on the source before its rows were copied: it stays empty on the target", name.text());
+    journal_.record_copied(name, id, snapshot_->lsn());
+  }
+}
+
 void InitialCopy::build_indexes() {
-  plan_ = read_plan(names_of(journal_.copied_tables()));
+  // A partitioned table that stands for its partitions has no rows of its own, and its indexes none to be built from.
+  std::set<QualifiedName> names = names_of(journal_.copied_tables());
+  pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
+  for (const Table& table : read_table_list(target).tables) {
+    if (!table.holds_rows()) names.erase(table.name);
+  }
+  plan_ = read_plan(names);
   copy::IndexBuilder builder{build_options()};
   for (const QualifiedName& name : plan_->tables()) builder.add(plan_->table_items(name));
   builder.finish();
@@ -235,6 +252,7 @@ void InitialCopy::copy_large_objects() {
   if (outside::count_large_objects(source).objects == 0) return;
   watch_.on_activity("copying large objects");
   pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry copy"});
+  pg::silence_event_triggers(target);
   outside::copy_large_objects(source, target, {.owners = options_.owners});
 }
 

@@ -57,6 +57,7 @@ class InitialCopy {
  private:
   void copy_large_objects();
   // Throws Error{snapshot_gone} where the stream comes from a server that does not have these rows.
+  void leave_out_what_went(const std::vector<Table>& tables);
   void record_copied(const Table& table);
   // A living snapshot: the one at hand, or a fresh one under a temporary slot.
   copy::Snapshot& snapshot();

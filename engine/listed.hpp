@@ -1,4 +1,4 @@
-// Names in a sentence, cut off before they fill the screen. Called by check and verify.
+// Names in a sentence, cut off before they fill the screen. Called by check, verify and the cutover.
 #pragma once
 
 #include <string>

@@ -516,12 +516,15 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
       .to_copy_again = journal_.tables_to_copy_again(),
       .until = until,
       .on_ddl = options_.on_ddl,
+      .via_root = journal_.get(keys::via_root).has_value(),
       .ddl_secret = journal_.get(keys::ddl_secret).value_or(""),
       .homes = {.known = journal_.table_homes(),
                 // Rows that somebody else brought came under the names of that time.
                 .copied = options_.adopt || !options_.copy ? std::map<QualifiedName, RelationId>{}
                                                            : journal_.copied_relations(),
                 .record = [this](const apply::Homes& homes) { journal_.record_table_homes(homes); }},
+      .source_types = {.types = journal_.source_types(),
+                       .record = [this](const store::SourceTypes& types) { journal_.record_source_types(types); }},
       .lanes = {.wanted = options_.apply_lanes,
                 .plan = journal_.lane_plan(),
                 .record_plan = [this](const store::LanePlan& plan) { journal_.record_lane_plan(plan); }},

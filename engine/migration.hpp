@@ -122,6 +122,16 @@ class Migration final : public ControlHandler {
   bool apply_must_go_on_ = false;  // a cutover had it rest, and failed
   Event apply_goes_on_;
 
+  // What stands in the way of a cutover, while both ends are being asked.
+  struct Readiness {
+    explicit Readiness(const asio::any_io_executor& executor) : asking(executor, Deadline::max()) {}
+
+    asio::steady_timer asking;  // ends the wait of all who asked meanwhile
+    bool answered = false;
+    std::vector<std::string> blockers;
+  };
+  std::shared_ptr<Readiness> readiness_;
+
   // A table that could not be copied again, on the io thread.
   struct Postponed {
     int attempts = 0;

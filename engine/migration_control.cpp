@@ -1,7 +1,9 @@
 // What is asked of the running migration through the control socket and the status port.
 #include <spdlog/spdlog.h>
 
+#include <boost/asio/redirect_error.hpp>
 #include <boost/json.hpp>
+#include <boost/system/system_error.hpp>
 #include <fstream>
 
 #include "engine/cutover/fence.hpp"
@@ -55,14 +57,27 @@ bool Migration::ready() {
 }
 
 Awaitable<std::string> Migration::cutover_readiness() {
-  std::vector<std::string> blockers = cutover::own_blockers(status(), CutoverOptions{}.max_lag);
-  std::function<std::vector<std::string>()> ask = [this] { return cutover::source_blockers(options_, journal_); };
-  try {
-    const std::vector<std::string> more = co_await run_blocking<std::vector<std::string>>(pool_, std::move(ask));
-    blockers.insert(blockers.end(), more.begin(), more.end());
-  } catch (const Error& error) {
-    blockers.emplace_back(error.what());
+  // However many ask at once, the ends are asked once: an answer may take seconds, and a thread that others need.
+  const bool mine = readiness_ == nullptr;
+  if (mine) readiness_ = std::make_shared<Readiness>(io_.get_executor());
+  const std::shared_ptr<Readiness> readiness = readiness_;
+  if (mine) {
+    std::function<std::vector<std::string>()> ask = [this] { return cutover::blockers_of_ends(options_, journal_); };
+    try {
+      readiness->blockers = co_await run_blocking<std::vector<std::string>>(pool_, std::move(ask));
+    } catch (const Error& error) {
+      readiness->blockers.emplace_back(error.what());
+    }
+    readiness_ = nullptr;
+    readiness->answered = true;
+    readiness->asking.cancel();
+  } else {
+    boost::system::error_code ignored;  // answered, or we are cancelled
+    co_await readiness->asking.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    if (!readiness->answered) throw boost::system::system_error{asio::error::operation_aborted};
   }
+  std::vector<std::string> blockers = cutover::own_blockers(status(), CutoverOptions{}.max_lag);
+  blockers.insert(blockers.end(), readiness->blockers.begin(), readiness->blockers.end());
   boost::json::array list;
   for (const std::string& blocker : blockers) list.push_back(boost::json::string{blocker});
   co_return boost::json::serialize(list);

@@ -17,6 +17,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto patience = seconds{20};  // beyond the statement's own limit: then nobody is there
 constexpr auto short_window = seconds{10};
 constexpr auto long_window = seconds{120};
+constexpr std::size_t unread_max = 4'096;
 constexpr auto awaiting_min = std::chrono::milliseconds{1'500};
 constexpr auto awake_max = seconds{5};
 constexpr std::string_view standbys_awaited =
@@ -62,6 +63,7 @@ Awaitable<void> Monitor::look() {
     pg::Session session = co_await run_blocking<pg::Session>(pool_, std::move(open));
     connection_ = std::make_unique<pg::Connection>(executor_, std::move(session));
   }
+  const Deadline asked = Clock::now();
   const pg::Result row = co_await connection_->exec_until(
       fmt::format(
           "SELECT w.lsn, s.slot_name, s.active, s.restart_lsn, s.confirmed_flush_lsn, "
@@ -73,7 +75,10 @@ Awaitable<void> Monitor::look() {
           "LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid",
           pg::quote_literal(options_.slot)),
       Clock::now() + patience);
-  if (!row.is_null(0, 0)) status_.source_lsn = std::max(status_.source_lsn, row.lsn(0, 0));
+  if (!row.is_null(0, 0)) {
+    status_.source_lsn = std::max(status_.source_lsn, row.lsn(0, 0));
+    note_written(row.lsn(0, 0), asked);
+  }
   if (row.is_null(0, 1)) {
     status_.slot.reset();
     awaiting_.reset();
@@ -107,6 +112,30 @@ bool Monitor::stands_still(bool awaits_standbys) {
   return awaiting_ && now - awaiting_->since > awaiting_min;
 }
 
+void Monitor::note_written(Lsn lsn, Deadline asked) {
+  if (!unread_.empty() && lsn < unread_.back().lsn) unread_.clear();  // another server, failed over to
+  if (unread_.size() < unread_max) unread_.push_back({.at = asked, .lsn = lsn});
+}
+
+// By the source's clock for what has been received, which is taken to run on while the source is silent; for what has
+// not been received, since when it is known to be there. A walsender that reads much WAL to find little to send is
+// behind, too. At least that much.
+double Monitor::lag_seconds() {
+  const Deadline now = Clock::now();
+  double lag = 0;
+  if (position_.applied < position_.received) {
+    const auto behind_us = position_.source_time.microseconds - position_.applied_time.microseconds;
+    // Before this process has applied anything: since it began.
+    lag = position_.applied_time != PgTime{}
+              ? static_cast<double>(behind_us) / 1e6 + duration<double>(now - position_.heard_at).count()
+              : duration<double>(now - began_).count();
+  }
+  const Lsn read = std::max(position_.received, position_.source_wal_end);
+  while (!unread_.empty() && unread_.front().lsn <= read) unread_.pop_front();
+  if (!unread_.empty()) lag = std::max(lag, duration<double>(now - unread_.front().at).count());
+  return std::max(lag, 0.0);
+}
+
 void Monitor::take_sample() {
   const ApplyCounters& apply = status_.apply;
   samples_.push_back({.at = Clock::now(),
@@ -123,11 +152,7 @@ void Monitor::refresh() {
   status_.source_lsn = std::max({status_.source_lsn, position_.source_wal_end, position_.applied});
   status_.lag_bytes =
       position_.applied ? static_cast<std::int64_t>(status_.source_lsn.value - position_.applied.value) : 0;
-  // By the source's clock, which is taken to run on while the source is silent.
-  const bool behind = position_.applied < position_.received && position_.applied_time != PgTime{};
-  const double since_heard = duration<double>(Clock::now() - position_.heard_at).count();
-  const auto behind_us = position_.source_time.microseconds - position_.applied_time.microseconds;
-  status_.lag_seconds = behind ? std::max(static_cast<double>(behind_us) / 1e6 + since_heard, 0.0) : 0;
+  status_.lag_seconds = lag_seconds();
   if (samples_.size() < 2) return;
   const Sample& last = samples_.back();
   const auto rates_over = [&](Clock::duration window, double& bytes, double& changes) {
@@ -143,8 +168,12 @@ void Monitor::refresh() {
   const CopyTotals totals = copy_totals(status_);
   status_.eta_seconds.reset();
   if (status_.phase == Phase::Copy && totals.fraction_done >= 0.01 && status_.copy_bytes_per_second_long > 0) {
-    const double rest = static_cast<double>(totals.bytes_copied) * (1 - totals.fraction_done) / totals.fraction_done;
-    status_.eta_seconds = rest / status_.copy_bytes_per_second_long;
+    // What a byte of a table weighs as it is copied is known from those of this run.
+    const auto done =
+        static_cast<double>(totals.bytes_total) * totals.fraction_done - static_cast<double>(totals.bytes_before);
+    const auto copied = static_cast<double>(totals.bytes_copied - totals.bytes_before);
+    const double rest = static_cast<double>(totals.bytes_total) * (1 - totals.fraction_done);
+    if (done > 0) status_.eta_seconds = rest * copied / done / status_.copy_bytes_per_second_long;
   }
 }
 

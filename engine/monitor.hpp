@@ -42,7 +42,15 @@ class Monitor {
     std::uint64_t changes = 0;
   };
 
+  // Where the source's WAL ended, as it was asked.
+  struct Written {
+    Deadline at;
+    Lsn lsn;
+  };
+
   Awaitable<void> look();
+  void note_written(Lsn lsn, Deadline asked);
+  [[nodiscard]] double lag_seconds();
   void take_sample();
   [[nodiscard]] bool stands_still(bool awaits_standbys);
 
@@ -53,6 +61,8 @@ class Monitor {
   Status& status_;
   std::unique_ptr<pg::Connection> connection_;
   std::deque<Sample> samples_;
+  std::deque<Written> unread_;  // of which not all has been received
+  Deadline began_ = std::chrono::steady_clock::now();
   // The walsender waits for standbys, and nothing has come since.
   struct Awaiting {
     Lsn received;

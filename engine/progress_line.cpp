@@ -57,7 +57,8 @@ CopyTotals copy_totals(const Status& status) {
     const std::int64_t copied = table.copied->bytes.load(std::memory_order_relaxed);
     const bool complete = table.state >= TableState::Copied;
     totals.bytes_total += table.bytes_total;
-    totals.bytes_copied += copied;
+    if (complete && copied == 0) totals.bytes_before += table.bytes_total;
+    totals.bytes_copied += complete && copied == 0 ? table.bytes_total : copied;
     totals.rows_copied += table.copied->rows.load(std::memory_order_relaxed);
     totals.tables_total += 1;
     if (complete) totals.tables_copied += 1;

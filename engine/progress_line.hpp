@@ -16,7 +16,10 @@ namespace walferry {
 // Sums over all tables of a Status.
 struct CopyTotals {
   std::int64_t bytes_total = 0;
-  std::int64_t bytes_copied = 0;  // as counted: COPY text can be longer or shorter than the heap it came from
+  // As counted: COPY text can be longer or shorter than the heap it came from. Of tables that an earlier run copied,
+  // the heap: bytes_before.
+  std::int64_t bytes_copied = 0;
+  std::int64_t bytes_before = 0;
   std::int64_t rows_copied = 0;
   std::int64_t tables_total = 0;
   std::int64_t tables_copied = 0;

@@ -93,9 +93,11 @@ void refuse_rows_on_target(const MigrationOptions& options) {
   const Catalog source_catalog = read_selected_catalog(source, options.selection);
   for (const Table& table : source_catalog.tables) {
     const Table* counterpart = target_catalog.find(table.name);
-    // A table without pages is empty, whether our role may look into it or not.
-    if (!table.holds_rows() || counterpart == nullptr || counterpart->pages == 0) continue;
-    if (exists(target, "SELECT 1 FROM ONLY " + counterpart->name.quoted()))
+    if (!table.holds_rows() || counterpart == nullptr) continue;
+    // A table without pages is empty, whether our role may look into it or not; a partitioned one has none ever.
+    const bool partitioned = counterpart->kind == 'p';
+    if (!partitioned && counterpart->pages == 0) continue;
+    if (exists(target, (partitioned ? "SELECT 1 FROM " : "SELECT 1 FROM ONLY ") + counterpart->name.quoted()))
       names += (names.empty() ? "" : ", ") + table.name.text();
   }
   for (const QualifiedName& root : partitioned_differently(source_catalog, target_catalog)) {
@@ -226,8 +228,8 @@ bool carries_everything(const MigrationOptions& options, const store::Journal& j
   return options.selection.empty() && journal.get(keys::own_publication).has_value();
 }
 
-Catalog read_selected_catalog(pg::Session& source, const SelectionRules& rules) {
-  Catalog catalog = read_catalog(source);
+Catalog read_selected_catalog(pg::Session& source, const SelectionRules& rules, Sizes sizes) {
+  Catalog catalog = read_catalog(source, sizes);
   keep_selected(catalog, source, rules);
   return catalog;
 }
@@ -346,26 +348,30 @@ std::vector<std::string> filtered_tables(pg::Session& session, const std::vector
   if (session.server_version() < 150'000) return names;
   const pg::Result rows = session.exec(fmt::format(
       "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname IN ({}) GROUP BY 1, "
-      "2 HAVING pg_catalog.bool_and(rowfilter IS NOT NULL) ORDER BY 1, 2",
+      "2 HAVING pg_catalog.bool_and(rowfilter IS NOT NULL) OR pg_catalog.max(pg_catalog.cardinality(attnames)) < "
+      "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass("
+      "pg_catalog.format('%I.%I', schemaname, tablename)) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = "
+      "'') "
+      "ORDER BY 1, 2",
       literals(publications)));
   for (int row = 0; row < rows.rows(); ++row) names.push_back(QualifiedName{rows.str(row, 0), rows.str(row, 1)}.text());
   return names;
 }
 
-std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications) {
+std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications, Sizes sizes) {
   const pg::Result rows = session.exec(
       fmt::format("SELECT DISTINCT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname IN ({})",
                   literals(publications)));
   std::set<QualifiedName> published;
   for (int row = 0; row < rows.rows(); ++row) published.insert({rows.str(row, 0), rows.str(row, 1)});
-  std::vector<Table> tables = read_catalog(session).tables;
+  std::vector<Table> tables = read_catalog(session, sizes).tables;
   std::erase_if(tables, [&](const Table& table) { return !published.contains(table.name); });
   return tables;
 }
 
 std::set<QualifiedName> published_names(pg::Session& session, const std::vector<std::string>& publications) {
   std::set<QualifiedName> names;
-  for (const Table& table : published_tables(session, publications)) names.insert(table.name);
+  for (const Table& table : published_tables(session, publications, Sizes::LeaveOut)) names.insert(table.name);
   return names;
 }
 
@@ -422,6 +428,11 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
       }
     }
     ddl::SchemaWatch::record_baseline(snapshot.holder(), journal);
+    journal.record_source_types(store::SourceTypes::of(read_catalog(snapshot.holder(), Sizes::LeaveOut)));
+    std::map<QualifiedName, RelationId> begun_with;
+    for (const Table& table : published_tables(snapshot.holder(), publications, Sizes::LeaveOut))
+      begun_with.emplace(table.name, table.relation());
+    journal.record_slot_tables(begun_with);
     pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
     apply::Progress::prepare(target, options.slot, snapshot.lsn());
     journal.put(keys::slot_lsn, snapshot.lsn().to_string());

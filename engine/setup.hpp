@@ -74,12 +74,13 @@ void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journa
 
 // The tables of the publications, as `session` sees them: those that hold rows, or the partitioned tables that are
 // published in place of their partitions.
-[[nodiscard]] std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications);
+[[nodiscard]] std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications,
+                                                  Sizes sizes = Sizes::Read);
 [[nodiscard]] std::set<QualifiedName> published_names(pg::Session& session,
                                                       const std::vector<std::string>& publications);
 
-// Those of which the publications carry only the rows that a condition meets (from 15): changes of the others would be
-// missed, and nothing would tell.
+// Those of which the publications carry only some columns, or only the rows that a condition meets (from 15): changes
+// of the others would be missed, and nothing would tell.
 [[nodiscard]] std::vector<std::string> filtered_tables(pg::Session& session,
                                                        const std::vector<std::string>& publications);
 
@@ -89,7 +90,8 @@ void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journa
 [[nodiscard]] bool carries_everything(const MigrationOptions& options, const store::Journal& journal);
 
 // The catalog of the source without the tables that are not selected.
-[[nodiscard]] Catalog read_selected_catalog(pg::Session& source, const SelectionRules& rules);
+[[nodiscard]] Catalog read_selected_catalog(pg::Session& source, const SelectionRules& rules,
+                                            Sizes sizes = Sizes::Read);
 
 // A selection holds from the first run on: the recorded one. Throws Error{Refused} when `given` is another one.
 [[nodiscard]] SelectionRules settled_selection(const store::Journal& journal, const SelectionRules& given);

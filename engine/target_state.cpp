@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <set>
 
+#include "engine/pg/event_triggers.hpp"
 #include "engine/pg/lock_limit.hpp"
 #include "engine/schema/execute_item.hpp"
 #include "engine/schema/foreign_keys.hpp"
@@ -80,6 +81,7 @@ void defer_foreign_key(store::Journal& journal, const std::string& id, const std
 
 void relax_target(pg::Session& source, pg::Session& target, store::Journal& journal) {
   const TargetRights rights = read_target_rights(target);
+  const pg::EventTriggersSilenced silenced{target};
   if (!rights.replication_role) leave_foreign_keys_out(target, journal, {});
   schema::relax_target(source, target, relax_options(rights));
 }

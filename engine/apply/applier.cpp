@@ -47,6 +47,7 @@ Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, Applie
       position_(position),
       status_(status),
       wake_(executor),
+      mended_(executor),
       homes_(std::make_shared<TableHomes>(options_.homes.known, options_.homes.record)),
       writer_(pool, gathered_bytes_max, status.apply),
       lanes_(executor, pool, attachment_options(), options_.lanes, [this] { return make_writer(); }),
@@ -54,6 +55,7 @@ Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, Applie
           executor, pool, attachment_options(), lanes_, options_.lanes.wanted, [this] { return make_writer(); }, spool,
           position) {
   writer_.tables().set_homes(homes_);
+  writer_.tables().set_source_types(options_.source_types);
   for (ChangeWriter* writer : all_writers()) {
     writer->tables().set_copied(options_.copied);
     if (writer != &writer_) writer->tables().share_source(writer_.tables());
@@ -91,7 +93,7 @@ void Applier::record(std::shared_ptr<TouchedRows> touched) {
 
 void Applier::stop() {
   stopping_ = true;
-  wake_.notify();
+  try_again();
 }
 
 void Applier::interrupt() {
@@ -102,6 +104,7 @@ void Applier::interrupt() {
 
 Awaitable<void> Applier::run() {
   Retry retry{executor_, "the apply to the target"};
+  Lsn failed_at;
   while (!stopping_ && !reached_until()) {
     std::optional<Error> failure;
     std::optional<StopPoint> point;
@@ -124,6 +127,7 @@ Awaitable<void> Applier::run() {
     let_go();
     // Stopped, arrived, the source's connection broke a transaction off, or net changes were refused.
     if (!failure) continue;
+    if (std::exchange(failed_at, committed_) != committed_) retry.reset();  // it did apply: this is a new failure
     if (failure->kind() != ErrorKind::Divergence) {
       status_.last_error = LastError{failure->what(), std::chrono::system_clock::now()};
       co_await retry.after(*failure);
@@ -131,7 +135,7 @@ Awaitable<void> Applier::run() {
     }
     if (!stand_still(*failure, point)) continue;
     if (options_.give_up_on_divergence) throw *failure;
-    co_await wake_.wait_until(Clock::now() + repair_interval);
+    co_await mended_.wait_until(Clock::now() + repair_interval);
   }
 }
 
@@ -147,6 +151,7 @@ bool Applier::stand_still(const Error& failure, const std::optional<StopPoint>& 
   status_.apply_stopped = true;
   status_.stop = point;
   if (point) skips_.record_stop(*point);
+  if (on_stop_) on_stop_();
   if (reported_ != failure.what()) spdlog::error("apply stopped: {}", failure.what());
   reported_ = failure.what();
   return true;
@@ -267,7 +272,7 @@ Awaitable<void> Applier::rest() {
   if (at_boundary()) {
     position_.apply_idle = true;
     position_.applied = std::max(position_.applied, position_.idle_end);
-    if (!spool_.has_next()) position_.applied_time = std::max(position_.applied_time, position_.source_time);
+    if (!backlog()) position_.applied_time = std::max(position_.applied_time, position_.source_time);
     if (reached_until()) co_return;
   }
   co_await await_more(std::max(next_durable_check_, Clock::now() + milliseconds{10}));
@@ -439,8 +444,12 @@ Awaitable<void> Applier::apply_control(const pgoutput::Message& message, Bytes p
     const bool aborted = transaction_ && transaction_->is_aborted(note->stream_xid);
     if (!aborted && transaction_ && transaction_->counts() && note->prefix == ddl::message_prefix)
       co_await pass_ddl(*note);
-    if (note->prefix == "walferry" && transaction_ && !transaction_->skipped)
+    if (note->prefix != "walferry" || !transaction_) co_return;
+    if (!transaction_->skipped) {
       group_.markers.emplace_back(as_text(note->content));
+    } else if (on_marker_) {
+      on_marker_({.content = std::string{as_text(note->content)}, .end_lsn = committed_});  // the target holds it
+    }
   }
 }
 

@@ -54,6 +54,7 @@ struct ApplierOptions {
   Lsn until;
   // Schema changes of the source.
   ddl::OnDdl on_ddl = ddl::OnDdl::Stop;
+  bool via_root = false;  // partitioned tables are carried by the table at the top
   std::string ddl_secret = {};
   // Blocking, in the open transaction of a session of the apply: runs it; whether the target has it already; makes
   // harmless what a person's change brought.
@@ -62,6 +63,7 @@ struct ApplierOptions {
   std::function<void(pg::Session&)> relax = {};
   std::function<void(const ddl::Command&, ddl::Outcome)> on_command = {};  // it is settled
   HomeOptions homes = {};
+  KnownTypes source_types = {};
   LaneOptions lanes = {};
   // Throw the first divergence instead of waiting for a person to repair it.
   bool give_up_on_divergence = false;
@@ -87,9 +89,16 @@ class Applier {
   void interrupt();
   // There is more in the spool, or the position of the stream moved.
   void wake() { wake_.notify(); }
+  // Something that it stands still for may have been mended.
+  void try_again() {
+    mended_.notify();
+    wake_.notify();
+  }
   void on_marker(std::function<void(const Marker&)> callback) { on_marker_ = std::move(callback); }
   // Names in `touched` whatever is changed from now on; nullptr ends that.
   void record(std::shared_ptr<TouchedRows> touched);
+  // It stands still, until a person has acted.
+  void on_stop(std::function<void()> callback) { on_stop_ = std::move(callback); }
   // The target's position moved on disk: the source may be told.
   void on_durable(std::function<void()> callback) { on_durable_ = std::move(callback); }
 
@@ -135,6 +144,7 @@ class Applier {
   Awaitable<Answer> ask_target(const ddl::Command& command);
   Awaitable<void> change_target(std::function<void(pg::Session&)> change);
   Awaitable<void> settle_group();
+  void stop_at_partition(const ddl::Command& command) const;
   [[noreturn]] void stop_at(const ddl::Command& command, const std::string& why) const;
   [[nodiscard]] bool stand_still(const Error& failure, const std::optional<StopPoint>& point);
   Awaitable<void> end_transaction(Lsn end_lsn, PgTime commit_time);
@@ -178,6 +188,7 @@ class Applier {
   stream::Position& position_;
   Status& status_;
   Event wake_;
+  Event mended_;  // apart from that: there is always more in the spool
   std::shared_ptr<TableHomes> homes_;
   ChangeWriter writer_;
   Lanes lanes_;
@@ -208,6 +219,7 @@ class Applier {
   std::shared_ptr<const store::Block> block_;  // the message in hand belongs to it
 
   std::function<void(const Marker&)> on_marker_;
+  std::function<void()> on_stop_;
   std::function<void()> on_durable_;
 };
 

@@ -10,7 +10,10 @@ namespace walferry::apply {
 
 Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
   if (group_.split) throw CannotSplit{"a schema change concerns all lanes"};
-  const ddl::Place place{.lsn = note.lsn, .commit_lsn = transaction_->final_lsn, .xid = transaction_->xid};
+  const ddl::Place place{.lsn = note.lsn,
+                         .commit_lsn = transaction_->final_lsn,
+                         .xid = transaction_->xid,
+                         .aborted = transaction_->aborted};
   const std::optional<ddl::Command> command = ddl_.accept(as_text(note.content), place);
   if (!command) co_return;
   early_.let_go();  // with what it knows of the target's tables
@@ -41,6 +44,7 @@ Awaitable<ddl::Outcome> Applier::settle_ddl(const ddl::Command& command) {
                  command.lsn.to_string(), command.title(), command.to_run());
     co_return ddl::Outcome::PassedOver;
   }
+  if (options_.via_root) stop_at_partition(command);
   const bool execute = options_.on_ddl == ddl::OnDdl::Apply && command.not_executable.empty();
   if (execute && ddl_failed_ != command.lsn) {
     co_await execute_ddl(command);
@@ -113,6 +117,27 @@ Awaitable<void> Applier::change_target(std::function<void(pg::Session&)> change)
   TargetTables tables = co_await writer_.connection().lend<TargetTables>(pool_, std::move(work));
   for (const auto& lane : lanes_.writers()) lane->tables().set_target(tables);
   writer_.tables().set_target(std::move(tables));
+}
+
+// A table that was not carried under its own name: its rows are its root's, and the target's table of that name, if
+// there is one, may hold others.
+void Applier::stop_at_partition(const ddl::Command& command) const {
+  for (const QualifiedName& name : command.dropped_tables()) {
+    if (options_.copied.contains(name)) continue;
+    throw Stop{Side::Target,
+               {.what = StopPoint::What::Ddl,
+                .lsn = command.lsn,
+                .commit_lsn = command.commit_lsn,
+                .xid = command.xid,
+                .error = fmt::format(
+                    "schema change on the source at {}, in transaction {} (commit LSN {}): {}. Partitioned tables are "
+                    "carried by the table at the top, so if {} was a partition its rows are still in that on the "
+                    "target. Nothing of this transaction was applied and nothing is lost. Remedy: delete those rows "
+                    "there, change the target's partitions if they are to be changed, then `walferry skip --lsn {} "
+                    "--reason ...`",
+                    command.lsn.to_string(), static_cast<std::uint32_t>(command.xid), command.commit_lsn.to_string(),
+                    command.title(), name.text(), command.lsn.to_string())}};
+  }
 }
 
 void Applier::stop_at(const ddl::Command& command, const std::string& why) const {

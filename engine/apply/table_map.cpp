@@ -101,14 +101,14 @@ std::vector<std::uint16_t> identifying_columns(const MappedTable& table) {
 
 // A type that changed while the stream runs must be the same on the target: another could take the new values and round
 // or cut them. Only built-in types have the same number on both ends.
-void refuse_changed_type(const SourceTypes& before, const pgoutput::RelationView& relation,
+void refuse_changed_type(const store::SourceTypes& before, const pgoutput::RelationView& relation,
                          const pgoutput::ColumnView& column, const Column& target) {
   constexpr Oid first_user_type{16'384};
-  const auto described = before.find(static_cast<std::uint32_t>(relation.id));
-  if (described == before.end()) return;
+  const auto described = before.tables.find(relation.id);
+  if (described == before.tables.end()) return;
   const auto old = described->second.find(column.name);
   if (old == described->second.end()) return;
-  if (old->second == std::pair{column.type, column.type_modifier}) return;
+  if (old->second == store::ColumnType{.type = column.type, .modifier = column.type_modifier}) return;
   if (column.type >= first_user_type && target.type >= first_user_type) return;
   if (column.type == target.type && column.type_modifier == target.type_modifier) return;
   throw Error{
@@ -167,7 +167,7 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
               "target's column ordinary",
               column.name, name.text())};
     }
-    refuse_changed_type(*types_, relation, column, *same);
+    refuse_changed_type(types_->types, relation, column, *same);
     table->columns.push_back({.name = std::string{column.name},
                               .key = column.key,
                               .comparable = same->comparable,
@@ -195,11 +195,21 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
     replaced_.push_back(std::move(known.table));
   }
   known.table = std::move(table);
-  auto& types = (*types_)[static_cast<std::uint32_t>(relation.id)];
-  types.clear();
-  for (const pgoutput::ColumnView& column : relation.columns)
-    types.insert_or_assign(std::string{column.name}, std::pair{column.type, column.type_modifier});
+  note_types(relation);
   return true;
+}
+
+void TableMap::note_types(const pgoutput::RelationView& relation) {
+  store::ColumnTypes now;
+  for (const pgoutput::ColumnView& column : relation.columns)
+    now.insert_or_assign(std::string{column.name},
+                         store::ColumnType{.type = column.type, .modifier = column.type_modifier});
+  const auto [known, added] = types_->types.tables.try_emplace(relation.id, now);
+  if (added || known->second == now) return;
+  // The stream leaves out columns that are generated.
+  const bool changed = !std::ranges::includes(known->second, now);
+  known->second = std::move(now);
+  if (changed && types_->record) types_->record(types_->types);
 }
 
 MappedTable& TableMap::find(RelationId relation) {

@@ -20,6 +20,7 @@
 #include "engine/apply/net_changes.hpp"
 #include "engine/apply/table_homes.hpp"
 #include "engine/apply/target_tables.hpp"
+#include "engine/store/source_types.hpp"
 #include "protocol/binary_value.hpp"
 #include "protocol/pgoutput.hpp"
 
@@ -83,9 +84,12 @@ struct MappedTable {
   [[nodiscard]] std::string reference() const { return (partitioned ? "" : "ONLY ") + name.quoted(); }
 };
 
-// The types that the source's columns had when their relation was last described and taken, whichever connection wrote
-// it.
-using SourceTypes = std::map<std::uint32_t, std::map<std::string, std::pair<Oid, std::int32_t>, std::less<>>>;
+// What the source's columns were when their relation was last described and taken, whichever connection wrote it.
+struct KnownTypes {
+  store::SourceTypes types = {};
+  // Blocking, on disk when it returns: of a relation that was known before, another description.
+  std::function<void(const store::SourceTypes&)> record = {};
+};
 
 // Which columns a row carries ('1') or leaves unchanged ('0').
 [[nodiscard]] std::string shape_of(const RowView& row);
@@ -106,6 +110,7 @@ class TableMap {
   void set_target(TargetTables target);
   void set_copied(std::map<QualifiedName, Lsn> copied) { copied_ = std::move(copied); }
   void set_homes(std::shared_ptr<TableHomes> homes) { homes_ = std::move(homes); }
+  void set_source_types(KnownTypes types) { *types_ = std::move(types); }
   // Of two maps that see changes of the same relations: what changed must be noticed by either.
   void share_source(const TableMap& other) {
     types_ = other.types_;
@@ -148,13 +153,14 @@ class TableMap {
   void match_types(MappedTable& table, const Table& target) const;
   void build_statements(MappedTable& table);
   void build_copy(MappedTable& table);
+  void note_types(const pgoutput::RelationView& relation);
   [[nodiscard]] std::string next_name(std::string_view prefix);
 
   TargetTables target_;
   std::map<QualifiedName, Lsn> copied_;
   std::set<RelationId> ignored_;
   std::unordered_map<std::uint32_t, Known> tables_;
-  std::shared_ptr<SourceTypes> types_ = std::make_shared<SourceTypes>();
+  std::shared_ptr<KnownTypes> types_ = std::make_shared<KnownTypes>();
   std::shared_ptr<TableHomes> homes_;
   std::vector<std::unique_ptr<MappedTable>> replaced_;  // statements in flight may still point at them
   std::uint64_t next_statement_ = 1;

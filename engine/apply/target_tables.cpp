@@ -81,8 +81,9 @@ ORDER BY t.relreplident = 'i' AND i.indisreplident, i.indisprimary)",
   for (int row = 0; row < equality.rows(); ++row)
     target.tables[Oid{equality.u32(row, 0)}].equality[equality.str(row, 1)] = equality.str(row, 2);
 
-  // A domain is cast to through its base, and compared by its operator. Where text has a cast function to the type,
-  // that would be called instead of the input function; those to xml and name do the same as it.
+  // A domain is read as its base, for a cast to it would cut what is too long, and compared by the base's operator.
+  // Where text has a cast function to the type, that would be called instead of the input function; those to xml and
+  // name do the same as it.
   const pg::Result types = session.exec(fmt::format(R"(
 WITH RECURSIVE bases(type, base) AS (
   SELECT DISTINCT a.atttypid, a.atttypid
@@ -99,7 +100,10 @@ equal AS (
   JOIN pg_catalog.pg_operator o ON o.oid = m.amopopr
   JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
   ORDER BY b.type, c.opcmethod)
-SELECT t.oid, pg_catalog.format('%I.%I', n.nspname, t.typname),
+SELECT t.oid, (SELECT pg_catalog.format('%I.%I', n.nspname, base.typname)
+               FROM bases b JOIN pg_catalog.pg_type base ON base.oid = b.base AND base.typtype <> 'd'
+               JOIN pg_catalog.pg_namespace n ON n.oid = base.typnamespace
+               WHERE b.type = t.oid),
        NOT EXISTS (SELECT FROM bases b JOIN pg_catalog.pg_cast k ON k.casttarget = b.base
                    WHERE b.type = t.oid AND k.castsource = 'pg_catalog.text'::pg_catalog.regtype AND k.castmethod = 'f'
                      AND k.casttarget NOT IN ('pg_catalog.xml'::pg_catalog.regtype,
@@ -107,7 +111,7 @@ SELECT t.oid, pg_catalog.format('%I.%I', n.nspname, t.typname),
        coalesce(e.operator, '='),
        NOT EXISTS (SELECT FROM bases b JOIN pg_catalog.pg_type base ON base.oid = b.base
                    WHERE b.type = t.oid AND base.typarray = 0)
-FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+FROM pg_catalog.pg_type t
 LEFT JOIN equal e ON e.type = t.oid
 WHERE t.oid IN (SELECT type FROM bases))",
                                                     operator_text));

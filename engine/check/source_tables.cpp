@@ -5,6 +5,7 @@
 #include <map>
 
 #include "engine/check/sections.hpp"
+#include "engine/cutover/fence_name.hpp"
 #include "engine/outside/database_settings.hpp"
 #include "engine/outside/large_objects.hpp"
 #include "engine/outside/left_out.hpp"
@@ -78,12 +79,11 @@ void check_row_security(End& source, const CheckOptions& options, Findings& find
 
 void check_existing_publications(End& source, const CheckOptions& options, Findings& findings) {
   if (const auto filtered = filtered_tables(source.session, options.publications); !filtered.empty()) {
-    findings.fail(
-        "source.row_filter",
-        {.title =
-             fmt::format("the publications carry only some rows of {}", counted(filtered.size(), "table", "tables")),
-         .detail = "changes of the other rows would not arrive, and nothing would tell: " + listed(filtered, 40),
-         .remedy = "ALTER PUBLICATION ... SET TABLE ...; without WHERE"});
+    findings.fail("source.row_filter",
+                  {.title = fmt::format("the publications carry only some rows or columns of {}",
+                                        counted(filtered.size(), "table", "tables")),
+                   .detail = "changes of the others would not arrive, and nothing would tell: " + listed(filtered, 40),
+                   .remedy = "ALTER PUBLICATION ... SET TABLE ...; without WHERE and without a list of columns"});
   }
   for (const std::string& name : options.publications) {
     const std::string id = "source.publication";
@@ -376,6 +376,32 @@ WHERE c.relkind IN ('r', 'p') AND r.ev_type <> '1' AND r.ev_enabled IN ('A', 'R'
   }
 }
 
+// An earlier migration's, which keeps forgotten applications from writing to a place that was left.
+void check_fence(End& source, const CheckOptions& options, Findings& findings) {
+  const std::string id = "source.fence";
+  if (options.pinned) return;
+  const std::vector<std::string> fenced = source.texts(
+      fmt::format("SELECT {}", quoted_relation) + from_relations("'r', 'p'") + and_selected(source, options) +
+      "AND EXISTS (SELECT 1 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid WHERE "
+      "t.tgrelid = c.oid AND p.pronamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'walferry')) "
+      "ORDER BY 1");
+  const bool same_name = source.number(fmt::format("SELECT (pg_catalog.to_regproc({}) IS NOT NULL)::pg_catalog.int4",
+                                                   pg::quote_literal(cutover::fence_function(options.slot)))) > 0;
+  if (fenced.empty() && !same_name) return findings.pass(id, "no earlier migration has closed its tables");
+  findings.fail(
+      id,
+      {.title = fenced.empty()
+                    ? fmt::format("the write fence of an earlier migration named {} stands", options.slot)
+                    : counted(fenced.size(), "table was", "tables were") + " closed by an earlier migration's "
+                                                                           "cutover",
+       .detail = fenced.empty()
+                     ? "this one's could not be told from it"
+                     : "the database was moved away from here, unless it has come back since: " + listed(fenced),
+       .remedy = std::string{fenced.empty() ? "choose another name with --slot, or, i" : "I"} +
+                 "f nothing may keep writers off here any more, lift the fence: `walferry finish --lift-fence` with "
+                 "that migration's --state-dir"});
+}
+
 struct Notice {
   std::string id;
   std::string sql;
@@ -518,6 +544,7 @@ void check_source_tables(End& source, const CheckOptions& options, Findings& fin
   if (!options.adopt || options.pinned)
     findings.ask("source.publication", [&] { check_publication_right(source, options, findings); });
   findings.ask("source.lesser_rights", [&] { check_lesser_rights(source, findings); });
+  findings.ask("source.fence", [&] { check_fence(source, options, findings); });
   findings.ask("source.replica_identity", [&] { check_replica_identity(source, options, findings); });
   findings.ask("source.deferrable_keys", [&] { check_deferrable_keys(source, findings); });
   findings.ask("source.triggers", [&] { check_triggers_and_rules(source, findings); });

@@ -5,6 +5,7 @@
 
 #include "engine/apply/progress.hpp"
 #include "engine/check/sections.hpp"
+#include "engine/outside/database_settings.hpp"
 
 namespace walferry::check {
 namespace {
@@ -166,6 +167,17 @@ void check_remains(End& target, const CheckOptions& options, Findings& findings)
                                    .remedy = "if no migration uses this database: DROP SCHEMA walferry CASCADE;"});
 }
 
+// As a database that was moved away from is. Walferry's own sessions write all the same.
+void check_read_only(End& target, Findings& findings) {
+  const std::string id = "target.read_only";
+  if (!outside::begins_read_only(target.session)) return findings.pass(id, "sessions do not begin read-only there");
+  findings.warn(id, {.title = "default_transaction_read_only is on for the target's database",
+                     .detail = "applications that come after the cutover could not write; the cutover is not begun "
+                               "while it is so",
+                     .remedy = fmt::format("ALTER DATABASE {} RESET default_transaction_read_only; on the target",
+                                           pg::quote_name(target.identity.database))});
+}
+
 void check_wal_level(End& target, Findings& findings) {
   const std::string id = "target.wal_level";
   const std::string level = target.setting("wal_level");
@@ -218,6 +230,7 @@ void check_target(End& target, const CheckOptions& options, Findings& findings) 
   findings.ask("target.position", [&] { check_position(target, options, findings); });
   findings.ask("target.empty", [&] { check_empty(target, options, findings); });
   findings.ask("target.remains", [&] { check_remains(target, options, findings); });
+  findings.ask("target.read_only", [&] { check_read_only(target, findings); });
   findings.ask("target.wal_level", [&] { check_wal_level(target, findings); });
 }
 

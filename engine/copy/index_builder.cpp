@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/pg/event_triggers.hpp"
 #include "engine/schema/execute_item.hpp"
 
 namespace walferry::copy {
@@ -20,6 +21,7 @@ pg::Session open_build_session(const IndexBuilderOptions& options) {
   pg::Session session = pg::Session::open(
       options.target, {.application_name = "walferry build", .client_encoding = options.client_encoding});
   schema::prepare_build_session(session);
+  pg::silence_event_triggers(session);
   return session;
 }
 

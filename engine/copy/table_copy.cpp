@@ -220,8 +220,12 @@ class Copier {
   }
 
   // TRUNCATE is not transactional in every respect: a snapshot from before it finds the table empty. The table's file
-  // tells, as the snapshot knows it and as it is now; the lock of the COPY is still held.
+  // tells, as the snapshot knows it and as it is now; the lock of the COPY is still held. And the name that was read
+  // may be another table's by now.
   bool rows_are_shown(const Table& table) {
+    const std::string name = fmt::format("SELECT pg_catalog.to_regclass({})::pg_catalog.oid IS NOT DISTINCT FROM {}",
+                                         pg::quote_literal(table.name.quoted()), static_cast<std::uint32_t>(table.oid));
+    if (!source_->exec(name).flag(0, 0)) return false;
     if (table.kind == 'p') {
       return source_
           ->exec(fmt::format("SELECT coalesce(bool_and(pg_catalog.pg_relation_filenode(c.oid) IS NOT DISTINCT FROM "

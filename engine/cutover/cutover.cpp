@@ -10,6 +10,7 @@
 #include "engine/ddl/schema_watch.hpp"
 #include "engine/outside/database_settings.hpp"
 #include "engine/outside/materialized_views.hpp"
+#include "engine/pg/event_triggers.hpp"
 #include "engine/target_state.hpp"
 
 namespace walferry::cutover {
@@ -21,6 +22,7 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto patience_with_the_source = std::chrono::seconds{60};
+constexpr auto catching_up_takes = std::chrono::seconds{1};  // where nothing is behind, at most
 
 double milliseconds_since(Deadline begin) {
   return duration<double, std::milli>(Clock::now() - begin).count();
@@ -81,7 +83,7 @@ Awaitable<CommandOutcome> Cutover::run() {
   report_.blockers = own_blockers(environment_.status, options_.max_lag);
   if (report_.blockers.empty()) {
     std::function<std::vector<std::string>()> ask = [&options = environment_.options, &journal = environment_.journal] {
-      return source_blockers(options, journal);
+      return blockers_of_ends(options, journal);
     };
     report_.blockers = co_await run_blocking<std::vector<std::string>>(environment_.pool, std::move(ask));
   }
@@ -97,8 +99,8 @@ Awaitable<CommandOutcome> Cutover::run() {
   if (options_.dry_run) {
     report_.result = "dry-run";
     for (const char* name :
-         {"compare while writers go on", "prepare sessions", "stop writes (lease)", "drain to marker", "copy sequences",
-          "verify", "put back target settings", "close source"}) {
+         {"compare while writers go on", "prepare sessions", "catch up", "stop writes (lease)", "drain to marker",
+          "copy sequences", "verify", "put back target settings", "close source"}) {
       report_.steps.push_back({.name = name, .milliseconds = 0, .lsn = {}});
       on_step_(std::string{"would: "} + name);
     }
@@ -118,6 +120,7 @@ Awaitable<CommandOutcome> Cutover::run() {
     co_await step("compare while writers go on", compare());
     deadline_ = Clock::now() + options_.timeout;
     co_await step("prepare sessions", prepare());
+    co_await step("catch up", catch_up(deadline_));
     co_await step("stop writes (lease)", stop_writes());
     std::vector<Awaitable<void>> both;
     both.push_back(bring_target_level());
@@ -127,6 +130,11 @@ Awaitable<CommandOutcome> Cutover::run() {
     co_await step("close source", close_source());
   } catch (const Error& error) {
     failure = error;
+  }
+  if (failure && failure->kind() == ErrorKind::Stopped) {
+    failure = Error{{ErrorKind::Refused},
+                    "`walferry run` is ending: it was told to stop, or its log says why. Remedy: start it again, then "
+                    "try again"};
   }
   CommandOutcome outcome;
   if (undecided_) {
@@ -157,7 +165,9 @@ Awaitable<void> Cutover::compare() {
     pg::Session source =
         pg::Session::open(options.source, {.application_name = "walferry cutover", .settings = {limit}});
     schema_before_ = SchemaState::read(source, recorded_publications(journal));
-    return what_to_compare(options, journal, source);
+    VerifyOptions verify = what_to_compare(options, journal, source);
+    marking_.emplace(std::move(source));
+    return verify;
   };
   VerifyOptions verify = co_await run_blocking<VerifyOptions>(environment_.pool, std::move(ask));
   verify.lock_timeout = options_.timeout;
@@ -166,8 +176,65 @@ Awaitable<void> Cutover::compare() {
     const auto found = std::ranges::find(status.tables, name, &TableStatus::name);
     return found == status.tables.end() ? std::int64_t{1} << 40U : found->bytes_total;
   };
-  co_await proof_.begin(environment_.pool, environment_.options.source, environment_.options.target, std::move(verify),
-                        environment_.make_moment, std::move(table_bytes), environment_.stop);
+  Proof::CatchUp catch_up = [this] { return this->catch_up(Clock::now() + options_.timeout); };
+  Proof::Beginning with{.source = environment_.options.source,
+                        .target = environment_.options.target,
+                        .verify = std::move(verify),
+                        .make_moment = environment_.make_moment,
+                        .catch_up = std::move(catch_up),
+                        .table_bytes = std::move(table_bytes),
+                        .stop = environment_.stop};
+  co_await proof_.begin(environment_.pool, std::move(with));
+}
+
+// While writers go on, so that they need not wait for an apply that is behind or stands still.
+Awaitable<void> Cutover::catch_up(Deadline deadline) {
+  for (;;) {
+    const Deadline begun = Clock::now();
+    const std::shared_ptr<const Mark> mark = co_await make_mark(*marking_);
+    co_await await_mark(*mark, deadline);
+    if (Clock::now() - begun <= std::max<Clock::duration>(options_.max_lag, catching_up_takes)) co_return;
+    if (environment_.stop.stop_requested()) throw Error{{ErrorKind::Stopped}, "stopped"};
+  }
+}
+
+// A transactional message behind everything that has committed: when it has come through the stream, so has all that.
+Awaitable<std::shared_ptr<const Cutover::Mark>> Cutover::make_mark(pg::Session& source) {
+  auto mark = std::make_shared<Mark>();
+  mark->text = fmt::format("cutover {}", std::chrono::system_clock::now().time_since_epoch().count());
+  // Before 14 pgoutput carries no messages: there the keepalive that passes this position says that all commits were
+  // sent.
+  const std::string sql = marks_are_messages()
+                              ? fmt::format("SELECT pg_catalog.pg_logical_emit_message(true, 'walferry', {})",
+                                            pg::quote_literal(mark->text))
+                              : std::string{"SELECT pg_catalog.pg_current_wal_insert_lsn()"};
+  std::function<Lsn()> emit = [&source, sql] { return source.exec(sql).lsn(0, 0); };
+  mark->lsn = co_await run_blocking<Lsn>(environment_.pool, std::move(emit));
+  co_return mark;
+}
+
+// Throws when it does not come in time, or the apply stands still.
+Awaitable<void> Cutover::await_mark(const Mark& mark, Deadline deadline) {
+  environment_.wake_receiver();
+  bool arrived = false;
+  if (marks_are_messages()) {
+    arrived = co_await environment_.await_marker(mark.text, deadline);
+  } else {
+    asio::steady_timer timer{environment_.executor};
+    const auto goes_on = [&] { return Clock::now() < deadline && !environment_.status.apply_stopped; };
+    while (environment_.position.applied < mark.lsn && goes_on()) {
+      timer.expires_after(milliseconds{5});
+      co_await timer.async_wait(asio::use_awaitable);
+    }
+    arrived = environment_.position.applied >= mark.lsn;
+  }
+  if (arrived) co_return;
+  const Status& status = environment_.status;
+  const std::string why = status.last_error ? ": " + status.last_error->text : std::string{};
+  if (status.apply_stopped) throw Error{{ErrorKind::Divergence, Side::Target}, "the apply stands still" + why};
+  throw Error{{ErrorKind::Timeout},
+              fmt::format("what had been committed on the source did not reach the target in time{}",
+                          status.source_connected && status.target_connected ? "" : why)};
 }
 
 Awaitable<void> Cutover::prepare() {
@@ -285,30 +352,10 @@ Awaitable<void> Cutover::look_at_schema() {
 // commit before it.
 Awaitable<void> Cutover::drain() {
   require_time();
-  marker_ = fmt::format("cutover {}", std::chrono::system_clock::now().time_since_epoch().count());
-  const bool messages = environment_.ends.source.server_version >= 140'000;
-  std::function<Lsn()> emit = [prepared = prepared_, marker = marker_, messages] {
-    // Before 14 pgoutput carries no messages: there the keepalive that passes this position says that all commits were
-    // sent.
-    const std::string sql = messages ? fmt::format("SELECT pg_catalog.pg_logical_emit_message(true, 'walferry', {})",
-                                                   pg::quote_literal(marker))
-                                     : std::string{"SELECT pg_catalog.pg_current_wal_insert_lsn()"};
-    return prepared->source.exec(sql).lsn(0, 0);
-  };
-  report_.fence_lsn = co_await run_blocking<Lsn>(environment_.pool, std::move(emit));
-  environment_.wake_receiver();
-  bool arrived = false;
-  if (messages) {
-    arrived = co_await environment_.await_marker(marker_, deadline_);
-  } else {
-    asio::steady_timer timer{environment_.executor};
-    while (environment_.position.applied < report_.fence_lsn && Clock::now() < deadline_) {
-      timer.expires_after(milliseconds{5});
-      co_await timer.async_wait(asio::use_awaitable);
-    }
-    arrived = environment_.position.applied >= report_.fence_lsn;
-  }
-  if (!arrived) throw Error{{ErrorKind::Timeout}, "the marker did not come through the stream in time"};
+  const std::shared_ptr<const Mark> mark = co_await make_mark(prepared_->source);
+  marker_ = mark->text;
+  report_.fence_lsn = mark->lsn;
+  co_await await_mark(*mark, deadline_);
   report_.applied_lsn = environment_.position.applied;
   // A schema change that came through the stream since the guards passed: changes of that table were ignored.
   if (const auto waiting = environment_.journal.tables_to_copy_again(); !waiting.empty()) {
@@ -322,7 +369,7 @@ Awaitable<void> Cutover::drain() {
     return apply::Progress::of(prepared->target, name).read(prepared->target);
   };
   const Lsn flushed = co_await run_blocking<Lsn>(environment_.pool, std::move(flush));
-  if (messages && flushed < report_.fence_lsn) {
+  if (marks_are_messages() && flushed < report_.fence_lsn) {
     throw Error{{ErrorKind::Refused, Side::Target},
                 "the target's position is behind the marker that was applied to it"};
   }
@@ -441,6 +488,7 @@ Awaitable<void> Cutover::put_back_target() {
   std::function<std::vector<std::string>()> restore = [prepared = prepared_, &journal = environment_.journal,
                                                        left = time_left(), refresh = !options_.refresh_first] {
     prepared->target.exec(fmt::format("SET statement_timeout = {}", left.count()));
+    const pg::EventTriggersSilenced silenced{prepared->target};
     restore_target(prepared->source, prepared->target, journal);
     for (const auto& [table, identity] : journal.entries(keys::identity_full)) {
       // The dump took along the identity that walferry had set on the source.

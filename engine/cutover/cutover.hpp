@@ -1,5 +1,5 @@
-// The switch-over: guards -> comparison of everything -> fence -> drain to a marker -> sequences -> proof -> source
-// closed for good, or everything undone (G6).
+// The switch-over: guards -> comparison of everything -> catching up -> fence -> drain to a marker -> sequences ->
+// proof -> source closed for good, or everything undone (G6).
 //
 // The fence's triggers are made beside what comes between fence and close.
 // Until Fence::make_durable() commits, any failure lifts the lease and the source is writable again; that commit is
@@ -34,7 +34,8 @@ struct Environment {
   Status& status;
   asio::any_io_executor executor;
   asio::thread_pool& pool;
-  // Resolves when this text has come through the stream and is committed on the target; false at the deadline.
+  // Resolves when this text has come through the stream and is committed on the target; false at the deadline, or when
+  // the apply stands still.
   std::function<Awaitable<bool>(std::string, Deadline)> await_marker;
   std::function<void()> wake_receiver;
   // Until the cutover has ended; if it is not switched then, the target is made ready again before the apply goes on.
@@ -82,8 +83,18 @@ class Cutover {
   [[nodiscard]] bool closed() const { return closed_; }
 
  private:
+  // A place in the source's stream.
+  struct Mark {
+    std::string text;
+    Lsn lsn;
+  };
+
   Awaitable<void> compare();
   Awaitable<void> prepare();
+  Awaitable<void> catch_up(Deadline deadline);
+  Awaitable<std::shared_ptr<const Mark>> make_mark(pg::Session& source);
+  Awaitable<void> await_mark(const Mark& mark, Deadline deadline);
+  [[nodiscard]] bool marks_are_messages() const { return environment_.ends.source.server_version >= 140'000; }
   Awaitable<void> stop_writes();
   Awaitable<void> arm_fence();
   Awaitable<void> bring_target_level();
@@ -112,6 +123,7 @@ class Cutover {
   Proof proof_;
   Deadline deadline_{};  // from the preparation of the write stop on; the comparison before it takes its time
   Deadline writes_stopped_at_{};
+  std::optional<pg::Session> marking_;  // of the source, while writers go on
   std::shared_ptr<Prepared> prepared_;  // shared with the pool threads that work on it
   std::vector<SequenceComparison> sequences_;
   std::string marker_;

@@ -8,6 +8,11 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "engine/cutover/fence_name.hpp"
+#include "engine/cutover/lock_holders.hpp"
+#include "engine/listed.hpp"
+#include "engine/pg/event_triggers.hpp"
+
 namespace walferry::cutover {
 namespace {
 
@@ -34,25 +39,6 @@ std::string name_list(const std::vector<QualifiedName>& tables) {
 
 milliseconds until(Clock::time_point deadline) {
   return std::max(duration_cast<milliseconds>(deadline - Clock::now()), milliseconds{0});
-}
-
-std::string describe_holders(pg::Session& session) {
-  const pg::Result rows = session.exec(
-      "SELECT DISTINCT a.pid, coalesce(a.usename, '?'), coalesce(a.application_name, ''), coalesce(a.state, ''), "
-      "pg_catalog.date_trunc('second', pg_catalog.now() - a.xact_start) "
-      "FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) "
-      "WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_catalog.pg_backend_pid() "
-      "AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) "
-      "AND l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', "
-      "'ExclusiveLock', "
-      "'AccessExclusiveLock') ORDER BY 5 DESC LIMIT 5");
-  std::string text;
-  for (int row = 0; row < rows.rows(); ++row) {
-    text +=
-        fmt::format("{}pid {} ({}{}, {}, open for {})", text.empty() ? "" : "; ", rows.text(row, 0), rows.text(row, 1),
-                    rows.text(row, 2).empty() ? "" : " " + rows.str(row, 2), rows.text(row, 3), rows.text(row, 4));
-  }
-  return text;
 }
 
 struct UnseenWriters {
@@ -121,19 +107,6 @@ std::string await_unseen_writers(pg::Session& session, UnseenWriters wanted, Clo
   return await_none(session, wanted, deadline);
 }
 
-// A slot's name is made of lower case letters, digits and underscores.
-std::string short_name(const std::string& migration) {
-  constexpr std::size_t name_max = 48;
-  if (migration.size() <= name_max) return migration;
-  std::uint32_t hash = 2'166'136'261;  // FNV-1a: two long names must not have one fence
-  for (const char c : migration) hash = (hash ^ static_cast<std::uint8_t>(c)) * 16'777'619;
-  return fmt::format("{}_{:08x}", migration.substr(0, name_max - 9), hash);
-}
-
-std::string function_of(const std::string& migration) {
-  return "walferry.refuse_writes_" + short_name(migration);
-}
-
 // What the server shows of the session that holds the lease: other migrations of the same database have their own.
 std::string session_of(const std::string& migration) {
   return "walferry fence " + short_name(migration);  // 63 characters, as many as are kept
@@ -180,13 +153,14 @@ Raised Fence::raise(const FenceRequest& request) {
           fmt::format(
               "writes on the source could not be stopped in time{}. The source is writable, nothing was switched. "
               "Remedy: end those transactions, or give more time with --timeout",
-              holders.empty() ? "" : ": locks are held by " + holders)};
+              holders.empty() ? "" : ": " + holders)};
     }
     const auto begun = Clock::now();
     const milliseconds patience = std::min(left, tries[std::min(attempt, tries.size() - 1)]);
     try {
-      // Before anybody is held up: those who make tables may take long.
+      // Before anybody is held up: those who make tables, or have had their locks for long, may take longer.
       holders = request.new_tables ? describe(session_, {.new_tables = true}) : std::string{};
+      if (holders.empty()) holders = listed(long_holders(session_), 5, "; ");
       if (!holders.empty()) {
         if (request.on_waiting) request.on_waiting(holders, lost);
         pause(std::min(pause_between_tries, left));
@@ -231,14 +205,18 @@ void Fence::require_held() {
 void Fence::arm(const ArmRequest& request) {
   session_.exec(
       fmt::format("SET LOCAL statement_timeout = {}", std::max(until(request.deadline), milliseconds{1}).count()));
-  silence_event_triggers(session_);
-  const std::string function = function_of(request.migration);
+  pg::silence_event_triggers(session_);
+  const std::string function = fence_function(request.migration);
+  // The transaction that makes the triggers may write: an event trigger that notes down DDL fires within it.
+  const std::string own = session_.exec("SELECT pg_catalog.pg_current_xact_id()").str(0, 0);
   session_.exec(
       fmt::format("CREATE SCHEMA IF NOT EXISTS walferry; "
                   "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS "
-                  "$fence$BEGIN RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = {}, "
+                  "$fence$BEGIN IF pg_catalog.pg_current_xact_id_if_assigned() OPERATOR(pg_catalog.=) "
+                  "'{}'::pg_catalog.xid8 THEN RETURN coalesce(NEW, OLD); END IF; "
+                  "RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = {}, "
                   "HINT = 'Connect to the server that the database was moved to.'; END$fence$",
-                  function, pg::quote_literal(request.message)));
+                  function, own, pg::quote_literal(request.message)));
   // A subscription's worker fires row triggers only, but for TRUNCATE.
   const bool subscribed =
       session_
@@ -315,18 +293,12 @@ void Fence::lift() noexcept {
 
 bool durable_fence_stands(pg::Session& source, const std::string& migration) {
   return source
-      .exec(fmt::format("SELECT pg_catalog.to_regproc({}) IS NOT NULL", pg::quote_literal(function_of(migration))))
+      .exec(fmt::format("SELECT pg_catalog.to_regproc({}) IS NOT NULL", pg::quote_literal(fence_function(migration))))
       .flag(0, 0);
 }
 
 bool any_durable_fence_stands(pg::Session& source) {
   return source.exec(fmt::format("SELECT EXISTS ({})", fences_sql)).flag(0, 0);
-}
-
-void silence_event_triggers(pg::Session& source) {
-  source.exec(
-      "DO $quiet$ BEGIN PERFORM pg_catalog.set_config('session_replication_role', 'replica', false); "
-      "EXCEPTION WHEN insufficient_privilege THEN NULL; END $quiet$");
 }
 
 bool settle_durable_fence(const pg::ConnInfo& info, const std::string& migration) {
@@ -354,11 +326,10 @@ bool settle_durable_fence(const pg::ConnInfo& info, const std::string& migration
 }
 
 void remove_durable_fence(pg::Session& source, const std::string& migration) {
-  if (!durable_fence_stands(source, migration)) return;
   // CASCADE reaches the triggers and nothing else: only they can depend on this function. The database stays read-only
   // for the fence of another migration.
   source.exec(fmt::format(
-      "BEGIN; SET LOCAL lock_timeout = '10s'; DROP FUNCTION {}() CASCADE; "
+      "BEGIN; SET LOCAL lock_timeout = '10s'; DROP FUNCTION IF EXISTS {}() CASCADE; "
       "DO $writable$ BEGIN IF NOT EXISTS ({}) AND EXISTS (SELECT 1 FROM pg_catalog.pg_db_role_setting s JOIN "
       "pg_catalog.pg_database d "
       "ON d.oid = s.setdatabase WHERE d.datname = pg_catalog.current_database() AND s.setrole = 0 "
@@ -366,14 +337,14 @@ void remove_durable_fence(pg::Session& source, const std::string& migration) {
       "EXECUTE pg_catalog.format('ALTER DATABASE %I RESET default_transaction_read_only', "
       "pg_catalog.current_database()); "
       "END IF; END $writable$; COMMIT",
-      function_of(migration), fences_sql));
+      fence_function(migration), fences_sql));
   if (!any_durable_fence_stands(source) &&
       !source
            .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
                  "c.relnamespace "
                  "WHERE n.nspname = 'walferry')")
            .flag(0, 0)) {
-    source.exec("DROP SCHEMA walferry");
+    source.exec("DROP SCHEMA IF EXISTS walferry");
   }
 }
 

@@ -3,8 +3,9 @@
 // The lease is one transaction that holds SHARE ROW EXCLUSIVE on every table: readers go on, writers wait. It falls
 // away by itself when walferry dies (the connection ends) or freezes (idle_in_transaction_session_timeout).
 // arm() adds, in the same transaction and beside the drain, a statement trigger to each table that refuses writes with
-// SQLSTATE 25006. make_durable() makes sessions to come read-only and commits: the moment the locks go, the triggers
-// are there. Until that commit the source is as it was. Used by Cutover on pool threads, one call at a time.
+// SQLSTATE 25006, all but this transaction's own. make_durable() makes sessions to come read-only and commits: the
+// moment the locks go, the triggers are there. Until that commit the source is as it was. Used by Cutover on pool
+// threads, one call at a time.
 #pragma once
 
 #include <chrono>
@@ -92,12 +93,8 @@ class Fence {
 // The same of the migration's, once no backend that might still commit one is left: terminates the fence's sessions and
 // waits until they are gone. Throws Error{Connection} where the server cannot know.
 [[nodiscard]] bool settle_durable_fence(const pg::ConnInfo& source, const std::string& migration);
-// Removes it: the triggers, the function and, when it is empty then, schema walferry.
+// Removes what is left of it: the triggers, the function, with the last fence the database's being read-only, and, when
+// it is empty then, schema walferry.
 void remove_durable_fence(pg::Session& source, const std::string& migration);
-
-// For DDL of walferry's own on a source that may be closed: an event trigger of the application's that notes down DDL
-// would write to a table and be refused. Where the role may not set session_replication_role such a trigger still
-// fires.
-void silence_event_triggers(pg::Session& source);
 
 }  // namespace walferry::cutover

@@ -3,11 +3,22 @@
 #include <fmt/format.h>
 
 #include "engine/catalog.hpp"
+#include "engine/cutover/lock_holders.hpp"
 #include "engine/cutover/prepared.hpp"
 #include "engine/ddl/schema_watch.hpp"
+#include "engine/outside/database_settings.hpp"
 #include "engine/pg/session.hpp"
 
 namespace walferry::cutover {
+namespace {
+
+// Whoever has locked a table exclusively is named, not waited for.
+pg::Session open(const pg::ConnInfo& info) {
+  return pg::Session::open(
+      info, {.application_name = "walferry cutover", .settings = {"lock_timeout=3s", "statement_timeout=60s"}});
+}
+
+}  // namespace
 
 std::vector<std::string> own_blockers(const Status& status, std::chrono::milliseconds max_lag) {
   std::vector<std::string> blockers;
@@ -33,9 +44,10 @@ std::vector<std::string> own_blockers(const Status& status, std::chrono::millise
   return blockers;
 }
 
-std::vector<std::string> source_blockers(const MigrationOptions& options, store::Journal& journal) {
-  std::vector<std::string> blockers;
-  pg::Session source = pg::Session::open(options.source, {.application_name = "walferry cutover"});
+namespace {
+
+void look_at_source(pg::Session& source, const MigrationOptions& options, store::Journal& journal,
+                    std::vector<std::string>& blockers) {
   const pg::Result prepared = source.exec(
       "SELECT gid, owner FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY "
       "prepared");
@@ -43,14 +55,7 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, store:
     blockers.push_back(fmt::format("prepared transaction {} of {}: COMMIT PREPARED or ROLLBACK PREPARED it",
                                    prepared.text(row, 0), prepared.text(row, 1)));
   }
-  const pg::Result open = source.exec(
-      "SELECT pid, coalesce(usename, '?'), pg_catalog.date_trunc('second', pg_catalog.now() - xact_start) "
-      "FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = pg_catalog.current_database() "
-      "AND xact_start < pg_catalog.now() - '10 seconds'::pg_catalog.interval ORDER BY xact_start LIMIT 5");
-  for (int row = 0; row < open.rows(); ++row) {
-    blockers.push_back(fmt::format("pid {} ({}) has had a writing transaction open for {}: end it first",
-                                   open.text(row, 0), open.text(row, 1), open.text(row, 2)));
-  }
+  for (std::string& holder : long_holders(source)) blockers.push_back(std::move(holder));
   // The rights that the fence needs, found before anything is stopped.
   const pg::Result foreign = source.exec(fmt::format(
       "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
@@ -67,11 +72,32 @@ std::vector<std::string> source_blockers(const MigrationOptions& options, store:
   if (!source.exec("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')").flag(0, 0)) {
     blockers.emplace_back("our role may not create the fence's schema on the source: GRANT CREATE ON DATABASE");
   }
-  for (std::string& blocker : table_blockers(source, read_selected_catalog(source, options.selection), journal))
-    blockers.push_back(std::move(blocker));
+  const Catalog selected = read_selected_catalog(source, options.selection, Sizes::LeaveOut);
+  for (std::string& blocker : table_blockers(source, selected, journal)) blockers.push_back(std::move(blocker));
   for (const DdlFinding& finding : ddl::SchemaWatch{options.source, options.target, journal}.compare()) {
     blockers.push_back(fmt::format("{} was {} on the source and the target does not have the same: {}", finding.object,
                                    finding.change, finding.remedy));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> blockers_of_ends(const MigrationOptions& options, store::Journal& journal) {
+  std::vector<std::string> blockers;
+  pg::Session source = open(options.source);
+  try {
+    look_at_source(source, options, journal, blockers);
+  } catch (const Error& error) {
+    if (error.sqlstate() != "55P03") throw;
+    blockers.push_back(
+        fmt::format("a table of the source is locked exclusively ({}): wait until that is over, or end it",
+                    describe_holders(source)));
+  }
+  pg::Session target = open(options.target);
+  if (outside::begins_read_only(target)) {
+    blockers.emplace_back(
+        "default_transaction_read_only is on for the target's database, where applications are to write: ALTER "
+        "DATABASE ... RESET default_transaction_read_only");
   }
   return blockers;
 }

@@ -15,7 +15,7 @@ namespace walferry::cutover {
 
 // The part that needs no server.
 [[nodiscard]] std::vector<std::string> own_blockers(const Status& status, std::chrono::milliseconds max_lag);
-// The part that asks the source; blocking.
-[[nodiscard]] std::vector<std::string> source_blockers(const MigrationOptions& options, store::Journal& journal);
+// The part that asks both ends; blocking, for as long as somebody's lock is waited for, seconds at most.
+[[nodiscard]] std::vector<std::string> blockers_of_ends(const MigrationOptions& options, store::Journal& journal);
 
 }  // namespace walferry::cutover

@@ -60,19 +60,25 @@ std::string differing_names(const VerifyReport& report) {
   return names;
 }
 
-Awaitable<void> Proof::begin(asio::thread_pool& pool, pg::ConnInfo source, pg::ConnInfo target, VerifyOptions options,
-                             MakeMoment make_moment, TableBytes table_bytes, std::stop_token stop) {
+Awaitable<void> Proof::begin(asio::thread_pool& pool, Beginning with) {
+  VerifyOptions& options = with.verify;
   options.outside_the_stream = false;  // that comes while nobody writes
   for (int pass = 1; pass <= passes_max; ++pass) {
     const std::shared_ptr<Moment> moment =
-        co_await make_moment(std::chrono::steady_clock::now() + options.lock_timeout);
+        co_await with.make_moment(std::chrono::steady_clock::now() + options.lock_timeout);
     // From here on the stream writes to the new record, and the one before it is complete.
     const std::shared_ptr<TouchedRows> touched = std::exchange(touched_, moment->touched_since);
     if (touched) require_excused(*touched);
     options.source_snapshot = moment->source.id();
     options.target_snapshot = moment->target_snapshot;
-    std::function<VerifyReport()> compare = [source, target, options, touched, stop] {
-      return Verification::prepare(source, target, options, stop).run(stop, touched.get());
+    std::function<VerifyReport()> compare = [&with, touched] {
+      try {
+        return Verification::prepare(with.source, with.target, with.verify, with.stop).run(with.stop, touched.get());
+      } catch (const Error&) {
+        // An interrupted session fails in its own way.
+        if (!with.stop.stop_requested()) throw;
+        throw Error{{ErrorKind::Stopped}, "stopped before everything was compared"};
+      }
     };
     VerifyReport found = co_await run_blocking<VerifyReport>(pool, std::move(compare));
     if (!touched) {
@@ -83,7 +89,9 @@ Awaitable<void> Proof::begin(asio::thread_pool& pool, pg::ConnInfo source, pg::C
     }
     spdlog::info("cutover: {} at {}, {} rows touched since", all_equal(report_) ? "equal" : "not equal yet",
                  moment->source.lsn().to_string(), touched_->rows());
-    if (all_equal(report_) && little_is_left(table_bytes)) co_return;
+    if (!all_equal(report_)) continue;
+    co_await with.catch_up();
+    if (little_is_left(with.table_bytes)) co_return;
   }
 }
 

@@ -30,14 +30,25 @@ class Proof {
  public:
   // Makes a moment: the apply rests at it while both snapshots are taken, until the deadline at most.
   using MakeMoment = std::function<Awaitable<std::shared_ptr<Moment>>(Deadline)>;
+  // Returns when what has committed on the source by now is applied: what it touched is then in the record.
+  using CatchUp = std::function<Awaitable<void>()>;
   // How many bytes a table holds on the source, about.
   using TableBytes = std::function<std::int64_t(const QualifiedName&)>;
 
+  struct Beginning {
+    pg::ConnInfo source;
+    pg::ConnInfo target;
+    // Without snapshots; lock_timeout also bounds the making of a moment, during which the apply rests.
+    VerifyOptions verify;
+    MakeMoment make_moment;
+    CatchUp catch_up;
+    TableBytes table_bytes;
+    std::stop_token stop;
+  };
+
   // While writers go on: compares everything, then again what was touched meanwhile, until little is left.
-  // `options` without snapshots; its lock_timeout also bounds the making of a moment, during which the apply rests.
   // Throws Error{Differences} naming what differs.
-  Awaitable<void> begin(asio::thread_pool& pool, pg::ConnInfo source, pg::ConnInfo target, VerifyOptions options,
-                        MakeMoment make_moment, TableBytes table_bytes, std::stop_token stop);
+  Awaitable<void> begin(asio::thread_pool& pool, Beginning with);
   // After the drain, blocking: the other half, with the sessions that `verification` has open.
   [[nodiscard]] VerifyReport finish(Verification verification, const std::stop_token& stop);
 

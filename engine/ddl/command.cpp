@@ -60,6 +60,17 @@ std::optional<QualifiedName> parse_identity(const std::string& identity) {
   return QualifiedName{tokens[0].text, tokens[2].text};
 }
 
+// Streamed transactions say of rows, but not of messages, to which of their subtransactions they belong.
+bool was_rolled_back(const element& message, const Place& place) {
+  simdjson::dom::array transactions;
+  if (message["transactions"].get(transactions) != simdjson::SUCCESS) return false;
+  return std::ranges::any_of(transactions, [&](const element& transaction) {
+    std::uint64_t xid = 0;
+    return transaction.get(xid) == simdjson::SUCCESS &&
+           std::ranges::binary_search(place.aborted, Xid{static_cast<std::uint32_t>(xid)});
+  });
+}
+
 bool is_ddl_of_rows(const std::string& tag) {
   return tag == "CREATE TABLE AS" || tag == "SELECT INTO";
 }
@@ -87,6 +98,15 @@ bool Command::may_bring_actions() const {
   return std::ranges::count(tags, tag) > 0;
 }
 
+std::vector<QualifiedName> Command::dropped_tables() const {
+  std::vector<QualifiedName> tables;
+  for (const Object& object : objects) {
+    if (!object.dropped || object.type != "table") continue;
+    if (const auto name = parse_identity(object.identity)) tables.push_back(*name);
+  }
+  return tables;
+}
+
 std::string Command::to_run() const {
   std::string path;
   for (const auto& [name, value] : settings) {
@@ -109,6 +129,7 @@ std::optional<Command> Reader::accept(std::string_view content, const Place& pla
   if (parser.parse(simdjson::padded_string{content}).get(message) != simdjson::SUCCESS) return std::nullopt;
   if (secret_.empty() || text_of(message, "secret") != secret_) return std::nullopt;
 
+  if (was_rolled_back(message, place)) return std::nullopt;
   simdjson::dom::array objects;
   const std::string event = text_of(message, "event");
   if (message["objects"].get(objects) != simdjson::SUCCESS) {
@@ -177,12 +198,12 @@ std::optional<Command> Reader::accept(std::string_view content, const Place& pla
     command.not_executable = "it fills the table from a query, whose rows are not in the stream";
   }
   for (const auto& [table, id, reason] : rewritten) {
-    if (!command.statement) break;
-    const std::string doubt = rewrite_doubt(*command.statement, reason);
+    // A command that cannot be told apart may have made any values.
+    const std::string doubt = command.statement ? rewrite_doubt(*command.statement, reason) : command.not_executable;
     if (doubt.empty()) continue;
     if (const auto name = parse_identity(table)) {
       command.rewritten.push_back({.name = *name, .id = id});
-    } else {
+    } else if (command.statement) {
       command.not_executable = fmt::format("it rewrites {}: {}", table, doubt);
     }
   }

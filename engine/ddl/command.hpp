@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -56,6 +57,8 @@ struct Command {
   [[nodiscard]] std::string title() const;
   // Whether it can bring a trigger, a rule or an identity column.
   [[nodiscard]] bool may_bring_actions() const;
+  // Where they can be told from the message.
+  [[nodiscard]] std::vector<QualifiedName> dropped_tables() const;
   // What a person runs on the target.
   [[nodiscard]] std::string to_run() const;
 };
@@ -65,6 +68,7 @@ struct Place {
   Lsn lsn;
   Lsn commit_lsn;
   Xid xid{};
+  std::span<const Xid> aborted = {};  // subtransactions of it that were rolled back, sorted
 };
 
 class Reader {

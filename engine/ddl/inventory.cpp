@@ -122,8 +122,9 @@ Inventory read_inventory(pg::Session& session) {
 
 std::string read_digest(pg::Session& session) {
   return session
-      .exec(fmt::format("SELECT coalesce(pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws('|', object, owner, "
-                        "definition), '/' ORDER BY object COLLATE \"C\")), '') FROM ({}) AS listing",
+      .exec(fmt::format("SELECT coalesce(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to("
+                        "pg_catalog.string_agg(pg_catalog.concat_ws('|', object, owner, definition), '/' ORDER BY "
+                        "object COLLATE \"C\"), pg_catalog.getdatabaseencoding())), 'hex'), '') FROM ({}) AS listing",
                         listing_sql()))
       .str(0, 0);
 }

@@ -29,6 +29,7 @@ DECLARE
   secret pg_catalog.text;
   command record;
   objects pg_catalog.jsonb := '[]';
+  transactions pg_catalog.jsonb;
   object pg_catalog.jsonb;
   context pg_catalog.text;
   full_name pg_catalog.text;
@@ -110,8 +111,14 @@ BEGIN
     END IF;
   END IF;
 
+  -- A streamed message is not said to be of a subtransaction that is rolled back later: it names those that it is in
+  -- itself. This block is one of them, and has a number once it has written something.
+  PERFORM pg_catalog.pg_logical_emit_message(true, 'walferry.ddl', ''::pg_catalog.text);
+  SELECT pg_catalog.jsonb_agg(l.transactionid::pg_catalog.text::pg_catalog.int8) INTO transactions
+    FROM pg_catalog.pg_locks l
+    WHERE l.locktype OPERATOR(pg_catalog.=) 'transactionid' AND l.granted AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid();
   PERFORM pg_catalog.pg_logical_emit_message(true, 'walferry.ddl', pg_catalog.convert_to(pg_catalog.jsonb_build_object(
-    'secret', secret, 'event', tg_event, 'tag', tg_tag, 'objects', objects,
+    'secret', secret, 'event', tg_event, 'tag', tg_tag, 'objects', objects, 'transactions', transactions,
     'at', pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()),
     'query', pg_catalog.current_query(), 'context', context,
     'role', CASE WHEN pg_catalog.current_setting('role') OPERATOR(pg_catalog.=) 'none' THEN session_user::pg_catalog.text

@@ -56,6 +56,14 @@ std::vector<DatabaseSetting> read_database_settings(pg::Session& session) {
   return settings;
 }
 
+bool begins_read_only(pg::Session& session) {
+  const std::vector<DatabaseSetting> settings = read_database_settings(session);
+  return std::ranges::any_of(settings, [&](const DatabaseSetting& setting) {
+    return setting.role.empty() && setting.name == "default_transaction_read_only" &&
+           session.exec(fmt::format("SELECT {}::pg_catalog.bool", pg::quote_literal(setting.value))).flag(0, 0);
+  });
+}
+
 std::string set_statement(const DatabaseSetting& setting, std::string_view database) {
   const std::string subject = setting.role.empty() ? fmt::format("DATABASE {}", pg::quote_name(database))
                                                    : fmt::format("ROLE {} IN DATABASE {}", pg::quote_name(setting.role),

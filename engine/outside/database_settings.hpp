@@ -1,6 +1,5 @@
 // What pg_dump leaves out because it belongs to the database as such: ALTER DATABASE ... SET, ALTER ROLE ... IN
-// DATABASE
-// ... SET, and the database's comment.
+// DATABASE ... SET, and the database's comment.
 //
 // Carried at the cutover, so that what was set during the migration counts too. Called by the cutover; check names
 // them.
@@ -25,6 +24,10 @@ struct DatabaseSetting {
 };
 
 [[nodiscard]] std::vector<DatabaseSetting> read_database_settings(pg::Session& session);
+
+// Whether sessions of everybody begin read-only there (ALTER DATABASE ... SET default_transaction_read_only), as in a
+// database that a cutover has closed.
+[[nodiscard]] bool begins_read_only(pg::Session& session);
 
 // ALTER ... SET for this one in the database `database`.
 [[nodiscard]] std::string set_statement(const DatabaseSetting& setting, std::string_view database);

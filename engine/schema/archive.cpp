@@ -66,13 +66,18 @@ bool mentions(const std::string& text, std::string_view sign) {
 }
 
 // The rename is durable only with its directory.
+void sync(const std::filesystem::path& path, int flags) {
+  const int opened = ::open(path.c_str(), flags | O_CLOEXEC);
+  if (opened < 0) throw_file_failure("opening", path);
+  const int synced = ::fsync(opened);
+  ::close(opened);
+  if (synced != 0) throw_file_failure("syncing", path);
+}
+
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to) {
+  sync(from, O_RDONLY);
   if (::rename(from.c_str(), to.c_str()) != 0) throw_file_failure("renaming the schema archive to", to);
-  const int directory = ::open(std::filesystem::absolute(to).parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory < 0) throw_file_failure("opening the directory of", to);
-  const int synced = ::fsync(directory);
-  ::close(directory);
-  if (synced != 0) throw_file_failure("syncing the directory of", to);
+  sync(std::filesystem::absolute(to).parent_path(), O_RDONLY | O_DIRECTORY);
 }
 
 std::filesystem::path list_beside(const std::filesystem::path& path) {

@@ -122,33 +122,57 @@ std::vector<std::string> remarks_on(const Role& role, const OwnRights& rights) {
   return remarks;
 }
 
-// Memberships between needed roles where at least one end has just been created.
-void grant_memberships(pg::Session& source, pg::Session& target, const std::vector<std::string>& needed,
-                       const std::vector<std::string>& created) {
+// Memberships between needed roles, and of the groups between them, where at least one end has just been created. From
+// 16 on each says whether its rights are inherited and whether the role may be taken on.
+// What an older target cannot say is not granted: it would be more. Returned, a sentence each.
+std::vector<std::string> grant_memberships(pg::Session& source, pg::Session& target,
+                                           const std::vector<std::string>& needed,
+                                           const std::vector<std::string>& created) {
+  constexpr int options_from = 160'000;
+  const bool has_options = source.server_version() >= options_from;
   const std::string created_list = list_of_literals(created);
   const pg::Result rows = source.exec(
-      fmt::format("SELECT g.rolname, m.rolname, bool_or(a.admin_option) FROM pg_catalog.pg_auth_members a "
+      fmt::format("SELECT g.rolname, m.rolname, bool_or(a.admin_option), {2} FROM pg_catalog.pg_auth_members a "
                   "JOIN pg_catalog.pg_roles g ON g.oid = a.roleid JOIN pg_catalog.pg_roles m ON m.oid = a.member "
                   "WHERE m.rolname IN ({0}) AND (g.rolname IN ({0}) OR g.rolname LIKE 'pg\\_%') "
                   "AND (g.rolname IN ({1}) OR m.rolname IN ({1})) GROUP BY 1, 2 ORDER BY 1, 2",
-                  list_of_literals(needed), created_list));
+                  list_of_literals(needed), created_list,
+                  has_options ? "bool_or(a.inherit_option), bool_or(a.set_option)" : "true, true"));
+  std::vector<std::string> left;
   for (int row = 0; row < rows.rows(); ++row) {
+    const std::string group = pg::quote_name(rows.text(row, 0));
+    const std::string member = pg::quote_name(rows.text(row, 1));
     const bool exists =
         target.exec("SELECT FROM pg_catalog.pg_roles WHERE rolname = " + pg::quote_literal(rows.text(row, 0))).rows() >
         0;
     if (!exists) continue;  // a predefined role of another major
-    target.exec(fmt::format("GRANT {} TO {}{}", pg::quote_name(rows.text(row, 0)), pg::quote_name(rows.text(row, 1)),
-                            rows.flag(row, 2) ? " WITH ADMIN OPTION" : ""));
+    std::string with = rows.flag(row, 2) ? " WITH ADMIN OPTION" : "";
+    if (has_options && target.server_version() >= options_from) {
+      const auto word = [&](int column) { return rows.flag(row, column) ? "TRUE" : "FALSE"; };
+      with = fmt::format(" WITH ADMIN {}, INHERIT {}, SET {}", word(2), word(3), word(4));
+    } else if (!rows.flag(row, 3) || !rows.flag(row, 4)) {
+      left.push_back(
+          fmt::format("{} is not a member of {} on the target, whose version knows no membership without "
+                      "INHERIT or SET: GRANT it there if that is meant",
+                      member, group));
+      continue;
+    }
+    target.exec(fmt::format("GRANT {} TO {}{}", group, member, with));
   }
+  return left;
 }
 
 }  // namespace
 
 std::vector<std::string> needed_roles(pg::Session& source) {
   // The bootstrap superuser is pinned and so in no pg_shdepend row: it counts when it owns something of a user's.
-  return first_column(source.exec(fmt::format(R"(
-WITH here AS (SELECT oid, datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-SELECT r.rolname FROM pg_catalog.pg_roles r
+  // A group that lies between two of them, or one of them and a predefined role, passes rights on.
+  return first_column(
+      source.exec(fmt::format(R"(
+WITH RECURSIVE here AS (
+  SELECT oid, datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
+needed AS (
+SELECT r.oid FROM pg_catalog.pg_roles r
 WHERE r.rolname NOT LIKE 'pg\_%' AND (
   r.oid IN (SELECT d.refobjid FROM pg_catalog.pg_shdepend d, here
             WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
@@ -162,9 +186,19 @@ WHERE r.rolname NOT LIKE 'pg\_%' AND (
     OR EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
                WHERE p.proowner = r.oid AND {0})
     OR EXISTS (SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-               WHERE t.typowner = r.oid AND {0}))))
+               WHERE t.typowner = r.oid AND {0}))))),
+above(oid) AS (
+  SELECT oid FROM needed
+  UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN above ON m.member = above.oid{1}),
+below(oid) AS (
+  SELECT oid FROM needed UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolname LIKE 'pg\_%'
+  UNION SELECT m.member FROM pg_catalog.pg_auth_members m JOIN below ON m.roleid = below.oid{1})
+SELECT r.rolname FROM pg_catalog.pg_roles r
+WHERE r.oid IN (SELECT oid FROM needed)
+   OR (r.rolname NOT LIKE 'pg\_%' AND r.oid IN (SELECT oid FROM above) AND r.oid IN (SELECT oid FROM below))
 ORDER BY r.rolname COLLATE "C")",
-                                              user_schema_condition("n"))));
+                              user_schema_condition("n"),
+                              source.server_version() >= 160'000 ? " WHERE m.inherit_option OR m.set_option" : "")));
 }
 
 std::vector<std::string> missing_roles(pg::Session& source, pg::Session& target) {
@@ -189,7 +223,8 @@ std::vector<CreatedRole> create_missing_roles(pg::Session& source, pg::Session& 
       if (!rights.superuser) target.exec("GRANT " + pg::quote_name(role.name) + " TO CURRENT_USER");
       created.push_back({role.name, remarks_on(role, rights)});
     }
-    grant_memberships(source, target, needed_roles(source), missing);
+    for (std::string& left : grant_memberships(source, target, needed_roles(source), missing))
+      created.back().remarks.push_back(std::move(left));
     transaction.commit();
   } catch (const Error& error) {
     if (error.sqlstate() != "42501") throw error.during("creating the roles of the source on the target");

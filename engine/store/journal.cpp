@@ -214,6 +214,44 @@ void Journal::record_idle_stretch(const IdleStretch& stretch) {
   put(journal_keys::idle_confirmed, stretch.begin.to_string() + " " + stretch.end.to_string());
 }
 
+std::map<QualifiedName, RelationId> Journal::slot_tables() const {
+  std::map<QualifiedName, RelationId> tables;
+  const std::string text = get(journal_keys::slot_tables).value_or("");
+  const auto broken = [&] { return unreadable(database_, "the tables that the stream began with"); };
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t space = text.find(' ', at);
+    const std::size_t schema_end = space == std::string::npos ? space : text.find('\0', space);
+    const std::size_t name_end = schema_end == std::string::npos ? schema_end : text.find('\0', schema_end + 1);
+    if (name_end == std::string::npos) throw broken();
+    std::uint32_t id = 0;
+    if (std::from_chars(text.data() + at, text.data() + space, id).ptr != text.data() + space) throw broken();
+    tables.emplace(QualifiedName{text.substr(space + 1, schema_end - space - 1),
+                                 text.substr(schema_end + 1, name_end - schema_end - 1)},
+                   RelationId{id});
+    at = name_end + 1;
+  }
+  return tables;
+}
+
+void Journal::record_slot_tables(const std::map<QualifiedName, RelationId>& tables) {
+  std::string text;
+  for (const auto& [name, id] : tables)
+    text += fmt::format("{} {}{}{}{}", static_cast<std::uint32_t>(id), name.schema, '\0', name.name, '\0');
+  put(journal_keys::slot_tables, text);
+}
+
+SourceTypes Journal::source_types() const {
+  const auto text = get(journal_keys::source_types);
+  if (!text) return {};
+  auto types = SourceTypes::parse(*text);
+  if (!types) throw unreadable(database_, "the types of the source's columns");
+  return *std::move(types);
+}
+
+void Journal::record_source_types(const SourceTypes& types) {
+  put(journal_keys::source_types, types.text());
+}
+
 LanePlan Journal::lane_plan() const {
   const auto text = get(journal_keys::lane_plan);
   if (!text) return {};

@@ -19,6 +19,7 @@
 #include "engine/status.hpp"
 #include "engine/store/database.hpp"
 #include "engine/store/lane_plan.hpp"
+#include "engine/store/source_types.hpp"
 
 namespace walferry::store {
 
@@ -66,6 +67,9 @@ class Journal {
   [[nodiscard]] std::set<RelationId> copied_ids() const;
   void record_copied(const QualifiedName& table, RelationId id, Lsn copy_lsn);
   void forget_copied(const QualifiedName& table);
+  // The tables that the stream began with, as the slot's snapshot has them.
+  [[nodiscard]] std::map<QualifiedName, RelationId> slot_tables() const;
+  void record_slot_tables(const std::map<QualifiedName, RelationId>& tables);
   // Tables whose rows a schema change made anew on the source.
   [[nodiscard]] TablesToCopyAgain tables_to_copy_again() const;
   void record_copy_again(RelationId id, const CopyAgain& mark);
@@ -78,6 +82,10 @@ class Journal {
   // Which table of the target each of the source's is.
   [[nodiscard]] std::map<RelationId, Oid> table_homes() const;
   void record_table_homes(const std::map<RelationId, Oid>& homes);
+
+  // What the columns of the source's tables are, as far as it is known.
+  [[nodiscard]] SourceTypes source_types() const;
+  void record_source_types(const SourceTypes& types);
 
   // Where the apply has several lanes, or had when it last ended.
   [[nodiscard]] LanePlan lane_plan() const;
@@ -123,6 +131,8 @@ inline constexpr std::string_view ddl_differed =
     "ddl-differed";                                    // LSN of the command whose objects were seen to differ
 inline constexpr std::string_view recopy = "recopy/";  // + relation of the source: its rows must be copied again
 inline constexpr std::string_view table_homes = "table-homes";    // "<relation> <table>" a line
+inline constexpr std::string_view slot_tables = "slot-tables";    // "<relation> <schema>\0<name>\0" each
+inline constexpr std::string_view source_types = "source-types";  // SourceTypes::text()
 inline constexpr std::string_view lane_plan = "lane-plan";        // LanePlan::text()
 inline constexpr std::string_view cutover_step = "cutover-step";  // set while a cutover may hold the lease
 inline constexpr std::string_view fence_begun = "fence-begun";    // set just before the source is closed for good

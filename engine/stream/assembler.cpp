@@ -12,9 +12,10 @@ char tag_of(Bytes payload) {
   return payload.empty() ? '\0' : static_cast<char>(payload.front());
 }
 
-// The relation of an Insert, Update or Delete outside a stream.
-RelationId relation_of(Bytes payload) {
+// The relation of an Insert, Update or Delete; in a stream the xid stands before it.
+RelationId relation_of(Bytes payload, bool in_stream = false) {
   Reader in{payload.subspan(1)};
+  if (in_stream) static_cast<void>(in.u32("xid of a change"));
   return RelationId{in.u32("relation of a change")};
 }
 
@@ -104,9 +105,24 @@ void Assembler::accept_in_stream(Bytes payload) {
     known.message.assign(payload.begin(), payload.begin() + 1);
     known.message.insert(known.message.end(), payload.begin() + 5, payload.end());
     known.order = ++order_;
+    current_stream_->unused[relation.id].assign(payload.begin(), payload.end());
+    return;
   }
   if (tag_of(payload) == 'Y' || tag_of(payload) == 'O') return;
+  if (tag_of(payload) == 'T') {
+    const pgoutput::Message message = pgoutput::decode(payload, {.in_stream = true});
+    for (const RelationId id : std::get<pgoutput::TruncateView>(message).relations) use_in_stream(id);
+  } else if (tag_of(payload) != 'M') {
+    use_in_stream(relation_of(payload, true));
+  }
   spool_.append_stream(current_stream_->id, payload);
+}
+
+void Assembler::use_in_stream(RelationId relation) {
+  const auto description = current_stream_->unused.find(relation);
+  if (description == current_stream_->unused.end()) return;
+  spool_.append_stream(current_stream_->id, description->second);
+  current_stream_->unused.erase(description);
 }
 
 void Assembler::commit_stream(const pgoutput::StreamCommit& commit) {

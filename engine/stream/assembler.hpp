@@ -43,9 +43,13 @@ class Assembler {
     store::StreamId id{};
     std::vector<Xid> aborted;
     std::map<RelationId, KnownRelation> relations;
+    // As they came, until a change names them: where a root stands for its partitions theirs come too, and the target
+    // need not have such tables.
+    std::map<RelationId, std::vector<std::byte>> unused;
   };
 
   void accept_in_stream(Bytes payload);
+  void use_in_stream(RelationId relation);
   void accept_control(Bytes payload);
   void ensure_relation(RelationId relation);
   void append(Bytes payload);

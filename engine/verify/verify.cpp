@@ -162,10 +162,11 @@ std::vector<Batch> plan(const Catalog& source, const Catalog& target, const Veri
     const TouchedTable* rows = touched == nullptr ? nullptr : touched->find(table.name);
     if (touched != nullptr && rows == nullptr && table.persistence != 'u') continue;
     const Table* counterpart = target.find(table.name);
-    if (counterpart == nullptr || !(whole || counterpart->holds_rows())) {
+    if (counterpart == nullptr) {
       report.missing_on_target.push_back(table.name);
       continue;
     }
+    const std::string whole_name = whole ? table.name.quoted() : std::string{};
     TableComparison comparison{.name = table.name};
     const bool comparable = compare_shape(table, *counterpart, comparison);
     std::optional<DigestKeys> keys;
@@ -173,8 +174,9 @@ std::vector<Batch> plan(const Catalog& source, const Catalog& target, const Veri
     if (keys) comparison.keys = static_cast<std::int64_t>(rows->rows());
     items.push_back({.request = {.name = table.name,
                                  .columns = comparable ? digest_columns(table) : std::vector<std::string>{},
-                                 .rows = whole ? table.name.quoted() : std::string{},
+                                 .rows = whole_name,
                                  .keys = std::move(keys)},
+                     .target_rows = counterpart->holds_rows() ? whole_name : table.name.quoted(),
                      .bytes = table.bytes,
                      .comparison = report.tables.size(),
                      .rows_only = !comparable});
@@ -182,8 +184,11 @@ std::vector<Batch> plan(const Catalog& source, const Catalog& target, const Veri
   }
   if (!options.allow_extra_on_target && !options.only) {
     for (const Table& table : target.tables) {
-      if (!table.holds_rows() || as_one.contains(table.partition ? table.root : table.name)) continue;
-      const Table* counterpart = source.find(table.name);
+      const QualifiedName& top = table.partition ? table.root : table.name;
+      if (!table.holds_rows() || as_one.contains(top)) continue;
+      // What the source keeps in one table may be in partitions here.
+      const Table* counterpart = source.find(top);
+      if (counterpart == nullptr || !counterpart->holds_rows()) counterpart = source.find(table.name);
       if (counterpart == nullptr || !counterpart->holds_rows()) report.missing_on_source.push_back(table.name);
     }
   }

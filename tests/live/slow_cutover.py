@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import walferry
+from servers import wait_until
 
 
 class SlowCutover:
@@ -26,6 +27,13 @@ class SlowCutover:
             if line.startswith("compare while writers go on"):
                 return self
         raise AssertionError(f"the cutover ended before it had compared: {self.process.stdout.read()}")
+
+    def await_write_stop(self) -> SlowCutover:
+        """Until everything is prepared, and the fence wants its locks."""
+        wait_until(lambda: self.migration.source.scalar(
+            "postgres", "SELECT count(*) FROM pg_stat_activity WHERE starts_with(application_name, 'walferry fence ')"
+                        " AND query ~ '^(LOCK TABLE|ROLLBACK|BEGIN;|WITH held|SELECT pg_catalog.pg_stat_clear)'"), 60, "the fence to want its locks")
+        return self
 
     def release(self) -> walferry.Answer:
         self.connection.rollback()

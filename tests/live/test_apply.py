@@ -665,3 +665,34 @@ def test_over_tcp_a_backlog_is_read_lazily_and_what_follows_is_not(migrations, s
     assert sorted(delays)[10] < 0.5, delays
     # Silence longer than the server's timeout: keepalives are answered all the same.
     assert "terminating walsender" not in source.log.read_text()
+
+
+def test_a_domain_that_is_shorter_on_the_target_refuses_in_a_set_too(migrations):
+    """A cast to the domain would cut what an assignment refuses."""
+    migration = migrations("domain_cut")
+    source, database, target, _ = migration.ends
+    table = "CREATE DOMAIN public.name AS varchar({}); CREATE TABLE public.t (id int PRIMARY KEY, v public.name);"
+    source.psql(database, sql=table.format(20) + "INSERT INTO t SELECT g, 'v' FROM generate_series(1, 300) g")
+    target.psql(database, sql=table.format(10))
+    migration.daemon.start("--no-schema")
+    migration.daemon.await_phase("follow")
+    source.execute(database, "UPDATE t SET v = 'short'")
+    migration.await_applied()
+    source.execute(database, "UPDATE t SET v = repeat('x', 15)")
+    status = migration.daemon.await_status(lambda status: status["apply_stopped"], 60, "the stop")
+    assert "value too long" in status["last_error"]["text"], status["last_error"]
+    assert target.scalar(database, "SELECT count(*) FROM t WHERE v = 'short'") == 300
+
+
+def test_identity_full_with_a_key_is_found_by_the_key(migrations):
+    """As where another tool reads the table, too; the target has both from the source."""
+    backlog = Backlog(migrations, "full_key", """
+        CREATE TABLE public.t (id int PRIMARY KEY, v text, j json);
+        ALTER TABLE public.t REPLICA IDENTITY FULL;
+        INSERT INTO t SELECT g, 'v', '{}' FROM generate_series(1, 500) g;""")
+    backlog.write("UPDATE t SET v = 'w' WHERE id <= 100", "UPDATE t SET id = -id WHERE id = 7",
+                  "DELETE FROM t WHERE id > 450")
+    backlog.drain()
+    backlog.expect_equal()
+    sent = backlog.statements()
+    assert "ctid" not in sent and 'UPDATE ONLY "public"."t"' in sent

@@ -341,9 +341,20 @@ def test_a_publication_that_carries_some_rows_only_is_refused(migrations):
     migration.daemon.await_phase("follow", 60)
     migration.source.execute(DATABASE, "ALTER PUBLICATION partly SET TABLE t WHERE (id > 5)")
     refused = migration.daemon.cutover("--json")
-    assert refused.code == walferry.REFUSED and "carry only some rows of public.t" in refused.out + refused.err, refused
+    assert refused.code == walferry.REFUSED and "only some rows or columns of public.t" in refused.out + refused.err, refused
     migration.source.execute(DATABASE, "ALTER PUBLICATION partly SET TABLE t")
     migration.switch()
+
+
+@on_versions((15, 15))
+def test_a_publication_that_carries_some_columns_only_is_refused(migrations):
+    migration = migrations(DATABASE, "--publication", "partly")
+    migration.load(sql="CREATE TABLE t (id int PRIMARY KEY, v text, w int GENERATED ALWAYS AS (id) STORED);"
+                       "CREATE PUBLICATION partly FOR TABLE t (id)")
+    expect(migration.daemon.check("--json", "--publication", "partly"), "source.row_filter", "FAIL", "list of columns",
+           detail="public.t")
+    migration.source.execute(DATABASE, "ALTER PUBLICATION partly SET TABLE t")
+    expect(migration.daemon.check("--json", "--publication", "partly"), "source.publication", "PASS")
 
 
 # -- a migration under way, and what goes on meanwhile ---------------------------------------------------------------

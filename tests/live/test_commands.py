@@ -1,6 +1,8 @@
 """Every command and endpoint, one promise a test."""
 
 import json
+import os
+import signal
 import threading
 import urllib.error
 import urllib.request
@@ -590,6 +592,87 @@ def test_finish_removes_everything_that_was_walferrys(migrations):
     assert lifted.code == walferry.OK, lifted
     assert changed(before, fingerprint(migration.source, "finished")) == []
     assert writable(migration)
+
+
+def test_a_source_that_was_closed_is_not_migrated_again_and_not_opened_by_abort(migrations, folder):
+    first = switched(migrations("closed"))
+    assert first.daemon.finish().code == walferry.OK
+    elsewhere = migrations("closed_2")
+    second = walferry.Daemon(first.daemon.source, elsewhere.daemon.target, folder)
+    expect_finding(findings(second.check("--json").json()), "FAIL", "source.fence", "public.t", "--lift-fence")
+    second.start()
+    assert second.await_exit() == walferry.REFUSED
+    assert "closed by an earlier migration's cutover" in second.log_tail()
+    second.abort()
+    first.expect_source_fenced()
+
+
+def test_abort_drops_only_what_the_migration_made(migrations):
+    """The schema could not be made, for the target has a sequence of the same name: that is not the migration's."""
+    migration = migrations("collided", "--allow-nonempty-target")
+    migration.load(sql=TABLE)
+    migration.target.execute("collided", "CREATE SEQUENCE public.counter START 77")
+    migration.daemon.start()
+    migration.daemon.await_exit()
+    assert (migration.daemon.state_dir / "schema.dump").exists(), migration.report()
+    answer = migration.daemon.abort("--drop-target-objects")
+    assert answer.code == walferry.OK and "none are dropped" in answer.out + answer.err, answer
+    assert migration.target.scalar("collided", "SELECT nextval('public.counter')") == 77
+
+
+def test_a_target_whose_sessions_begin_read_only_is_not_switched_to(migrations):
+    migration = following(migrations("sealed"))
+    migration.target.execute("sealed", "ALTER DATABASE sealed SET default_transaction_read_only = on")
+    expect_finding(findings(migration.daemon.check("--json").json()), "WARN", "target.read_only")
+    answer = migration.daemon.cutover("--json")
+    assert answer.code == walferry.REFUSED, answer
+    assert "default_transaction_read_only" in answer.json()["blockers"][0], answer
+    migration.target.execute("postgres", "ALTER DATABASE sealed RESET default_transaction_read_only")
+    migration.switch()
+
+
+def test_whoever_has_held_a_lock_for_long_is_named_before_anything_is_compared(migrations):
+    """VACUUM and CREATE INDEX CONCURRENTLY hold one without having written."""
+    migration = following(migrations("held"))
+    with migration.source.connect("held", autocommit=False) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE public.t IN SHARE UPDATE EXCLUSIVE MODE")
+        pid = connection.info.backend_pid
+
+        def named() -> bool:
+            answer = migration.daemon.cutover("--dry-run", "--json")
+            return answer.code == walferry.REFUSED and f"pid {pid} " in answer.json()["blockers"][0] \
+                and "has held a lock on public.t" in answer.json()["blockers"][0]
+
+        wait_until(named, 60, "the holder to be named")
+        connection.rollback()
+    migration.switch()
+
+
+def test_a_table_that_is_locked_exclusively_does_not_hold_up_the_guards(migrations):
+    migration = following(migrations("shut"))
+    with migration.source.connect("shut", autocommit=False) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE")
+        answer = migration.daemon.cutover("--dry-run", "--json", deadline_seconds=60)
+        assert answer.code == walferry.REFUSED, answer
+        assert f"locked exclusively (locks are held by pid {connection.info.backend_pid} " in answer.json()["blockers"][0]
+        connection.rollback()
+    migration.switch()
+
+
+def test_a_walsender_that_does_not_send_is_lag(migrations):
+    migration = following(migrations("silent"))
+    migration.await_applied()
+    walsender = migration.source.scalar("silent", "SELECT active_pid FROM pg_replication_slots")
+    os.kill(walsender, signal.SIGSTOP)
+    try:
+        migration.source.execute("silent", "INSERT INTO public.t (v) VALUES ('unsent')")
+        migration.daemon.await_status(lambda status: status["lag_seconds"] > 2, 60, "the lag to show")
+        answer = migration.daemon.cutover("--dry-run", "--json")
+        assert answer.code == walferry.REFUSED and "behind" in answer.json()["blockers"][0], answer
+    finally:
+        os.kill(walsender, signal.SIGCONT)
+    migration.daemon.await_status(lambda status: status["lag_seconds"] == 0, 60, "the lag to go")
+    migration.switch()
 
 
 def test_the_target_takes_writes_after_the_switch_and_the_source_does_not(migrations):

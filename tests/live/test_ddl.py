@@ -225,6 +225,31 @@ def test_apply_runs_each_change_at_its_place(migrations):
     assert_equal(*migration.ends)
 
 
+def test_a_change_that_was_rolled_back_in_a_streamed_transaction_is_not_run(migrations):
+    """Of a message the stream does not say in which subtransaction it was written, as it does of rows."""
+    migration = migrations("ddl_streamed")
+    migration.source.execute("postgres", "ALTER DATABASE ddl_streamed SET logical_decoding_work_mem = '64kB'")
+    following(migration, "--on-ddl", "apply")
+    source, database, target, _ = migration.ends
+    rows = "INSERT INTO app.feelings SELECT g, 'good' FROM generate_series(%s, %s) g"
+    with source.connect(database, autocommit=False) as connection, connection.cursor() as cursor:
+        cursor.execute("SAVEPOINT undone")
+        cursor.execute("DROP TABLE app.t")
+        cursor.execute(rows, (1, 5000))
+        cursor.execute("ROLLBACK TO undone")
+        cursor.execute("SAVEPOINT released")
+        cursor.execute("ALTER TABLE app.feelings ADD COLUMN kept int DEFAULT 7")
+        cursor.execute(rows, (10001, 15000))
+        cursor.execute("RELEASE released")
+        cursor.execute(rows, (20001, 25000))
+        connection.commit()
+    migration.await_applied()
+    assert not migration.daemon.status()["apply_stopped"], migration.report()
+    assert source.scalar(database, "SELECT stream_txns FROM pg_stat_replication_slots") > 0
+    assert target.scalar(database, "SELECT sum(kept) FROM app.feelings") == 70_000
+    assert data_differences(*migration.ends) == []
+
+
 def test_apply_happens_once_through_kills(migrations):
     migration = following(migrations("ddl_once"), "--on-ddl", "apply")
     source, database, target, _ = migration.ends
@@ -624,15 +649,51 @@ def test_tables_that_exchange_their_names_are_not_taken_for_each_other(migration
     assert_equal(*migration.ends)
 
 
+def test_a_partition_that_is_dropped_where_its_root_carries_it_is_not_dropped_on_the_target(migrations):
+    """The target's table of that name, if there is one, may hold other rows; and those of this one would stay."""
+    migration = migrations("ddl_via_root")
+    source, database, target, _ = migration.ends
+    root = "CREATE TABLE public.event (id int PRIMARY KEY) PARTITION BY RANGE (id);"
+    source.execute(database, root, "CREATE TABLE low PARTITION OF event FOR VALUES FROM (0) TO (100)",
+                   "CREATE TABLE high PARTITION OF event FOR VALUES FROM (100) TO (200)",
+                   "INSERT INTO event SELECT generate_series(0, 199)", "CREATE TABLE alone (id int PRIMARY KEY)")
+    target.execute(database, root, "CREATE TABLE low PARTITION OF event FOR VALUES FROM (0) TO (1000)",
+                   "CREATE TABLE alone (id int PRIMARY KEY)")
+    migration.daemon.start("--no-schema", "--on-ddl", "apply")
+    migration.daemon.await_phase("follow")
+    source.execute(database, "DROP TABLE alone", "DROP TABLE low")
+    stopped = await_stop(migration)
+    assert "Partitioned tables are carried by the table at the top" in stopped["stop"]["error"], stopped
+    assert target.query(database, "SELECT count(*), to_regclass('alone')::text FROM event") == [(200, None)]
+    target.execute(database, "DELETE FROM event WHERE id < 100")
+    assert skip(migration, stopped["stop"]["lsn"]).code == walferry.OK
+    await_going(migration)
+    migration.switch()
+    assert target.scalar(database, "SELECT count(*) FROM event") == 100
+
+
+def test_rows_that_a_command_made_anew_among_others_are_copied_again(migrations):
+    """It cannot be told apart, so a person runs it; what it made on the source are other values."""
+    migration = following(migrations("ddl_among"))
+    source, database, target, _ = migration.ends
+    change = "ALTER TABLE app.t ADD COLUMN token uuid DEFAULT gen_random_uuid()"
+    source.psql(database, sql=f"SELECT 1 \\; {change};")
+    lsn = await_stop(migration)["stop"]["lsn"]
+    target.execute(database, change)
+    await_going(migration)
+    wait_until(lambda: data_differences(*migration.ends) == [], 60, f"the copy of the table whose change stood at {lsn}")
+
+
 def test_a_type_that_changed_stops_before_a_value_is_rounded(migrations):
     migration = migrations("ddl_type")
     migration.load(sql="CREATE TABLE public.money (id int PRIMARY KEY, amount numeric(10, 2));")
     following(migration, "--no-ddl-trigger")
     source, database, target, _ = migration.ends
-    source.execute(database, "INSERT INTO public.money VALUES (1, 1.25)")
-    migration.await_applied()
+    # The first change of the table there is, and read by a daemon that has not seen the table before.
+    migration.daemon.terminate()
     source.execute(database, "ALTER TABLE public.money ALTER COLUMN amount TYPE numeric(10, 4)",
                    "INSERT INTO public.money VALUES (2, 1.2345)")
+    migration.daemon.start("--no-ddl-trigger")
     text = await_stop(migration)["last_error"]["text"]
     assert "column amount of public.money" in text and "numeric(10,2)" in text, text
     target.execute(database, "ALTER TABLE public.money ALTER COLUMN amount TYPE numeric(10, 4)")

@@ -169,11 +169,18 @@ def test_a_target_that_is_partitioned_differently_is_fed_by_way_of_the_table_at_
         INSERT INTO event SELECT g, '2023-06-01'::date + g, chr(97 + g % 3), 'v' FROM generate_series(1, 600) g;
         INSERT INTO same SELECT g, 'v' FROM generate_series(1, 50) g;
         INSERT INTO flat SELECT g, 'v' FROM generate_series(1, 200) g;
+        CREATE TABLE coarse (id integer PRIMARY KEY, v text);
+        INSERT INTO coarse SELECT g, 'v' FROM generate_series(1, 200) g;
         INSERT INTO plain VALUES (1, 'v');""")
     target.psql("parts", sql=tables + """
+        CREATE TABLE coarse (id integer PRIMARY KEY, v text) PARTITION BY RANGE (id);
+        CREATE TABLE coarse_low PARTITION OF coarse FOR VALUES FROM (0) TO (100);
+        CREATE TABLE coarse_high PARTITION OF coarse DEFAULT;
         CREATE TABLE event_h1 PARTITION OF event FOR VALUES FROM (MINVALUE) TO ('2024-07-01');
         CREATE TABLE event_h2 PARTITION OF event FOR VALUES FROM ('2024-07-01') TO (MAXVALUE);
         CREATE TABLE flat (id integer PRIMARY KEY, v text);""")
+
+    source.execute("postgres", "ALTER DATABASE parts SET logical_decoding_work_mem = '64kB'")
 
     findings = {each["id"]: each for each in daemon.check("--no-schema", "--json").json()["findings"]}
     assert findings["pair.tables"]["severity"] == "PASS"
@@ -186,18 +193,56 @@ def test_a_target_that_is_partitioned_differently_is_fed_by_way_of_the_table_at_
         UPDATE event SET kind = 'a' WHERE day > '2024-01-01' AND kind = 'b';
         DELETE FROM event WHERE id BETWEEN 100 AND 120;
         INSERT INTO event VALUES (9999, '1999-01-01', 'z', NULL);
+        -- Streamed: descriptions of partitions come along that the target does not have.
+        INSERT INTO event SELECT g, '2023-06-01'::date + g % 600, chr(97 + g % 3), 'much' FROM generate_series(20000, 30000) g;
         UPDATE flat SET id = id + 1000 WHERE id < 20;
+        UPDATE coarse SET id = id + 1000 WHERE id < 20;
+        DELETE FROM coarse WHERE id > 1015;
         TRUNCATE same;
         INSERT INTO same VALUES (1, 'anew'), (2, 'anew');
         DELETE FROM plain;""")
     report = migration.switch()
     assert sorted(table["name"] for table in report["tables"]) == \
-        ["public.event", "public.flat", "public.plain", "public.same_0", "public.same_1"]
-    for table in ("event", "flat", "same", "plain"):
+        ["public.coarse", "public.event", "public.flat", "public.plain", "public.same_0", "public.same_1"]
+    for table in ("coarse", "event", "flat", "same", "plain"):
         rows = f"SELECT t::text FROM {table} t ORDER BY 1"
         assert target.query("parts", rows) == source.query("parts", rows)
     assert target.scalar("parts", "SELECT count(*) FROM event_h2") > 100
     assert daemon.finish().code == walferry.OK
+
+
+def test_rows_in_partitions_of_the_target_are_not_emptied_for_a_plain_table_of_the_source(migrations):
+    migration = migrations("kept", "--no-schema", "--allow-nonempty-target")
+    migration.load(sql="CREATE TABLE t (id integer PRIMARY KEY); INSERT INTO t VALUES (1)")
+    migration.target.psql("kept", sql="""
+        CREATE TABLE t (id integer PRIMARY KEY) PARTITION BY RANGE (id);
+        CREATE TABLE t_1 PARTITION OF t DEFAULT;
+        INSERT INTO t VALUES (7)""")
+    daemon = migration.daemon.start()
+    assert daemon.await_exit() == walferry.REFUSED
+    assert "the target holds rows in tables that would be copied: public.t." in daemon.log_tail()
+    assert migration.target.scalar("kept", "SELECT id FROM t") == 7
+
+
+def test_a_trigger_that_notes_down_schema_changes_is_not_met_by_those_of_walferry(migrations):
+    """Its table has the source's rows, and no more; where it fails nothing fails with it."""
+    migration = migrations("noted")
+    migration.load(sql="""
+        CREATE TABLE ddl_log (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tag text);
+        CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO public.ddl_log (tag) VALUES (tg_tag); END $$;
+        CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION note();
+        CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+        CREATE MATERIALIZED VIEW m AS SELECT count(*) FROM t;
+        SELECT lo_from_bytea(0, 'large');""")
+    source, database, target, _ = migration.ends
+    migration.daemon.start("--no-ddl-trigger")
+    migration.daemon.await_phase("follow")
+    before = source.query(database, "SELECT * FROM ddl_log ORDER BY id")
+    migration.switch()
+    assert target.query(database, "SELECT * FROM ddl_log ORDER BY id") == before
+    target.execute(database, "CREATE TABLE later (id int)")
+    assert target.scalar(database, "SELECT count(*) FROM ddl_log WHERE tag = 'CREATE TABLE'") == 2
 
 
 def test_what_belongs_to_one_server_stays_there(migrations):

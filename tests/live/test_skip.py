@@ -142,7 +142,7 @@ def test_skip_leaves_out_exactly_one_transaction_and_the_report_says_so(migratio
 def test_a_cutover_that_has_compared_sees_what_a_skip_left_out_since(migrations):
     migration = following(migrations("skip_compared"))
     source, database, target, _ = migration.ends
-    cutover = SlowCutover(migration, "public.other").await_comparison()
+    cutover = SlowCutover(migration, "public.other").await_comparison().await_write_stop()
     target.execute(database, "DELETE FROM public.t WHERE id = 7")
     with source.connect(database, autocommit=False) as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE public.t SET v = 'left out' WHERE id = 8")

@@ -84,6 +84,47 @@ def test_while(migrations, side, session, statement):
     stop_at(migration, side, session, statement)
 
 
+@contextlib.contextmanager
+def copy_held(migration, table: str, *options: str):
+    """A daemon that was begun, and is held right before it reads the rows of this table."""
+    is_copy = lambda data: f'"{table}"'.encode() in data and b"TO STDOUT" in data  # noqa: E731
+    with HeldCommit(migration.source, b"walferry copy", is_copy) as held:
+        direct, migration.daemon.source = migration.daemon.source, held.dsn(migration.database)
+        migration.daemon.start(*options)
+        migration.daemon.source = direct
+        held.await_held()
+        yield held
+
+
+def test_a_table_that_goes_before_its_rows_were_copied_is_left_behind(migrations):
+    """Its changes are in the stream, and its rows nowhere."""
+    migration = migrations("gone_early")
+    migration.load(sql=TABLE + "CREATE TABLE jobs (id int PRIMARY KEY, v text); INSERT INTO jobs VALUES (1, 'v')")
+    with copy_held(migration, "jobs", "--jobs", "1", "--on-ddl", "apply") as held:
+        migration.source.execute(migration.database, "UPDATE jobs SET v = 'w'", "UPDATE t SET v = 'w' WHERE id = 1",
+                                 "DROP TABLE jobs", "CREATE TABLE joined (id int PRIMARY KEY)",
+                                 "INSERT INTO joined VALUES (1)")
+        held.release()
+        migration.daemon.await_exit()
+    go_on(migration, "--on-ddl", "apply")
+    assert migration.target.scalar(migration.database, "SELECT count(*) FROM joined") == 1
+
+
+def test_a_table_whose_name_went_to_another_before_its_rows_were_copied(migrations):
+    """What was read under the name is not what the snapshot has under it."""
+    migration = migrations("swapped")
+    migration.load(sql=TABLE + "CREATE TABLE u (id int PRIMARY KEY, v text); INSERT INTO u VALUES (1, 'of u')")
+    with copy_held(migration, "t", "--jobs", "1", "--on-ddl", "warn") as held:
+        migration.source.execute(migration.database, "ALTER TABLE t RENAME TO x", "ALTER TABLE u RENAME TO t",
+                                 "ALTER TABLE x RENAME TO u")
+        held.release()
+        migration.daemon.await_phase("follow", 60)
+        assert "copied again under a new one: public.t" in migration.daemon.log_tail(200)
+        migration.source.execute(migration.database, "UPDATE u SET v = 'was t' WHERE id = 1", "UPDATE t SET v = 'was u'")
+        migration.await_applied()
+        assert data_differences(*migration.ends) == []
+
+
 def test_on_the_target(migrations):
     migration = migrations("stop_target")
     migration.load(sql=TABLE)

@@ -417,6 +417,22 @@ TEST_CASE("changes of a stream keep the subtransaction they belong to") {
   CHECK(std::get<pgoutput::InsertView>(message).stream_xid == Xid{701});
 }
 
+TEST_CASE("a relation that no change of a stream names does not come into it") {
+  // Of a partition that is carried by its root the description comes all the same.
+  Source source;
+  source.start(700)
+      .relation(1, "root")
+      .relation(2, "leaf")
+      .relation(3, "other")
+      .insert(1, "a")
+      .truncate({RelationId{3}});
+  source.insert(1, "b").stop().stream_commit(700, 200);
+  source.begin(290).insert(2, "c").commit(300).flush();
+  CHECK(source.streamed(*source.block()) ==
+        Script{"relation 1 root", "insert 1 a", "relation 3 other", "truncate 3", "insert 1 b"});
+  CHECK(source.next_script() == Script{"begin 290", "relation 2 leaf", "insert 2 c", "commit 300"});
+}
+
 TEST_CASE("a streamed transaction that is rolled back leaves nothing") {
   Source source;
   source.start(700).relation(1, "t").insert(1, std::string(2 * block_bytes, 'x')).stop().stream_abort(700, 700);

@@ -69,6 +69,19 @@ TEST_CASE("only a rewrite that gives the same values everywhere is trusted") {
   CHECK(rewrite_doubt("ALTER TABLE t SET UNLOGGED", 1).empty());
 }
 
+TEST_CASE("a message of a subtransaction that was rolled back is none") {
+  Reader reader;
+  reader.set_secret("s");
+  const std::string drop =
+      R"({"secret": "s", "event": "ddl_command_end", "tag": "DROP TABLE", "role": "r", "query": "DROP TABLE public.t",)"
+      R"( "context": "own", "at": 1.5, "settings": {}, "transactions": [3, 5, 7],)"
+      R"( "objects": [{"type": "table", "identity": "public.t"}]})";
+  const std::vector<Xid> aborted{Xid{4}, Xid{5}};
+  CHECK(!reader.accept(drop, {.lsn = Lsn{1}, .commit_lsn = Lsn{2}, .xid = Xid{3}, .aborted = aborted}));
+  const std::vector<Xid> others{Xid{4}, Xid{6}};
+  CHECK(reader.accept(drop, {.lsn = Lsn{1}, .commit_lsn = Lsn{2}, .xid = Xid{3}, .aborted = others}));
+}
+
 TEST_CASE("messages are put together into a command, and only our own count") {
   Reader reader;
   reader.set_secret("s");

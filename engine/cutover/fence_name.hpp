@@ -1,0 +1,15 @@
+// What a migration's durable fence is called on the source, so that whoever looks for one asks for the same.
+//
+// Used by Fence, and by check, which does not know the engine.
+#pragma once
+
+#include <string>
+
+namespace walferry::cutover {
+
+// A slot's name, short enough for the names that are made of it; two long names stay two.
+[[nodiscard]] std::string short_name(const std::string& migration);
+// The function of its triggers: "walferry.refuse_writes_<slot>".
+[[nodiscard]] std::string fence_function(const std::string& migration);
+
+}  // namespace walferry::cutover
