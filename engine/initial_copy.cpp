@@ -134,10 +134,11 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
   std::vector<copy::TableToCopy> to_copy;
   leave_out_what_went(tables);
   const bool own_publication = journal_.get(keys::own_publication).has_value();
-  const store::SourceTypes then = journal_.source_types();
+  std::set<RelationId> begun_with;
+  for (const auto& [name, id] : journal_.slot_tables()) begun_with.insert(id);
   for (const Table& table : tables) {
     // One that joined since the slot was made was empty then: all its rows are in the stream.
-    if (own_publication && !then.tables.empty() && !then.tables.contains(table.relation())) continue;
+    if (own_publication && !begun_with.empty() && !begun_with.contains(table.relation())) continue;
     if (table.holds_rows()) names.insert(table.name);
     if (copied.contains(table.name)) continue;
     const Table* counterpart = target_catalog.find(table.name);

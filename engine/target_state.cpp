@@ -118,19 +118,34 @@ void stay_relaxed(pg::Session& target, store::Journal& journal, const std::funct
   schema::relax_new_objects(target, before, options);
 }
 
+// The words of the source, if it has the key still: what it names may have other names by now, its table too.
 void restore_target(pg::Session& source, pg::Session& target, store::Journal& journal) {
   schema::restore_target(source, target);
   const auto deferred = journal.entries(keys::deferred_key);
-  const std::set<std::string> tables = deferred.empty() ? std::set<std::string>{} : read_quoted_tables(target);
-  for (const auto& [id, sql] : deferred) {
-    const bool has_table = std::ranges::any_of(tables, [&](const std::string& table) { return id.starts_with(table); });
-    if (!has_table) {
-      spdlog::info("foreign key {} is gone with its table", id);
-      continue;
-    }
+  if (deferred.empty()) return;
+  std::set<std::string> ids;
+  for (const auto& [id, sql] : deferred) ids.insert(id);
+  const std::set<std::string> tables = read_quoted_tables(target);
+  const std::vector<schema::ForeignKey> on_source = schema::read_foreign_keys(source);
+  const auto make = [&target](const std::string& sql) {
     schema::ScriptEntry entry;
     entry.sql = sql;
     schema::execute_item(target, schema::make_item(entry));
+  };
+  for (const auto& [id, sql] : deferred) {
+    const auto same = std::ranges::find(on_source, id, &schema::ForeignKey::id);
+    const auto moved = std::ranges::find_if(on_source, [&, &id = id](const schema::ForeignKey& key) {
+      return id.ends_with("." + pg::quote_name(key.name)) && !ids.contains(key.id());
+    });
+    if (same != on_source.end()) {
+      make(same->sql);
+    } else if (std::ranges::any_of(tables, [&, &id = id](const std::string& table) { return id.starts_with(table); })) {
+      make(sql);
+    } else if (moved != on_source.end()) {
+      make(moved->sql);
+    } else {
+      spdlog::info("foreign key {} is gone with its table", id);
+    }
   }
 }
 

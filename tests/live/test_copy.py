@@ -11,6 +11,7 @@ CREATE TABLE public.seen (command text, memory text);
 CREATE FUNCTION public.note() RETURNS event_trigger LANGUAGE plpgsql AS $$
   BEGIN INSERT INTO public.seen VALUES (TG_TAG, current_setting('maintenance_work_mem')); END $$;
 CREATE EVENT TRIGGER note ON ddl_command_end WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION public.note();
+ALTER EVENT TRIGGER note ENABLE ALWAYS;
 """
 
 

@@ -10,7 +10,7 @@ import pytest
 import walferry
 from adoption import DumpedSlot, publish
 from compare import data_differences
-from migration import Migration, make_extension_table
+from migration import Migration, make_extension_table, on_versions
 
 DATABASE = "rights"
 SCHEMA = """
@@ -263,3 +263,44 @@ def test_a_dump_is_adopted_without_superusers(poor):
     assert stopped.code == walferry.OK, stopped
     assert state(target) == wanted
     assert source.query(DATABASE, "SELECT pubname FROM pg_publication") == []
+
+
+def test_a_key_of_a_table_that_was_renamed_meanwhile_is_made_at_the_cutover(poor):
+    """Left out until then for want of rights; in the words of that time it names a table that is not there."""
+    migration = poor("--no-owner", "--on-ddl", "apply")
+    source, target, daemon = migration.source, migration.target, migration.daemon
+    daemon.source = source.dsn(DATABASE)  # whose schema changes are in the stream
+    migration.load(sql="""
+        CREATE TABLE area (id int PRIMARY KEY);
+        CREATE TABLE place (id int PRIMARY KEY, area_id int REFERENCES area);""")
+    daemon.start()
+    daemon.await_phase("follow")
+    source.execute(DATABASE, "ALTER TABLE place RENAME TO spot")
+    migration.await_applied()
+    migration.switch()
+    keys = "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f' ORDER BY 1"
+    assert target.query(DATABASE, keys) == source.query(DATABASE, keys) and len(target.query(DATABASE, keys)) == 1
+
+
+@on_versions((16, 17))
+def test_memberships_keep_what_they_may_do(migrations):
+    """From 16 on one may be without INHERIT or SET; and a group in between passes rights on, though it has none itself."""
+    migration = migrations("members")
+    source, database, target, _ = migration.ends
+    roles = ("wf_app", "wf_between", "wf_readers", "wf_admin", "wf_unrelated")
+    try:
+        source.execute("postgres", *(f"CREATE ROLE {role}" for role in roles), "GRANT wf_between TO wf_app",
+                       "GRANT wf_readers TO wf_between", "GRANT wf_admin TO wf_app WITH INHERIT FALSE, SET FALSE",
+                       "GRANT wf_unrelated TO wf_app")
+        migration.follow("CREATE TABLE t (id int PRIMARY KEY); GRANT SELECT ON t TO wf_readers; GRANT INSERT ON t TO wf_app;"
+                         "GRANT DELETE ON t TO wf_admin")
+        assert target.query(database, "SELECT roleid::regrole::text, member::regrole::text, inherit_option, set_option"
+                                      " FROM pg_auth_members WHERE member::regrole::text LIKE 'wf\\_%' ORDER BY 1, 2") == [
+            ("wf_admin", "wf_app", False, False), ("wf_between", "wf_app", True, True),
+            ("wf_readers", "wf_between", True, True)]
+        assert target.query(database, "SELECT has_table_privilege('wf_app', 't', p) FROM unnest('{SELECT,DELETE}'::text[]) p") \
+            == [(True,), (False,)]
+    finally:
+        migration.remove()
+        for server in (source, target):
+            server.execute("postgres", *(f"DROP ROLE IF EXISTS {role}" for role in roles))
