@@ -25,6 +25,24 @@ std::set<QualifiedName> names_of(const std::map<QualifiedName, Lsn>& copied) {
   return names;
 }
 
+// Those of the target, whatever they are.
+std::set<QualifiedName> read_relations(pg::Session& target) {
+  const pg::Result rows = target.exec(
+      "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
+      "c.relnamespace");
+  std::set<QualifiedName> names;
+  for (int row = 0; row < rows.rows(); ++row) names.insert({rows.str(row, 0), rows.str(row, 1)});
+  return names;
+}
+
+// A table may have gone through the stream since, where tables were copied at different moments.
+std::vector<schema::PostDataItem> of_these(std::span<const schema::PostDataItem> items,
+                                           const std::set<QualifiedName>& relations) {
+  std::vector<schema::PostDataItem> kept{items.begin(), items.end()};
+  std::erase_if(kept, [&](const schema::PostDataItem& item) { return item.table && !relations.contains(*item.table); });
+  return kept;
+}
+
 }  // namespace
 
 // The receiver writes down where it has moved to, then looks at what was copied; here it is the other way round. So one
@@ -199,16 +217,17 @@ void InitialCopy::leave_out_what_went(const std::vector<Table>& tables) {
 
 void InitialCopy::build_indexes() {
   // A partitioned table that stands for its partitions has no rows of its own, and its indexes none to be built from.
-  std::set<QualifiedName> names = names_of(journal_.copied_tables());
+  const std::set<QualifiedName> copied = names_of(journal_.copied_tables());
   pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
+  std::set<QualifiedName> names;
   for (const Table& table : read_table_list(target).tables) {
-    if (!table.holds_rows()) names.erase(table.name);
+    if (table.holds_rows() && copied.contains(table.name)) names.insert(table.name);
   }
   plan_ = read_plan(names);
   copy::IndexBuilder builder{build_options()};
   for (const QualifiedName& name : plan_->tables()) builder.add(plan_->table_items(name));
   builder.finish();
-  copy::execute_in_order(build_options(), plan_->remaining());
+  copy::execute_in_order(build_options(), of_these(plan_->remaining(), read_relations(target)));
 }
 
 std::optional<Lsn> InitialCopy::common_moment() const {
@@ -223,16 +242,18 @@ std::optional<Lsn> InitialCopy::common_moment() const {
 void InitialCopy::build_the_rest() {
   pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
   const TargetRights rights = read_target_rights(target);
+  const std::set<QualifiedName> relations = read_relations(target);
+  const std::vector<schema::PostDataItem> foreign_keys = of_these(plan_->foreign_keys(), relations);
   if (rights.replication_role) {
     copy::IndexBuilder builder{build_options()};
-    builder.add(plan_->foreign_keys());
+    builder.add(foreign_keys);
     builder.finish();
   } else {
     // They would act on the changes to come; the cutover makes them.
-    for (const schema::PostDataItem& item : plan_->foreign_keys())
+    for (const schema::PostDataItem& item : foreign_keys)
       defer_foreign_key(journal_, item.table->quoted() + "." + pg::quote_name(item.name), item.sql);
   }
-  std::vector<schema::PostDataItem> last{plan_->last().begin(), plan_->last().end()};
+  std::vector<schema::PostDataItem> last = of_these(plan_->last(), relations);
   if (!rights.superuser) {
     std::erase_if(last, [](const schema::PostDataItem& item) {
       if (item.kind != schema::ItemKind::EventTrigger) return false;
@@ -241,9 +262,12 @@ void InitialCopy::build_the_rest() {
     });
   }
   copy::execute_in_order(build_options(), last);
-  const std::set<QualifiedName> names = names_of(journal_.copied_tables());
+  std::vector<QualifiedName> copied;
+  for (const QualifiedName& name : names_of(journal_.copied_tables())) {
+    if (relations.contains(name)) copied.push_back(name);
+  }
   copy_large_objects();
-  copy::analyze_tables(build_options(), {names.begin(), names.end()});
+  copy::analyze_tables(build_options(), std::move(copied));
 }
 
 // Nearly all of what a cutover would have to bring while writers wait.

@@ -524,7 +524,10 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
                                                            : journal_.copied_relations(),
                 .record = [this](const apply::Homes& homes) { journal_.record_table_homes(homes); }},
       .source_types = {.types = journal_.source_types(),
-                       .record = [this](const store::SourceTypes& types) { journal_.record_source_types(types); }},
+                       .record =
+                           [this](RelationId relation, const store::ColumnTypes& types) {
+                             journal_.record_source_types(relation, types);
+                           }},
       .lanes = {.wanted = options_.apply_lanes,
                 .plan = journal_.lane_plan(),
                 .record_plan = [this](const store::LanePlan& plan) { journal_.record_lane_plan(plan); }},

@@ -65,7 +65,7 @@ Awaitable<std::string> Migration::cutover_readiness() {
     std::function<std::vector<std::string>()> ask = [this] { return cutover::blockers_of_ends(options_, journal_); };
     try {
       readiness->blockers = co_await run_blocking<std::vector<std::string>>(pool_, std::move(ask));
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       readiness->blockers.emplace_back(error.what());
     }
     readiness_ = nullptr;

@@ -130,6 +130,8 @@ double Monitor::lag_seconds() {
               ? static_cast<double>(behind_us) / 1e6 + duration<double>(now - position_.heard_at).count()
               : duration<double>(now - began_).count();
   }
+  // Before there is a stream nothing is awaited, and behind the switch nothing any more.
+  if (!position_.received || status_.phase >= Phase::Switched) unread_.clear();
   const Lsn read = std::max(position_.received, position_.source_wal_end);
   while (!unread_.empty() && unread_.front().lsn <= read) unread_.pop_front();
   if (!unread_.empty()) lag = std::max(lag, duration<double>(now - unread_.front().at).count());

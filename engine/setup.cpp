@@ -349,10 +349,9 @@ std::vector<std::string> filtered_tables(pg::Session& session, const std::vector
   const pg::Result rows = session.exec(fmt::format(
       "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname IN ({}) GROUP BY 1, "
       "2 HAVING pg_catalog.bool_and(rowfilter IS NOT NULL) OR pg_catalog.max(pg_catalog.cardinality(attnames)) < "
-      "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a WHERE a.attrelid = pg_catalog.to_regclass("
-      "pg_catalog.format('%I.%I', schemaname, tablename)) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = "
-      "'') "
-      "ORDER BY 1, 2",
+      "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid "
+      "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = schemaname AND c.relname = tablename "
+      "AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') ORDER BY 1, 2",
       literals(publications)));
   for (int row = 0; row < rows.rows(); ++row) names.push_back(QualifiedName{rows.str(row, 0), rows.str(row, 1)}.text());
   return names;

@@ -143,6 +143,7 @@ void restore_target(pg::Session& source, pg::Session& target, store::Journal& jo
       make(sql);
     } else if (moved != on_source.end()) {
       make(moved->sql);
+      ids.insert(moved->id());
     } else {
       spdlog::info("foreign key {} is gone with its table", id);
     }

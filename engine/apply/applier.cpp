@@ -57,7 +57,7 @@ Applier::Applier(asio::any_io_executor executor, asio::thread_pool& pool, Applie
   writer_.tables().set_homes(homes_);
   writer_.tables().set_source_types(options_.source_types);
   for (ChangeWriter* writer : all_writers()) {
-    writer->tables().set_copied(options_.copied);
+    writer->tables().set_copied(options_.copied, options_.homes.copied);
     if (writer != &writer_) writer->tables().share_source(writer_.tables());
     for (const auto& [table, mark] : options_.to_copy_again) writer->tables().ignore(table);
   }

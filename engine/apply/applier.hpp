@@ -144,7 +144,7 @@ class Applier {
   Awaitable<Answer> ask_target(const ddl::Command& command);
   Awaitable<void> change_target(std::function<void(pg::Session&)> change);
   Awaitable<void> settle_group();
-  void stop_at_partition(const ddl::Command& command) const;
+  void stop_at_partition(const ddl::Command& command);
   [[noreturn]] void stop_at(const ddl::Command& command, const std::string& why) const;
   [[nodiscard]] bool stand_still(const Error& failure, const std::optional<StopPoint>& point);
   Awaitable<void> end_transaction(Lsn end_lsn, PgTime commit_time);

@@ -119,11 +119,12 @@ Awaitable<void> Applier::change_target(std::function<void(pg::Session&)> change)
   writer_.tables().set_target(std::move(tables));
 }
 
-// A table that was not carried under its own name: its rows are its root's, and the target's table of that name, if
-// there is one, may hold others.
-void Applier::stop_at_partition(const ddl::Command& command) const {
+// A table that was not carried under its own name, and that the target does not have, or has as a partition: its rows
+// are its root's, and a table of that name may hold others.
+void Applier::stop_at_partition(const ddl::Command& command) {
   for (const QualifiedName& name : command.dropped_tables()) {
-    if (options_.copied.contains(name)) continue;
+    const Table* there = writer_.tables().find_on_target(name);
+    if (options_.copied.contains(name) || (there != nullptr && !there->partition)) continue;
     throw Stop{Side::Target,
                {.what = StopPoint::What::Ddl,
                 .lsn = command.lsn,

@@ -154,7 +154,7 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
   table->name = name;
   table->target = target->oid;
   table->partitioned = target->kind == 'p';
-  if (const auto copied = copied_.find(name); copied != copied_.end()) table->copy_lsn = copied->second;
+  table->copy_lsn = copy_lsn_of(relation.id, name);
   if (ignored_.contains(relation.id)) table->copy_lsn = never;
   for (const pgoutput::ColumnView& column : relation.columns) {
     const auto same = std::ranges::find(target->columns, column.name, &Column::name);
@@ -199,6 +199,15 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
   return true;
 }
 
+Lsn TableMap::copy_lsn_of(RelationId relation, const QualifiedName& name) const {
+  if (!copied_relations_.empty()) {
+    const auto found = copied_relations_.find(relation);
+    return found == copied_relations_.end() ? Lsn{} : found->second;
+  }
+  const auto found = copied_.find(name);
+  return found == copied_.end() ? Lsn{} : found->second;
+}
+
 void TableMap::note_types(const pgoutput::RelationView& relation) {
   store::ColumnTypes now;
   for (const pgoutput::ColumnView& column : relation.columns)
@@ -209,7 +218,7 @@ void TableMap::note_types(const pgoutput::RelationView& relation) {
   // The stream leaves out columns that are generated.
   const bool changed = !std::ranges::includes(known->second, now);
   known->second = std::move(now);
-  if (changed && types_->record) types_->record(types_->types);
+  if (changed && types_->record) types_->record(relation.id, known->second);
 }
 
 MappedTable& TableMap::find(RelationId relation) {

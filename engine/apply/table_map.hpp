@@ -88,7 +88,7 @@ struct MappedTable {
 struct KnownTypes {
   store::SourceTypes types = {};
   // Blocking, on disk when it returns: of a relation that was known before, another description.
-  std::function<void(const store::SourceTypes&)> record = {};
+  std::function<void(RelationId, const store::ColumnTypes&)> record = {};
 };
 
 // Which columns a row carries ('1') or leaves unchanged ('0').
@@ -108,7 +108,16 @@ class TableMap {
   // again.
   // Nothing is gathered for them.
   void set_target(TargetTables target);
-  void set_copied(std::map<QualifiedName, Lsn> copied) { copied_ = std::move(copied); }
+  // Up to where the copy holds each table's changes. A name may be another table's by now, so what they are to the
+  // source counts, where that is known: for whoever has copied them himself.
+  void set_copied(const std::map<QualifiedName, Lsn>& copied, const std::map<QualifiedName, RelationId>& relations) {
+    copied_ = copied;
+    for (const auto& [name, relation] : relations) {
+      if (const auto found = copied.find(name); found != copied.end()) copied_relations_[relation] = found->second;
+    }
+  }
+  // As it was last looked at.
+  [[nodiscard]] const Table* find_on_target(const QualifiedName& name) const { return target_.catalog.find(name); }
   void set_homes(std::shared_ptr<TableHomes> homes) { homes_ = std::move(homes); }
   void set_source_types(KnownTypes types) { *types_ = std::move(types); }
   // Of two maps that see changes of the same relations: what changed must be noticed by either.
@@ -153,11 +162,13 @@ class TableMap {
   void match_types(MappedTable& table, const Table& target) const;
   void build_statements(MappedTable& table);
   void build_copy(MappedTable& table);
+  [[nodiscard]] Lsn copy_lsn_of(RelationId relation, const QualifiedName& name) const;
   void note_types(const pgoutput::RelationView& relation);
   [[nodiscard]] std::string next_name(std::string_view prefix);
 
   TargetTables target_;
   std::map<QualifiedName, Lsn> copied_;
+  std::map<RelationId, Lsn> copied_relations_;
   std::set<RelationId> ignored_;
   std::unordered_map<std::uint32_t, Known> tables_;
   std::shared_ptr<KnownTypes> types_ = std::make_shared<KnownTypes>();

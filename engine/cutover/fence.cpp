@@ -160,7 +160,7 @@ Raised Fence::raise(const FenceRequest& request) {
     try {
       // Before anybody is held up: those who make tables, or have had their locks for long, may take longer.
       holders = request.new_tables ? describe(session_, {.new_tables = true}) : std::string{};
-      if (holders.empty()) holders = listed(long_holders(session_), 5, "; ");
+      if (holders.empty()) holders = listed(long_holders(session_, request.tables), 5, "; ");
       if (!holders.empty()) {
         if (request.on_waiting) request.on_waiting(holders, lost);
         pause(std::min(pause_between_tries, left));

@@ -55,7 +55,10 @@ void look_at_source(pg::Session& source, const MigrationOptions& options, store:
     blockers.push_back(fmt::format("prepared transaction {} of {}: COMMIT PREPARED or ROLLBACK PREPARED it",
                                    prepared.text(row, 0), prepared.text(row, 1)));
   }
-  for (std::string& holder : long_holders(source)) blockers.push_back(std::move(holder));
+  const Catalog selected = read_selected_catalog(source, options.selection, Sizes::LeaveOut);
+  std::vector<QualifiedName> names;
+  for (const Table& table : selected.tables) names.push_back(table.name);
+  for (std::string& holder : long_holders_and_writers(source, names)) blockers.push_back(std::move(holder));
   // The rights that the fence needs, found before anything is stopped.
   const pg::Result foreign = source.exec(fmt::format(
       "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
@@ -72,7 +75,6 @@ void look_at_source(pg::Session& source, const MigrationOptions& options, store:
   if (!source.exec("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')").flag(0, 0)) {
     blockers.emplace_back("our role may not create the fence's schema on the source: GRANT CREATE ON DATABASE");
   }
-  const Catalog selected = read_selected_catalog(source, options.selection, Sizes::LeaveOut);
   for (std::string& blocker : table_blockers(source, selected, journal)) blockers.push_back(std::move(blocker));
   for (const DdlFinding& finding : ddl::SchemaWatch{options.source, options.target, journal}.compare()) {
     blockers.push_back(fmt::format("{} was {} on the source and the target does not have the same: {}", finding.object,
@@ -88,7 +90,7 @@ std::vector<std::string> blockers_of_ends(const MigrationOptions& options, store
   try {
     look_at_source(source, options, journal, blockers);
   } catch (const Error& error) {
-    if (error.sqlstate() != "55P03") throw;
+    if (error.sqlstate() != "55P03" || error.side() != Side::Source) throw;
     blockers.push_back(
         fmt::format("a table of the source is locked exclusively ({}): wait until that is over, or end it",
                     describe_holders(source)));

@@ -157,7 +157,15 @@ std::vector<std::string> grant_memberships(pg::Session& source, pg::Session& tar
                       member, group));
       continue;
     }
-    target.exec(fmt::format("GRANT {} TO {}{}", group, member, with));
+    target.exec("SAVEPOINT membership");
+    try {
+      target.exec(fmt::format("GRANT {} TO {}{}", group, member, with));
+    } catch (const Error& error) {
+      if (error.sqlstate() != "42501" && error.sqlstate() != "0LP01") throw;
+      target.exec("ROLLBACK TO SAVEPOINT membership");
+      left.push_back(fmt::format("{} was not made a member of {}: {}", member, group, error.what()));
+    }
+    target.exec("RELEASE SAVEPOINT membership");
   }
   return left;
 }
@@ -166,7 +174,7 @@ std::vector<std::string> grant_memberships(pg::Session& source, pg::Session& tar
 
 std::vector<std::string> needed_roles(pg::Session& source) {
   // The bootstrap superuser is pinned and so in no pg_shdepend row: it counts when it owns something of a user's.
-  // A group that lies between two of them, or one of them and a predefined role, passes rights on.
+  // A group that lies between two of them passes rights on.
   return first_column(
       source.exec(fmt::format(R"(
 WITH RECURSIVE here AS (
@@ -191,7 +199,7 @@ above(oid) AS (
   SELECT oid FROM needed
   UNION SELECT m.roleid FROM pg_catalog.pg_auth_members m JOIN above ON m.member = above.oid{1}),
 below(oid) AS (
-  SELECT oid FROM needed UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolname LIKE 'pg\_%'
+  SELECT oid FROM needed
   UNION SELECT m.member FROM pg_catalog.pg_auth_members m JOIN below ON m.roleid = below.oid{1})
 SELECT r.rolname FROM pg_catalog.pg_roles r
 WHERE r.oid IN (SELECT oid FROM needed)

@@ -244,12 +244,22 @@ SourceTypes Journal::source_types() const {
   const auto text = get(journal_keys::source_types);
   if (!text) return {};
   auto types = SourceTypes::parse(*text);
+  for (const auto& [key, one] : entries(journal_keys::changed_types)) {
+    auto changed = SourceTypes::parse(one);
+    if (!types || !changed) break;
+    for (auto& [relation, columns] : changed->tables) types->tables.insert_or_assign(relation, std::move(columns));
+  }
   if (!types) throw unreadable(database_, "the types of the source's columns");
   return *std::move(types);
 }
 
 void Journal::record_source_types(const SourceTypes& types) {
   put(journal_keys::source_types, types.text());
+}
+
+void Journal::record_source_types(RelationId relation, const ColumnTypes& types) {
+  put(fmt::format("{}{}", journal_keys::changed_types, static_cast<std::uint32_t>(relation)),
+      SourceTypes{.tables = {{relation, types}}}.text());
 }
 
 LanePlan Journal::lane_plan() const {

@@ -86,6 +86,7 @@ class Journal {
   // What the columns of the source's tables are, as far as it is known.
   [[nodiscard]] SourceTypes source_types() const;
   void record_source_types(const SourceTypes& types);
+  void record_source_types(RelationId relation, const ColumnTypes& types);
 
   // Where the apply has several lanes, or had when it last ended.
   [[nodiscard]] LanePlan lane_plan() const;
@@ -130,12 +131,13 @@ inline constexpr std::string_view ddl_agreed = "ddl-agreed/";     // + identity:
 inline constexpr std::string_view ddl_differed =
     "ddl-differed";                                    // LSN of the command whose objects were seen to differ
 inline constexpr std::string_view recopy = "recopy/";  // + relation of the source: its rows must be copied again
-inline constexpr std::string_view table_homes = "table-homes";    // "<relation> <table>" a line
-inline constexpr std::string_view slot_tables = "slot-tables";    // "<relation> <schema>\0<name>\0" each
-inline constexpr std::string_view source_types = "source-types";  // SourceTypes::text()
-inline constexpr std::string_view lane_plan = "lane-plan";        // LanePlan::text()
-inline constexpr std::string_view cutover_step = "cutover-step";  // set while a cutover may hold the lease
-inline constexpr std::string_view fence_begun = "fence-begun";    // set just before the source is closed for good
+inline constexpr std::string_view table_homes = "table-homes";       // "<relation> <table>" a line
+inline constexpr std::string_view slot_tables = "slot-tables";       // "<relation> <schema>\0<name>\0" each
+inline constexpr std::string_view source_types = "source-types";     // SourceTypes::text() of all
+inline constexpr std::string_view changed_types = "changed-types/";  // + relation of the source: its own since
+inline constexpr std::string_view lane_plan = "lane-plan";           // LanePlan::text()
+inline constexpr std::string_view cutover_step = "cutover-step";     // set while a cutover may hold the lease
+inline constexpr std::string_view fence_begun = "fence-begun";       // set just before the source is closed for good
 }  // namespace journal_keys
 
 }  // namespace walferry::store

@@ -99,7 +99,9 @@ def copy_held(migration, table: str, *options: str):
 def test_a_table_that_goes_before_its_rows_were_copied_is_left_behind(migrations):
     """Its changes are in the stream, and its rows nowhere."""
     migration = migrations("gone_early")
-    migration.load(sql=TABLE + "CREATE TABLE jobs (id int PRIMARY KEY, v text); INSERT INTO jobs VALUES (1, 'v')")
+    migration.load(sql=TABLE + """
+        CREATE TABLE first (id int PRIMARY KEY, v text); INSERT INTO first SELECT g, 'v' FROM generate_series(1, 1000) g;
+        CREATE TABLE jobs (id int PRIMARY KEY, v text); INSERT INTO jobs VALUES (1, 'v'); CREATE INDEX ON jobs (v);""")
     with copy_held(migration, "jobs", "--jobs", "1", "--on-ddl", "apply") as held:
         migration.source.execute(migration.database, "UPDATE jobs SET v = 'w'", "UPDATE t SET v = 'w' WHERE id = 1",
                                  "DROP TABLE jobs", "CREATE TABLE joined (id int PRIMARY KEY)",
@@ -108,6 +110,23 @@ def test_a_table_that_goes_before_its_rows_were_copied_is_left_behind(migrations
         migration.daemon.await_exit()
     go_on(migration, "--on-ddl", "apply")
     assert migration.target.scalar(migration.database, "SELECT count(*) FROM joined") == 1
+
+
+def test_a_table_that_is_replaced_before_its_rows_were_copied_has_the_rows_of_the_new_one(migrations):
+    """The name is the same, and the old one's changes up to the next snapshot do not count; the new one's all do."""
+    migration = migrations("replaced")
+    migration.load(sql=TABLE + """
+        CREATE TABLE first (id int PRIMARY KEY, v text); INSERT INTO first SELECT g, 'v' FROM generate_series(1, 1000) g;
+        CREATE TABLE wide (id int PRIMARY KEY, v text); INSERT INTO wide VALUES (1, 'old'), (2, 'old');""")
+    with copy_held(migration, "wide", "--jobs", "1", "--on-ddl", "apply") as held:
+        migration.source.execute(migration.database, "UPDATE wide SET v = 'older' WHERE id = 1", "DROP TABLE wide",
+                                 "CREATE TABLE wide (id int PRIMARY KEY, v text)", "INSERT INTO wide VALUES (3, 'new')")
+        held.release()
+        with contextlib.suppress(walferry.WalferryError):
+            migration.daemon.await_phase("follow", 60)
+    migration.daemon.terminate() if migration.daemon.alive() else None
+    go_on(migration, "--on-ddl", "apply")
+    assert migration.target.query(migration.database, "SELECT * FROM wide") == [(3, "new")]
 
 
 def test_a_table_whose_name_went_to_another_before_its_rows_were_copied(migrations):

@@ -347,12 +347,27 @@ TEST_CASE("on a new connection nothing is prepared") {
 
 TEST_CASE("a copied table knows its copy LSN, another one has none") {
   Mapping mapping{{target_table({"id"})}};
-  mapping.map.set_copied({{{"public", "t"}, Lsn{500}}, {{"public", "u"}, Lsn{600}}});
+  mapping.map.set_copied({{{"public", "t"}, Lsn{500}}, {{"public", "u"}, Lsn{600}}}, {});
   REQUIRE(mapping.describe(described({"*id"})));
   CHECK(mapping.table().copy_lsn == Lsn{500});
   Mapping uncopied{{target_table({"id"})}};
   REQUIRE(uncopied.describe(described({"*id"})));
   CHECK(uncopied.table().copy_lsn == Lsn{});
+}
+
+TEST_CASE("a copy LSN is of the table that was copied, not of its name") {
+  const RelationId same = described({"*id"}).id;
+  const RelationId before{static_cast<std::uint32_t>(same) + 1};
+  const std::map<QualifiedName, Lsn> copied{{{"public", "t"}, Lsn{500}}};
+  Mapping replaced{{target_table({"id"})}};
+  replaced.map.set_copied(copied, {{{"public", "t"}, before}});
+  REQUIRE(replaced.describe(described({"*id"})));
+  CHECK(replaced.table().copy_lsn == Lsn{});
+  // Whoever copied it under another name.
+  Mapping renamed{{target_table({"id"})}};
+  renamed.map.set_copied({{{"public", "was"}, Lsn{700}}}, {{{"public", "was"}, same}});
+  REQUIRE(renamed.describe(described({"*id"})));
+  CHECK(renamed.table().copy_lsn == Lsn{700});
 }
 
 TEST_CASE("a change of a relation that was not described is refused") {
