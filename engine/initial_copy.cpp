@@ -25,21 +25,16 @@ std::set<QualifiedName> names_of(const std::map<QualifiedName, Lsn>& copied) {
   return names;
 }
 
-// Those of the target, whatever they are.
-std::set<QualifiedName> read_relations(pg::Session& target) {
-  const pg::Result rows = target.exec(
-      "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
-      "c.relnamespace");
-  std::set<QualifiedName> names;
-  for (int row = 0; row < rows.rows(); ++row) names.insert({rows.str(row, 0), rows.str(row, 1)});
-  return names;
+// Those of the copied tables that went through the stream since, where tables were copied at different moments.
+std::set<QualifiedName> gone_since(std::set<QualifiedName> copied, pg::Session& target) {
+  for (const Table& table : read_table_list(target).tables) copied.erase(table.name);
+  return copied;
 }
 
-// A table may have gone through the stream since, where tables were copied at different moments.
-std::vector<schema::PostDataItem> of_these(std::span<const schema::PostDataItem> items,
-                                           const std::set<QualifiedName>& relations) {
+std::vector<schema::PostDataItem> without(const std::set<QualifiedName>& gone,
+                                          std::span<const schema::PostDataItem> items) {
   std::vector<schema::PostDataItem> kept{items.begin(), items.end()};
-  std::erase_if(kept, [&](const schema::PostDataItem& item) { return item.table && !relations.contains(*item.table); });
+  std::erase_if(kept, [&](const schema::PostDataItem& item) { return item.table && gone.contains(*item.table); });
   return kept;
 }
 
@@ -227,7 +222,7 @@ void InitialCopy::build_indexes() {
   copy::IndexBuilder builder{build_options()};
   for (const QualifiedName& name : plan_->tables()) builder.add(plan_->table_items(name));
   builder.finish();
-  copy::execute_in_order(build_options(), of_these(plan_->remaining(), read_relations(target)));
+  copy::execute_in_order(build_options(), without(gone_since(copied, target), plan_->remaining()));
 }
 
 std::optional<Lsn> InitialCopy::common_moment() const {
@@ -242,8 +237,9 @@ std::optional<Lsn> InitialCopy::common_moment() const {
 void InitialCopy::build_the_rest() {
   pg::Session target = pg::Session::open(options_.target, {.application_name = "walferry"});
   const TargetRights rights = read_target_rights(target);
-  const std::set<QualifiedName> relations = read_relations(target);
-  const std::vector<schema::PostDataItem> foreign_keys = of_these(plan_->foreign_keys(), relations);
+  std::set<QualifiedName> copied = names_of(journal_.copied_tables());
+  const std::set<QualifiedName> gone = gone_since(copied, target);
+  const std::vector<schema::PostDataItem> foreign_keys = without(gone, plan_->foreign_keys());
   if (rights.replication_role) {
     copy::IndexBuilder builder{build_options()};
     builder.add(foreign_keys);
@@ -253,7 +249,7 @@ void InitialCopy::build_the_rest() {
     for (const schema::PostDataItem& item : foreign_keys)
       defer_foreign_key(journal_, item.table->quoted() + "." + pg::quote_name(item.name), item.sql);
   }
-  std::vector<schema::PostDataItem> last = of_these(plan_->last(), relations);
+  std::vector<schema::PostDataItem> last = without(gone, plan_->last());
   if (!rights.superuser) {
     std::erase_if(last, [](const schema::PostDataItem& item) {
       if (item.kind != schema::ItemKind::EventTrigger) return false;
@@ -262,12 +258,9 @@ void InitialCopy::build_the_rest() {
     });
   }
   copy::execute_in_order(build_options(), last);
-  std::vector<QualifiedName> copied;
-  for (const QualifiedName& name : names_of(journal_.copied_tables())) {
-    if (relations.contains(name)) copied.push_back(name);
-  }
+  for (const QualifiedName& name : gone) copied.erase(name);
   copy_large_objects();
-  copy::analyze_tables(build_options(), std::move(copied));
+  copy::analyze_tables(build_options(), {copied.begin(), copied.end()});
 }
 
 // Nearly all of what a cutover would have to bring while writers wait.

@@ -18,6 +18,10 @@ constexpr auto patience = seconds{20};  // beyond the statement's own limit: the
 constexpr auto short_window = seconds{10};
 constexpr auto long_window = seconds{120};
 constexpr std::size_t unread_max = 4'096;
+// The end of the WAL may be part of a record that nobody has flushed yet and no commit stands behind; on an idle source
+// for as long as until the next look of its background writer, 15 s.
+constexpr std::uint64_t record_max_bytes = 512U << 10U;
+constexpr auto unflushed_max = seconds{20};
 constexpr auto awaiting_min = std::chrono::milliseconds{1'500};
 constexpr auto awake_max = seconds{5};
 constexpr std::string_view standbys_awaited =
@@ -134,7 +138,10 @@ double Monitor::lag_seconds() {
   if (!position_.received || status_.phase >= Phase::Switched) unread_.clear();
   const Lsn read = std::max(position_.received, position_.source_wal_end);
   while (!unread_.empty() && unread_.front().lsn <= read) unread_.pop_front();
-  if (!unread_.empty()) lag = std::max(lag, duration<double>(now - unread_.front().at).count());
+  const auto awaited = std::ranges::find_if(unread_, [&](const Written& written) {
+    return written.lsn.value - read.value > record_max_bytes || now - written.at > unflushed_max;
+  });
+  if (awaited != unread_.end()) lag = std::max(lag, duration<double>(now - awaited->at).count());
   return std::max(lag, 0.0);
 }
 
