@@ -29,6 +29,7 @@
 #include "engine/progress_line.hpp"
 #include "engine/store/skips.hpp"
 #include "engine/verify/verify.hpp"
+#include "engine/way_back.hpp"
 
 namespace walferry::cli {
 namespace {
@@ -144,8 +145,16 @@ std::optional<Arguments> begin(std::string_view command, const po::options_descr
   return arguments;
 }
 
-fs::path control_socket(const Arguments& arguments) {
-  return fs::path{arguments.required("state-dir")} / "control.sock";
+fs::path control_socket(const fs::path& state_dir) {
+  return state_dir / "control.sock";
+}
+
+// Of the migration that goes on: behind a switch with a way back that is the way back's.
+fs::path current_dir(const fs::path& state_dir) {
+  fs::path back = way_back_dir(state_dir);
+  if (!fs::exists(back / "rocksdb") || http::get(control_socket(state_dir), "/healthz")) return state_dir;
+  store::Database database = store::Database::open(state_dir, store::Access::ReadOnly);
+  return way_back_stands(store::Journal{database}) ? back : state_dir;
 }
 
 std::vector<std::string> split_list(const std::optional<std::string>& text) {
@@ -193,6 +202,7 @@ Status offline_status(const fs::path& state_dir) {
   const bool over = status.phase == Phase::Finished || status.phase == Phase::Aborted;
   status.activity = over ? "over" : "not running; `walferry run` goes on from here";
   status.migration = journal.get(keys::migration).value_or("");
+  status.way_back_of = journal.get(keys::way_back_of).value_or("");
   if (const auto source = journal.get(keys::source))
     status.source = pg::ConnInfo::parse(*source, Side::Source).redacted();
   if (const auto target = journal.get(keys::target))
@@ -211,7 +221,7 @@ Status offline_status(const fs::path& state_dir) {
 }
 
 std::string current_status(const fs::path& state_dir) {
-  if (const auto response = http::get(state_dir / "control.sock", "/status")) return response->body;
+  if (const auto response = http::get(control_socket(state_dir), "/status")) return response->body;
   return http::status_json(offline_status(state_dir));
 }
 
@@ -230,7 +240,7 @@ Phase phase_of(const fs::path& state_dir) {
 store::Database open_at_rest(const fs::path& state_dir) {
   // A directory that was never a migration's must not become one by being looked at.
   { const store::Database exists = store::Database::open(state_dir, store::Access::ReadOnly); }
-  const bool running = http::request_stop(state_dir / "control.sock");
+  const bool running = http::request_stop(control_socket(state_dir));
   const auto patience = Clock::now() + daemon_stop_patience;
   for (;;) {
     try {
@@ -409,8 +419,12 @@ int run_command(const Words& words) {
       next_line = Clock::now() + plain_progress_interval;
     }
   };
-  Migration running{migration};
-  running.run(release_stop_signals);
+  // The migration, then its way back.
+  for (std::optional<MigrationOptions> next = std::move(migration); next;) {
+    Migration running{*next};
+    running.run(release_stop_signals, hold_stop_signals);
+    next = running.way_back();
+  }
   return exit_codes::ok;
 }
 
@@ -421,7 +435,7 @@ int status_command(const Words& words) {
   add_switch(options, "json", "print JSON");
   const auto arguments = begin("status", options, words);
   if (!arguments) return exit_codes::ok;
-  const fs::path state_dir = arguments->required("state-dir");
+  const fs::path given_dir = arguments->required("state-dir");
   const bool terminal = stdout_is_terminal();
   const auto render = [&](const std::string& json) {
     const TerminalSize size = terminal_size(STDOUT_FILENO);
@@ -430,13 +444,13 @@ int status_command(const Words& words) {
                                 .height = terminal ? size.height - 1 : 0});
   };
   if (!arguments->flag("watch")) {
-    const std::string json = current_status(state_dir);
+    const std::string json = current_status(current_dir(given_dir));
     print(arguments->flag("json") ? json : render(json));
     return exit_codes::ok;
   }
   const Interruptible clock;
   do {
-    const std::string json = current_status(state_dir);
+    const std::string json = current_status(current_dir(given_dir));
     if (arguments->flag("json")) {
       print(json);
     } else {
@@ -478,9 +492,9 @@ int verify_command(const Words& words) {
   return exit_code(report);
 }
 
-int cutover_command(const Words& words) {
-  po::options_description options =
-      described("cutover", "stop writes on the source, drain, prove, switch; or undo everything in time");
+namespace {
+
+void add_switch_over(po::options_description& options) {
   add_state_dir(options);
   add_value(options, "timeout", "limit of the whole; over it the source is writable again and the exit code is 7",
             "30s");
@@ -489,17 +503,53 @@ int cutover_command(const Words& words) {
              "refresh materialized views before writes are stopped; they then show that moment");
   add_switch(options, "dry-run", "run every guard and print the steps");
   add_switch(options, "json", "print the report as JSON");
+}
+
+int switch_over(const Arguments& arguments, const fs::path& state_dir, bool way_back) {
+  const CommandOutcome outcome = http::request_cutover(control_socket(state_dir),
+                                                       {.timeout = arguments.duration("timeout"),
+                                                        .max_lag = arguments.duration("max-lag"),
+                                                        .dry_run = arguments.flag("dry-run"),
+                                                        .refresh_first = arguments.flag("refresh-first"),
+                                                        .way_back = way_back},
+                                                       [](std::string_view step) { fmt::print(stderr, "{}\n", step); });
+  print(arguments.flag("json") ? outcome.json : render_cutover(outcome.json));
+  return outcome.exit_code;
+}
+
+}  // namespace
+
+int cutover_command(const Words& words) {
+  po::options_description options =
+      described("cutover", "stop writes on the source, drain, prove, switch; or undo everything in time");
+  add_switch_over(options);
+  add_switch(options, "way-back",
+             "keep the old source up to date from then on, so that `walferry rollback` can return");
   const auto arguments = begin("cutover", options, words);
   if (!arguments) return exit_codes::ok;
-  const bool json = arguments->flag("json");
-  const CommandOutcome outcome = http::request_cutover(control_socket(*arguments),
-                                                       {.timeout = arguments->duration("timeout"),
-                                                        .max_lag = arguments->duration("max-lag"),
-                                                        .dry_run = arguments->flag("dry-run"),
-                                                        .refresh_first = arguments->flag("refresh-first")},
-                                                       [](std::string_view step) { fmt::print(stderr, "{}\n", step); });
-  print(json ? outcome.json : render_cutover(outcome.json));
-  return outcome.exit_code;
+  const fs::path state_dir = arguments->required("state-dir");
+  if (current_dir(state_dir) != state_dir) {
+    throw Error{{ErrorKind::Refused},
+                "this migration has been switched already, and its way back is in place. Remedy: `walferry rollback` "
+                "goes back, `walferry finish` gives the way back up"};
+  }
+  return switch_over(*arguments, state_dir, arguments->flag("way-back"));
+}
+
+int rollback_command(const Words& words) {
+  po::options_description options =
+      described("rollback", "after a cutover --way-back: the same, back to the old source with what was written since");
+  add_switch_over(options);
+  const auto arguments = begin("rollback", options, words);
+  if (!arguments) return exit_codes::ok;
+  const fs::path state_dir = arguments->required("state-dir");
+  const fs::path back = current_dir(state_dir);
+  if (back == state_dir) {
+    throw Error{{ErrorKind::Refused},
+                "there is no way back: the migration has not been switched, or without one. Nothing was changed. "
+                "Remedy: `walferry cutover --way-back` arms one; before the switch `walferry abort` gives up"};
+  }
+  return switch_over(*arguments, back, false);
 }
 
 int skip_command(const Words& words) {
@@ -511,7 +561,7 @@ int skip_command(const Words& words) {
   add_switch(options, "json", "print JSON");
   const auto arguments = begin("skip", options, words);
   if (!arguments) return exit_codes::ok;
-  const fs::path state_dir = arguments->required("state-dir");
+  const fs::path state_dir = current_dir(arguments->required("state-dir"));
   const std::string lsn_text = arguments->required("lsn");
   const std::string reason = arguments->required("reason");
   const auto lsn = Lsn::parse(lsn_text);
@@ -519,7 +569,7 @@ int skip_command(const Words& words) {
     throw Error{{ErrorKind::Usage},
                 fmt::format("--lsn {}: an LSN such as 0/1A2B3C4 is wanted, as the error names it", lsn_text)};
   }
-  std::optional<std::string> json = http::request_skip(state_dir / "control.sock", *lsn, reason);
+  std::optional<std::string> json = http::request_skip(control_socket(state_dir), *lsn, reason);
   if (!json) {
     // A directory that was never a migration's must not become one by being looked at.
     { const store::Database exists = store::Database::open(state_dir, store::Access::ReadOnly); }
@@ -544,10 +594,25 @@ int finish_command(const Words& words) {
   if (!arguments) return exit_codes::ok;
   CleanupOptions cleanup = cleanup_options(*arguments);
   cleanup.lift_fence = arguments->flag("lift-fence");
-  const Phase phase = phase_of(cleanup.state_dir);
+  const fs::path state_dir = cleanup.state_dir;
+  std::optional<Error> half_done;
+  if (const fs::path back = current_dir(state_dir); back != state_dir) {
+    CleanupOptions exchanged = cleanup;
+    exchanged.state_dir = back;
+    std::swap(exchanged.source, exchanged.target);
+    store::Database database = open_at_rest(back);
+    try {
+      finish_way_back(database, exchanged);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Connection) throw;
+      half_done = error;  // an end that cannot be reached does not keep the other from being cleaned
+    }
+  }
+  const Phase phase = phase_of(state_dir);
   require_switched(phase);  // before a daemon that is still needed is stopped
-  store::Database database = open_at_rest(cleanup.state_dir);
+  store::Database database = open_at_rest(state_dir);
   finish(database, cleanup);
+  if (half_done) throw *half_done;
   return exit_codes::ok;
 }
 
@@ -576,6 +641,7 @@ std::span<const Command> commands() {
       Command{"verify", "compare two databases at rest", verify_command},
       Command{"skip", "leave out what stopped the apply", skip_command},
       Command{"cutover", "the switch-over", cutover_command},
+      Command{"rollback", "back to the old source, where the cutover kept the way", rollback_command},
       Command{"finish", "clean up after the cutover", finish_command},
       Command{"abort", "give a migration up", abort_command},
   };

@@ -18,6 +18,7 @@ int status_command(const Words& words);
 int verify_command(const Words& words);
 int skip_command(const Words& words);
 int cutover_command(const Words& words);
+int rollback_command(const Words& words);
 int finish_command(const Words& words);
 int abort_command(const Words& words);
 

@@ -31,8 +31,21 @@ std::int64_t integer_of(const dom::element& object, const char* key) {
   return static_cast<std::int64_t>(number_of(object, key));
 }
 
+std::string verdict_of_rollback(const dom::element& report, std::string_view result) {
+  if (result == "switched") {
+    return fmt::format(
+        "SWITCHED BACK: writes were stopped for {:.0f} ms; the old source serves again, the target refuses writes\n",
+        number_of(report, "writes_stopped_ms"));
+  }
+  return fmt::format("NOT SWITCHED BACK: the target goes on serving (writes waited for {:.0f} ms)\n  {}\n",
+                     number_of(report, "writes_stopped_ms"), text_of(report, "error"));
+}
+
 std::string verdict(const dom::element& report) {
   const std::string result = text_of(report, "result");
+  bool back = false;
+  if (report["back"].get(back) == simdjson::SUCCESS && back && (result == "switched" || result == "rolled-back"))
+    return verdict_of_rollback(report, result);
   if (result == "switched") {
     return fmt::format("SWITCHED: writes were stopped for {:.0f} ms; the target serves, the source refuses writes\n",
                        number_of(report, "writes_stopped_ms"));
@@ -114,6 +127,10 @@ std::string render_cutover(std::string_view json) {
                        compared.lines);
   }
   out += verdict(report);
+  if (const std::string begins = text_of(report, "way_back_begins");
+      text_of(report, "result") == "switched" && !begins.empty())
+    out += fmt::format("  way back: armed, from {} of the target on; `walferry run` keeps the old source up to date\n",
+                       begins);
   dom::array blockers;
   if (report["blockers"].get(blockers) == simdjson::SUCCESS) {
     for (const dom::element blocker : blockers) {

@@ -234,8 +234,10 @@ void add_head(Page& page, element status) {
   page.add("phase", text_of(status, "phase") + (stopped ? ", apply stopped" : ""), stopped ? Color::Red : Color::Bold);
   const std::string activity = text_of(status, "activity");
   if (!activity.empty()) page.add("now", activity);
+  const std::string way_back_of = text_of(status, "way_back_of");
   page.add("migration",
-           fmt::format("{}, running since {}", text_of(status, "migration"), text_of(status, "started_at")));
+           fmt::format("{}{}, running since {}", text_of(status, "migration"),
+                       way_back_of.empty() ? "" : ", the way back of " + way_back_of, text_of(status, "started_at")));
   page.add("source", text_of(status, "source") + (flag_of(status, "source_connected") ? "" : " (not connected)"),
            flag_of(status, "source_connected") ? Color::Plain : Color::Yellow);
   const bool connected = flag_of(status, "target_connected") || !is_applying(status);

@@ -12,7 +12,9 @@
 #include "engine/schema/drop_objects.hpp"
 #include "engine/schema_record.hpp"
 #include "engine/setup.hpp"
+#include "engine/slot.hpp"
 #include "engine/target_state.hpp"
+#include "engine/way_back.hpp"
 
 namespace walferry {
 namespace {
@@ -67,7 +69,7 @@ class Cleaner {
         work();
       } catch (const Error& error) {
         if (error.kind() != ErrorKind::Connection) throw;
-        say(fmt::format("{}: not cleaned: {}", to_string(error.side()), error.what()));
+        say(error.side(), fmt::format("not cleaned: {}", error.what()));
         failure = error;
       }
     }
@@ -81,7 +83,8 @@ class Cleaner {
       source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::Connection) throw;
-      say("target: triggers, rules, identity columns and foreign keys stay as the stream needed them, since only the "
+      say(Side::Target,
+          "triggers, rules, identity columns and foreign keys stay as the stream needed them, since only the "
           "source tells how they were; when it is back, `walferry abort` again");
       return;
     }
@@ -108,19 +111,20 @@ class Cleaner {
     if (cutover::any_durable_fence_stands(source)) pg::silence_event_triggers(source);
     drop_slot(source);
     if (journal_.get(keys::ddl_trigger)) {
-      say("source: removing the event triggers that tell of schema changes");
+      say(Side::Source, "removing the event triggers that tell of schema changes");
       ddl::remove_trigger(source, sides_.slot);
     }
     if (const auto publication = journal_.get(keys::own_publication)) {
-      say(fmt::format("source: removing publication {}", *publication));
+      say(Side::Source, fmt::format("removing publication {}", *publication));
       source.exec("DROP PUBLICATION IF EXISTS " + pg::quote_name(*publication));
     }
     restore_identities(source);
     if (lift_fence) {
-      say("source: lifting the write fence, it can be written to again");
+      say(Side::Source, "lifting the write fence, it can be written to again");
       cutover::remove_durable_fence(source, sides_.slot);
     } else if (cutover::durable_fence_stands(source, sides_.slot)) {
-      say("source: the write fence stays, so that nothing is written there by mistake; `walferry finish --lift-fence` "
+      say(Side::Source,
+          "the write fence stays, so that nothing is written there by mistake; `walferry finish --lift-fence` "
           "lifts it");
     }
   }
@@ -138,7 +142,7 @@ class Cleaner {
                     apply::is_apply_session_sql(sides_.slot)));
     const bool adopted = journal_.get(keys::adopted).has_value();
     if (drop_objects && adopted) {
-      say("target: its data was adopted, walferry made no objects there, none are dropped");
+      say(Side::Target, "its data was adopted, walferry made no objects there, none are dropped");
     } else if (drop_objects) {
       outside::drop_large_objects(target);
       drop_migrated(target);
@@ -149,7 +153,7 @@ class Cleaner {
     }
     outside::forget_large_objects(target);
     schema_record::forget(target, sides_.slot);
-    say("target: removing the position of the apply");
+    say(Side::Target, "removing the position of the apply");
     apply::Progress::drop(target, sides_.slot);
     if (target
             .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_namespace n WHERE n.nspname = 'walferry' AND "
@@ -159,29 +163,28 @@ class Cleaner {
             .flag(0, 0)) {
       target.exec("DROP SCHEMA walferry");
     }
-    if (!drop_objects) say("target: tables and data stay as they are");
+    if (!drop_objects) say(Side::Target, "tables and data stay as they are");
+  }
+
+  // Of a cutover that was not completed.
+  void disarm() {
+    if (!journal_.get(keys::way_back)) return;
+    MigrationOptions migration;
+    migration.target = sides_.target;
+    migration.slot = sides_.slot;
+    migration.state_dir = options_.state_dir;
+    disarm_way_back(migration, journal_);
   }
 
  private:
-  void say(const std::string& line) const {
-    if (options_.on_line) options_.on_line(line);
+  // Of a way back the ends keep the names that they have in the migration.
+  void say(Side side, const std::string& line) const {
+    const Side named = !journal_.get(keys::way_back_of) ? side : side == Side::Source ? Side::Target : Side::Source;
+    if (options_.on_line) options_.on_line(fmt::format("{}: {}", to_string(named), line));
   }
 
   void drop_slot(pg::Session& source) {
-    const pg::Result slot = source.exec(fmt::format(
-        "SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = {}", pg::quote_literal(sides_.slot)));
-    if (slot.rows() == 0) return;
-    say(fmt::format("source: removing slot {}", sides_.slot));
-    if (!slot.is_null(0, 0)) {
-      // The walsender of a daemon that was killed; waited for by asking until it is gone.
-      source.exec(fmt::format("SELECT pg_catalog.pg_terminate_backend({})", slot.text(0, 0)));
-      source.exec(
-          fmt::format("DO $wait$ BEGIN FOR i IN 1..100 LOOP EXIT WHEN NOT EXISTS (SELECT 1 FROM "
-                      "pg_catalog.pg_replication_slots WHERE slot_name = {} "
-                      "AND active); PERFORM pg_catalog.pg_sleep(0.05); END LOOP; END $wait$",
-                      pg::quote_literal(sides_.slot)));
-    }
-    source.exec("SELECT pg_catalog.pg_drop_replication_slot(" + pg::quote_literal(sides_.slot) + ")");
+    if (walferry::drop_slot(source, sides_.slot)) say(Side::Source, fmt::format("slot {} is removed", sides_.slot));
   }
 
   void restore_identities(pg::Session& source) {
@@ -189,7 +192,7 @@ class Cleaner {
       source.exec(
           fmt::format("BEGIN; SET LOCAL lock_timeout = '10s'; ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}; COMMIT",
                       table, identity));
-      say(fmt::format("source: replica identity of {} is {} again", table, identity));
+      say(Side::Source, fmt::format("replica identity of {} is {} again", table, identity));
     }
   }
 
@@ -197,7 +200,7 @@ class Cleaner {
     const std::filesystem::path archive = options_.state_dir / "schema.dump";
     // Objects of these names may be the target's own where the schema was not made.
     if (!std::filesystem::exists(archive) || !schema_record::stands(target, sides_.slot)) {
-      say("target: walferry made no objects there, none are dropped");
+      say(Side::Target, "walferry made no objects there, none are dropped");
       return;
     }
     const auto source = journal_.pinned(Side::Source);
@@ -206,10 +209,10 @@ class Cleaner {
         schema::find_pg_tools(options_.pg_bin_dir, {.source = schema::major_of(source->server_version),
                                                     .target = schema::major_of(pinned_target->server_version)});
     if (!tools) throw Error{{ErrorKind::Schema}, "no pg_restore serves. Remedy: name the folder with --pg-bin-dir"};
-    say("target: dropping the objects that the migration made");
+    say(Side::Target, "dropping the objects that the migration made");
     const schema::DropReport report = schema::drop_migrated_objects(*tools, target, archive);
-    say(fmt::format("target: {} objects of the migration dropped", report.executed));
-    for (const std::string& left : report.left) say("target: left: " + left);
+    say(Side::Target, fmt::format("{} objects of the migration dropped", report.executed));
+    for (const std::string& left : report.left) say(Side::Target, "left: " + left);
     // The archive may have changed owner and grants of schema public, which was there before.
     if (const auto grants = journal_.get(keys::target_public_grants)) target.exec(*grants);
   }
@@ -252,11 +255,26 @@ void finish(store::Database& database, const CleanupOptions& options) {
   journal.set_phase(Phase::Finished);
 }
 
+void finish_way_back(store::Database& database, const CleanupOptions& options) {
+  store::Journal journal{database};
+  if (journal.phase() == Phase::Finished) return;  // the old source may serve: nothing is put back there any more
+  Cleaner cleaner{journal, options};
+  if (journal.phase() == Phase::Cutover) require_switched(journal.phase());  // says what to do
+  const bool went_back = journal.phase() == Phase::Switched;
+  cleaner.both([&] { cleaner.clean_source(options.lift_fence && went_back); },
+               [&] {
+                 if (!went_back) cleaner.restore_target();
+                 cleaner.clean_target(false);
+               });
+  journal.set_phase(Phase::Finished);
+}
+
 void abort_migration(store::Database& database, const CleanupOptions& options) {
   store::Journal journal{database};
   Cleaner cleaner{journal, options};
   require_not_switched(journal.phase());
   cleaner.require_not_closed();
+  cleaner.disarm();
   // This migration has closed nothing: a fence that stands is another's.
   cleaner.both([&] { cleaner.clean_source(false); },
                [&] {

@@ -18,6 +18,7 @@ struct CutoverOptions {
   std::chrono::milliseconds max_lag{1'000};
   bool dry_run = false;
   bool refresh_first = false;  // materialized views before writes are stopped, not meanwhile
+  bool way_back = false;       // armed before writes are stopped
 };
 
 // A finished command: the exit code that the command line returns, and one JSON object as text.

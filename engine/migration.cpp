@@ -51,6 +51,7 @@ Migration::Migration(MigrationOptions options)
                       .value_or(options_.slot.empty() ? default_slot_name(options_.source.get("dbname").value_or("db"))
                                                       : options_.slot);
   status_.migration = options_.slot;
+  status_.way_back_of = journal_.get(keys::way_back_of).value_or("");
   // How a migration was begun is how it goes on.
   options_.selection = settled_selection(journal_, options_.selection);
   options_.allow_nonempty_target = options_.allow_nonempty_target || journal_.get(keys::nonempty_target);
@@ -72,7 +73,7 @@ Migration::Migration(MigrationOptions options)
 
 Migration::~Migration() = default;
 
-void Migration::run(const std::function<void()>& on_ready) {
+void Migration::run(const std::function<void()>& on_ready, const std::function<void()>& on_end) {
   // The first signal stops at a commit boundary, the second at once; both leave everything resumable.
   std::function<void(const boost::system::error_code&, int)> on_signal = [&](const boost::system::error_code& cancelled,
                                                                              int signal) {
@@ -86,11 +87,18 @@ void Migration::run(const std::function<void()>& on_ready) {
   if (on_ready) on_ready();
   asio::co_spawn(io_, main(), [&](std::exception_ptr failure) {
     if (failure) fail(failure);
-    signals_.cancel();
+    if (on_end) on_end();
+    // One that came before that is heard still: the second round has looked at whatever there was in the first.
+    asio::post(io_, [this] { asio::post(io_, [this] { signals_.cancel(); }); });
   });
   io_.run();
   pool_.join();
   if (failure_) std::rethrow_exception(failure_);
+}
+
+std::optional<MigrationOptions> Migration::way_back() const {
+  if (told_to_stop_ || options_.until == Until::Cutover || !way_back_stands(journal_)) return {};
+  return options_of_way_back(options_);
 }
 
 Awaitable<void> Migration::main() {
@@ -144,6 +152,10 @@ Awaitable<void> Migration::go_through_phases() {
   co_await connect_both();
   start_monitor();
   if (status_.phase == Phase::Cutover) co_await find_switched();
+  if (status_.phase < Phase::Switched && journal_.get(keys::way_back)) {
+    std::function<void()> disarm = [this] { disarm_way_back(options_, journal_); };
+    co_await insist_blocking("removing the way back of a cutover that was not completed", std::move(disarm));
+  }
   if (status_.phase == Phase::Init) co_await begin();
   if (status_.phase < Phase::Switched) {
     co_await find_position();
@@ -408,17 +420,24 @@ Awaitable<void> Migration::wait_for_goal() {
     }
     if (options_.until == Until::CaughtUp && status_.phase >= Phase::Follow) co_return;
     if (status_.phase == Phase::Switched && !cutover_running_) {
-      if (!std::exchange(retired_, true)) {
-        // The target belongs to the applications now.
-        co_await apply_.rest(Clock::now() + stop_patience);
-        cancel_receiver_.emit(asio::cancellation_type::all);
-        cancel_watcher_.emit(asio::cancellation_type::all);
-        status_.activity = "switched: the target serves, the source refuses writes";
-      }
-      if (options_.until == Until::Cutover) co_return;
+      if (!std::exchange(retired_, true)) co_await retire();
+      if (options_.until == Until::Cutover || way_back_stands(journal_)) co_return;
     }
     co_await changed_.wait_until(Clock::now() + milliseconds{200});
   }
+}
+
+// The target belongs to the applications now.
+Awaitable<void> Migration::retire() {
+  co_await apply_.rest(Clock::now() + stop_patience);
+  cancel_receiver_.emit(asio::cancellation_type::all);
+  cancel_watcher_.emit(asio::cancellation_type::all);
+  if (journal_.get(keys::way_back_of) && !journal_.get(keys::old_source_open)) {
+    status_.activity = "opening the old source";
+    std::function<void()> open = [this] { open_old_source(options_, journal_); };
+    co_await insist_blocking("opening the old source", std::move(open));
+  }
+  status_.activity = "switched: the target serves, the source refuses writes";
 }
 
 // The last run ended inside a cutover. Its lease is gone with it; only the durable fence on the source tells what
@@ -531,6 +550,7 @@ apply::ApplierOptions Migration::applier_options(Lsn until) {
       .lanes = {.wanted = options_.apply_lanes,
                 .plan = journal_.lane_plan(),
                 .record_plan = [this](const store::LanePlan& plan) { journal_.record_lane_plan(plan); }},
+      .target_closed = journal_.get(keys::way_back_of).has_value(),
       .give_up_on_divergence = options_.until != Until::Never || status_.phase < Phase::CatchUp};
   options.execute = [this](pg::Session& target, const ddl::Command& command) {
     stay_relaxed(target, journal_, [&] { ddl::execute(target, command, {.as_role = options_.owners}); });

@@ -30,6 +30,7 @@
 #include "engine/store/spool.hpp"
 #include "engine/stream/receiver.hpp"
 #include "engine/table_states.hpp"
+#include "engine/way_back.hpp"
 
 namespace walferry {
 
@@ -39,8 +40,11 @@ class Migration final : public ControlHandler {
   ~Migration() override;
 
   // Runs until the goal of options.until is reached or a signal stops it. Throws what no retry mends.
-  // `on_ready` is called once signals are handled.
-  void run(const std::function<void()>& on_ready = {});
+  // `on_ready` is called once signals are handled, `on_end` before they are handled no more.
+  void run(const std::function<void()>& on_ready = {}, const std::function<void()>& on_end = {});
+  // What is to run next in this process: the way back, if the migration has switched with one and nobody asked it to
+  // stop.
+  [[nodiscard]] std::optional<MigrationOptions> way_back() const;
 
   // ControlHandler, on the io thread.
   const Status& status() override;
@@ -70,6 +74,7 @@ class Migration final : public ControlHandler {
   Awaitable<std::shared_ptr<cutover::Moment>> make_moment(Deadline deadline);
   Awaitable<void> rest_at_moment(std::shared_ptr<cutover::Moment>& moment, Deadline deadline);
   Awaitable<void> find_switched();
+  Awaitable<void> retire();
   Awaitable<void> wait_for_goal();
   Awaitable<void> insist(std::string what, std::function<Awaitable<void>()> attempt);
   Awaitable<void> insist_blocking(std::string what, std::function<void()> work);
@@ -118,6 +123,7 @@ class Migration final : public ControlHandler {
   stream::Position position_;
   Ends ends_;
   bool cutover_running_ = false;
+  bool told_to_stop_ = false;      // by a person
   bool retired_ = false;           // after the switch nothing is received or applied
   bool apply_must_go_on_ = false;  // a cutover had it rest, and failed
   Event apply_goes_on_;

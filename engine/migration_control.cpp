@@ -18,6 +18,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto resume_patience = std::chrono::seconds{3};  // for the apply to be there again
 
 void Migration::stop() {
+  told_to_stop_ = true;
   stop_.request_stop();
   changed_.notify();
 }

@@ -17,6 +17,7 @@
 #include "engine/outside/large_objects.hpp"
 #include "engine/publication.hpp"
 #include "engine/schema/roles.hpp"
+#include "engine/slot.hpp"
 #include "engine/stream/receiver.hpp"
 
 namespace walferry {
@@ -156,20 +157,6 @@ void create_publication(pg::Session& source, const OwnPublication& publication, 
 std::string new_secret() {
   std::random_device dice;
   return std::to_string(std::uniform_int_distribution<std::int64_t>{1, std::numeric_limits<std::int64_t>::max()}(dice));
-}
-
-// Before the slot: what changes after its consistent point is in the stream.
-void make_ddl_trigger(pg::Session& source, const MigrationOptions& options, const std::string& publication,
-                      store::Journal& journal) {
-  // Of a selection it would tell too much: the target lacks what was left out.
-  if (!options.ddl_trigger || !options.selection.empty() || !ddl::trigger_permitted(source)) {
-    spdlog::info("no event trigger on the source: schema changes are seen in the catalogs and by what they do to rows");
-    return;
-  }
-  const std::string secret = new_secret();
-  journal.put(keys::ddl_secret, secret);
-  journal.put(keys::ddl_trigger, publication);
-  ddl::install_trigger(source, {.migration = options.slot, .publication = publication, .secret = secret});
 }
 
 bool publishes_via_root(pg::Session& source, const std::vector<std::string>& publications) {
@@ -327,6 +314,10 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
     throw Error{{ErrorKind::Refused}, fmt::format("the migration cannot begin, nothing was changed: {}", failures)};
   }
   if (options.copy && !options.adopt) refuse_rows_on_target(options);
+  record_settings(options, ends, journal);
+}
+
+void record_settings(const MigrationOptions& options, const Ends& ends, store::Journal& journal) {
   if (options.allow_nonempty_target) journal.put(keys::nonempty_target, "1");
   if (!options.selection.empty()) journal.put(keys::selection, options.selection.text());
   if (!options.copy) journal.put(keys::without_copy, "1");
@@ -372,6 +363,19 @@ std::set<QualifiedName> published_names(pg::Session& session, const std::vector<
   std::set<QualifiedName> names;
   for (const Table& table : published_tables(session, publications, Sizes::LeaveOut)) names.insert(table.name);
   return names;
+}
+
+void make_ddl_trigger(pg::Session& source, const MigrationOptions& options, const std::string& publication,
+                      store::Journal& journal) {
+  // Of a selection it would tell too much: the target lacks what was left out.
+  if (!options.ddl_trigger || !options.selection.empty() || !ddl::trigger_permitted(source)) {
+    spdlog::info("no event trigger on the source: schema changes are seen in the catalogs and by what they do to rows");
+    return;
+  }
+  const std::string secret = new_secret();
+  journal.put(keys::ddl_secret, secret);
+  journal.put(keys::ddl_trigger, publication);
+  ddl::install_trigger(source, {.migration = options.slot, .publication = publication, .secret = secret});
 }
 
 copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const Ends& ends, store::Journal& journal,
@@ -447,7 +451,12 @@ void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journa
   journal.put(keys::slot_begun, "1");
   if (own_publication) journal.put(keys::own_publication, publications.front());
   if (publishes_via_root(source, publications)) journal.put(keys::via_root, "1");
-  make_ddl_trigger(source, options, own_publication ? publications.front() : std::string{}, journal);
+  if (const auto forward = journal.get(keys::way_back_of)) {
+    // Its triggers are older than its slot. The old source need keep no WAL any more.
+    drop_slot(target, *forward);
+  } else {
+    make_ddl_trigger(source, options, own_publication ? publications.front() : std::string{}, journal);
+  }
   // A physical copy tells exactly how the source's schema was at the LSN. What a dump made has the same meaning but not
   // always the same words: there the schema of now must do.
   ddl::SchemaWatch::record_baseline(ends.source.same_database(ends.target) ? target : source, journal);

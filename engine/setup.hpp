@@ -63,6 +63,14 @@ struct Ends {
 // Everything before the slot: what `check` calls FAIL stops here; settings are recorded. Fresh migrations only.
 void guard_and_record(const MigrationOptions& options, const Ends& ends, store::Journal& journal);
 
+// The second half: how the migration was begun, and which databases it is between.
+void record_settings(const MigrationOptions& options, const Ends& ends, store::Journal& journal);
+
+// Event triggers that tell of schema changes, where they are wanted and permitted. Before the slot: what changes after
+// its consistent point is in the stream.
+void make_ddl_trigger(pg::Session& source, const MigrationOptions& options, const std::string& publication,
+                      store::Journal& journal);
+
 // Replica identities (where told to), publication, slot with its snapshot, the position on the target.
 [[nodiscard]] copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const Ends& ends,
                                                      store::Journal& journal,

@@ -66,6 +66,7 @@ struct ApplierOptions {
   KnownTypes source_types = {};
   LaneOptions lanes = {};
   // Throw the first divergence instead of waiting for a person to repair it.
+  bool target_closed = false;  // to everybody else: the old source of a way back
   bool give_up_on_divergence = false;
 };
 

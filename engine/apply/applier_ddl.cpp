@@ -151,10 +151,11 @@ void Applier::stop_at(const ddl::Command& command, const std::string& why) const
        .xid = command.xid,
        .error = fmt::format(
            "schema change on the source at {}, in transaction {} (commit LSN {}) of role {}: {}{}{}. Nothing of "
-           "this transaction was applied and nothing is lost. Remedy: run on the target, as its owner: {} -- then "
+           "this transaction was applied and nothing is lost. Remedy: run on the target, as its owner: {}{} -- then "
            "`walferry skip --lsn {} --reason ...`; where the two ends can be compared it goes on by itself",
            lsn, static_cast<std::uint32_t>(command.xid), command.commit_lsn.to_string(), command.role, command.title(),
-           why.empty() ? "" : ", and ", why, command.to_run(), lsn)}};
+           why.empty() ? "" : ", and ", why, options_.target_closed ? "SET default_transaction_read_only = off; " : "",
+           command.to_run(), lsn)}};
 }
 
 }  // namespace walferry::apply

@@ -80,10 +80,14 @@ Awaitable<void> Cutover::step(std::string name, Awaitable<void> work) {
 
 Awaitable<CommandOutcome> Cutover::run() {
   report_.skips = environment_.status.skips;
+  report_.back = environment_.journal.get(keys::way_back_of).has_value();
   report_.blockers = own_blockers(environment_.status, options_.max_lag);
   if (report_.blockers.empty()) {
-    std::function<std::vector<std::string>()> ask = [&options = environment_.options, &journal = environment_.journal] {
-      return blockers_of_ends(options, journal);
+    std::function<std::vector<std::string>()> ask = [&options = environment_.options, &journal = environment_.journal,
+                                                     with_way_back = options_.way_back] {
+      std::vector<std::string> blockers = blockers_of_ends(options, journal);
+      if (with_way_back) std::ranges::copy(way_back_blockers(options, journal), std::back_inserter(blockers));
+      return blockers;
     };
     report_.blockers = co_await run_blocking<std::vector<std::string>>(environment_.pool, std::move(ask));
   }
@@ -98,9 +102,11 @@ Awaitable<CommandOutcome> Cutover::run() {
   on_step_("guards                       passed");
   if (options_.dry_run) {
     report_.result = "dry-run";
-    for (const char* name :
-         {"compare while writers go on", "prepare sessions", "catch up", "stop writes (lease)", "drain to marker",
-          "copy sequences", "verify", "put back target settings", "close source"}) {
+    for (const char* name : {"compare while writers go on", "prepare sessions", "arm way back", "catch up",
+                             "stop writes (lease)", "drain to marker", "copy sequences", "verify",
+                             "put back target settings", "close source", "open old source"}) {
+      if (name == std::string_view{"arm way back"} && !options_.way_back) continue;
+      if (name == std::string_view{"open old source"} && !report_.back) continue;
       report_.steps.push_back({.name = name, .milliseconds = 0, .lsn = {}});
       on_step_(std::string{"would: "} + name);
     }
@@ -120,6 +126,7 @@ Awaitable<CommandOutcome> Cutover::run() {
     co_await step("compare while writers go on", compare());
     deadline_ = Clock::now() + options_.timeout;
     co_await step("prepare sessions", prepare());
+    if (options_.way_back) co_await step("arm way back", arm_way_back());
     co_await step("catch up", catch_up(deadline_));
     co_await step("stop writes (lease)", stop_writes());
     std::vector<Awaitable<void>> both;
@@ -252,6 +259,17 @@ Awaitable<void> Cutover::prepare() {
   };
   const auto changed = co_await run_blocking<std::vector<ChangedTable>>(environment_.pool, std::move(look));
   touch(changed);
+}
+
+Awaitable<void> Cutover::arm_way_back() {
+  std::function<void()> arm = [this, limit = time_left()] {
+    way_back_.emplace(WayBack::arm(environment_.options, environment_.ends, environment_.journal, limit));
+  };
+  try {
+    co_await run_blocking<void>(environment_.pool, std::move(arm));
+  } catch (const Error& error) {
+    throw error.during("arming the way back");
+  }
 }
 
 Awaitable<void> Cutover::stop_writes() {
@@ -486,12 +504,14 @@ Awaitable<void> Cutover::put_back_target() {
   require_time();
   // With triggers that fire, and identities of their own, no change must meet the target any more: the apply rests.
   std::function<std::vector<std::string>()> restore = [prepared = prepared_, &journal = environment_.journal,
-                                                       left = time_left(), refresh = !options_.refresh_first] {
+                                                       left = time_left(), refresh = !options_.refresh_first,
+                                                       back = options_.way_back] {
     prepared->target.exec(fmt::format("SET statement_timeout = {}", left.count()));
     const pg::EventTriggersSilenced silenced{prepared->target};
     restore_target(prepared->source, prepared->target, journal);
     for (const auto& [table, identity] : journal.entries(keys::identity_full)) {
-      // The dump took along the identity that walferry had set on the source.
+      // The dump took along the identity that walferry had set on the source. A way back needs it.
+      if (back) break;
       prepared->target.exec(fmt::format("ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}", table, identity));
     }
     if (refresh) {
@@ -508,6 +528,12 @@ Awaitable<void> Cutover::put_back_target() {
 }
 
 Awaitable<void> Cutover::close_source() {
+  if (way_back_) {
+    std::function<Lsn()> begin = [this, prepared = prepared_] {
+      return way_back_->begin_here(prepared->target, environment_.journal);
+    };
+    report_.way_back_begins = co_await run_blocking<Lsn>(environment_.pool, std::move(begin));
+  }
   report_.result = "switched";
   report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
   environment_.journal.put(keys::report, render_json(report_, environment_.ends));
@@ -530,8 +556,9 @@ Awaitable<void> Cutover::close_source() {
   if (failure && !prepared_->fence.commit_begun()) throw *failure;
   if (failure) co_await decide_after(*failure);
   closed_ = true;
-  report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
   note_switched();
+  if (report_.back) co_await step("open old source", open_target());
+  report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
   co_await copy_sequences_again();
 }
 
@@ -545,6 +572,17 @@ void Cutover::note_switched() {
         "when the directory can be written to, start `walferry run` once more",
         error.what()));
     spdlog::error("cutover: {}", report_.notes.back());
+  }
+}
+
+// Of a way back. What fails here is tried again by whoever runs the migration.
+Awaitable<void> Cutover::open_target() {
+  std::function<void()> open = [this] { open_old_source(environment_.options, environment_.journal); };
+  try {
+    co_await run_blocking<void>(environment_.pool, std::move(open));
+  } catch (const Error& error) {
+    report_.notes.push_back(fmt::format(
+        "the old source refuses writes still, and `walferry run` goes on trying to open it: {}", error.what()));
   }
 }
 
@@ -583,6 +621,18 @@ Awaitable<void> Cutover::undo(const Error& cause) {
     std::function<void()> lift = [prepared = prepared_] { prepared->fence.lift(); };
     co_await run_blocking<void>(environment_.pool, std::move(lift));
     if (writes_stopped_at_ != Deadline{}) report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
+  }
+  if (options_.way_back && environment_.journal.get(keys::way_back)) {
+    way_back_.reset();
+    std::function<void()> disarm = [this] { disarm_way_back(environment_.options, environment_.journal); };
+    try {
+      co_await run_blocking<void>(environment_.pool, std::move(disarm));
+    } catch (const Error& error) {
+      report_.notes.push_back(fmt::format(
+          "slot {} is still on the target and keeps WAL there, until `walferry run` is started again, or the next "
+          "cutover or `walferry abort` removes it: {}",
+          way_back_slot(environment_.options.slot), error.what()));
+    }
   }
   environment_.journal.erase(keys::fence_begun);
   environment_.journal.erase(keys::cutover_step);

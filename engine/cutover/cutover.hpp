@@ -22,6 +22,7 @@
 #include "engine/store/journal.hpp"
 #include "engine/stream/position.hpp"
 #include "engine/verify/verify.hpp"
+#include "engine/way_back.hpp"
 
 namespace walferry::cutover {
 
@@ -63,6 +64,8 @@ struct Report {
   Lsn compared_at;               // of everything
   std::size_t touched_rows = 0;  // since then, compared again in the write stop
   std::vector<std::string> notes;
+  Lsn way_back_begins;      // on the target; zero: none was armed
+  bool back = false;        // this is the cutover of a way back
   std::vector<Skip> skips;  // of the whole migration
 };
 
@@ -91,6 +94,7 @@ class Cutover {
 
   Awaitable<void> compare();
   Awaitable<void> prepare();
+  Awaitable<void> arm_way_back();
   Awaitable<void> catch_up(Deadline deadline);
   Awaitable<std::shared_ptr<const Mark>> make_mark(pg::Session& source);
   Awaitable<void> await_mark(const Mark& mark, Deadline deadline);
@@ -110,6 +114,7 @@ class Cutover {
   Awaitable<void> put_back_target();
   Awaitable<void> close_source();
   void note_switched();
+  Awaitable<void> open_target();
   Awaitable<void> step(std::string name, Awaitable<void> work);
   Awaitable<void> decide_after(Error failure);
   Awaitable<void> undo(const Error& cause);
@@ -125,6 +130,7 @@ class Cutover {
   Deadline writes_stopped_at_{};
   std::optional<pg::Session> marking_;  // of the source, while writers go on
   std::shared_ptr<Prepared> prepared_;  // shared with the pool threads that work on it
+  std::optional<WayBack> way_back_;
   std::vector<SequenceComparison> sequences_;
   std::string marker_;
   Event armed_;              // the fence has its triggers, or never will

@@ -125,6 +125,19 @@ std::vector<FencedTable> fenced_tables(const Catalog& catalog) {
   return tables;
 }
 
+std::vector<std::string> unfenceable_tables(pg::Session& source) {
+  const pg::Result foreign = source.exec(fmt::format(
+      "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+      "WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT pg_catalog.pg_has_role(current_user, "
+      "c.relowner, 'USAGE') "
+      "AND {} ORDER BY 1, 2 LIMIT 3",
+      user_schema_condition("n")));
+  std::vector<std::string> names;
+  for (int row = 0; row < foreign.rows(); ++row)
+    names.push_back(QualifiedName{foreign.str(row, 0), foreign.str(row, 1)}.text());
+  return names;
+}
+
 Fence Fence::prepare(const pg::ConnInfo& source, const std::string& migration) {
   pg::Session session = pg::Session::open(source, {.application_name = session_of(migration)});
   try {
@@ -207,16 +220,18 @@ void Fence::arm(const ArmRequest& request) {
       fmt::format("SET LOCAL statement_timeout = {}", std::max(until(request.deadline), milliseconds{1}).count()));
   pg::silence_event_triggers(session_);
   const std::string function = fence_function(request.migration);
-  // The transaction that makes the triggers may write: an event trigger that notes down DDL fires within it.
+  // The transaction that makes the triggers may write: an event trigger that notes down DDL fires within it. So may the
+  // way back, which says so.
   const std::string own = session_.exec("SELECT pg_catalog.pg_current_xact_id()").str(0, 0);
   session_.exec(
       fmt::format("CREATE SCHEMA IF NOT EXISTS walferry; "
                   "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS "
                   "$fence$BEGIN IF pg_catalog.pg_current_xact_id_if_assigned() OPERATOR(pg_catalog.=) "
-                  "'{}'::pg_catalog.xid8 THEN RETURN coalesce(NEW, OLD); END IF; "
+                  "'{}'::pg_catalog.xid8 OR pg_catalog.current_setting('{}', true) OPERATOR(pg_catalog.=) {} "
+                  "THEN RETURN coalesce(NEW, OLD); END IF; "
                   "RAISE EXCEPTION USING ERRCODE = '25006', MESSAGE = {}, "
                   "HINT = 'Connect to the server that the database was moved to.'; END$fence$",
-                  function, own, pg::quote_literal(request.message)));
+                  function, own, passage, pg::quote_literal(request.migration), pg::quote_literal(request.message)));
   // A subscription's worker fires row triggers only, but for TRUNCATE.
   const bool subscribed =
       session_

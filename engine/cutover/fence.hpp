@@ -32,6 +32,9 @@ struct FencedTable {
 // By name, as the catalog has them.
 [[nodiscard]] std::vector<FencedTable> fenced_tables(const Catalog& catalog);
 
+// Tables to which writes cannot be stopped, because their owner is a role that ours is no member of; a few of them.
+[[nodiscard]] std::vector<std::string> unfenceable_tables(pg::Session& source);
+
 struct FenceRequest {
   std::vector<QualifiedName> tables;
   std::chrono::steady_clock::time_point deadline;

@@ -9,6 +9,9 @@ namespace walferry::cutover {
 
 // A slot's name, short enough for the names that are made of it; two long names stay two.
 [[nodiscard]] std::string short_name(const std::string& migration);
+// The setting that opens a migration's fence to its way back; its value is the migration.
+inline constexpr const char* passage = "walferry.way_back";
+
 // The function of its triggers: "walferry.refuse_writes_<slot>".
 [[nodiscard]] std::string fence_function(const std::string& migration);
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "engine/catalog.hpp"
+#include "engine/cutover/fence.hpp"
 #include "engine/cutover/lock_holders.hpp"
 #include "engine/cutover/prepared.hpp"
 #include "engine/ddl/schema_watch.hpp"
@@ -60,17 +61,11 @@ void look_at_source(pg::Session& source, const MigrationOptions& options, store:
   for (const Table& table : selected.tables) names.push_back(table.name);
   for (std::string& holder : long_holders_and_writers(source, names)) blockers.push_back(std::move(holder));
   // The rights that the fence needs, found before anything is stopped.
-  const pg::Result foreign = source.exec(fmt::format(
-      "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-      "WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT pg_catalog.pg_has_role(current_user, "
-      "c.relowner, 'USAGE') "
-      "AND {} ORDER BY 1, 2 LIMIT 3",
-      user_schema_condition("n")));
-  for (int row = 0; row < foreign.rows(); ++row) {
+  for (const std::string& table : unfenceable_tables(source)) {
     blockers.push_back(
-        fmt::format("table {}.{} belongs to a role that ours is no member of, so writes to it cannot be stopped: GRANT "
+        fmt::format("table {} belongs to a role that ours is no member of, so writes to it cannot be stopped: GRANT "
                     "that role to ours",
-                    foreign.text(row, 0), foreign.text(row, 1)));
+                    table));
   }
   if (!source.exec("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')").flag(0, 0)) {
     blockers.emplace_back("our role may not create the fence's schema on the source: GRANT CREATE ON DATABASE");
@@ -96,7 +91,8 @@ std::vector<std::string> blockers_of_ends(const MigrationOptions& options, store
                     describe_holders(source)));
   }
   pg::Session target = open(options.target);
-  if (outside::begins_read_only(target)) {
+  // The old source is, until a way back opens it.
+  if (!journal.get(store::journal_keys::way_back_of) && outside::begins_read_only(target)) {
     blockers.emplace_back(
         "default_transaction_read_only is on for the target's database, where applications are to write: ALTER "
         "DATABASE ... RESET default_transaction_read_only");

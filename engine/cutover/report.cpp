@@ -59,19 +59,22 @@ std::string render_json(const Report& report, const Ends& ends) {
   for (const std::string& blocker : report.blockers) blockers.push_back(json::string{blocker});
   json::array notes;
   for (const std::string& note : report.notes) notes.push_back(json::string{note});
-  json::object object{{"schema_version", 1},
-                      {"result", report.result},
-                      {"error", report.error},
-                      {"writes_stopped_ms", report.writes_stopped_ms},
-                      {"writes_delayed_ms", report.writes_delayed_ms},
-                      {"fence_lsn", report.fence_lsn.to_string()},
-                      {"applied_lsn", report.applied_lsn.to_string()},
-                      {"source", end_json(ends.source)},
-                      {"target", end_json(ends.target)},
-                      {"blockers", std::move(blockers)},
-                      {"steps", std::move(steps)},
-                      {"notes", std::move(notes)},
-                      {"skips", json::parse(http::skips_json(report.skips))}};
+  json::object object{
+      {"schema_version", 1},
+      {"result", report.result},
+      {"error", report.error},
+      {"writes_stopped_ms", report.writes_stopped_ms},
+      {"writes_delayed_ms", report.writes_delayed_ms},
+      {"fence_lsn", report.fence_lsn.to_string()},
+      {"applied_lsn", report.applied_lsn.to_string()},
+      {"source", end_json(ends.source)},
+      {"target", end_json(ends.target)},
+      {"blockers", std::move(blockers)},
+      {"steps", std::move(steps)},
+      {"notes", std::move(notes)},
+      {"back", report.back},
+      {"way_back_begins", report.way_back_begins ? json::value(report.way_back_begins.to_string()) : json::value()},
+      {"skips", json::parse(http::skips_json(report.skips))}};
   if (report.verification) {
     object["compared_at"] = report.compared_at.to_string();
     object["touched_rows"] = report.touched_rows;

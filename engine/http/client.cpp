@@ -246,8 +246,9 @@ CommandOutcome request_cutover(const std::filesystem::path& socket, const Cutove
   BlockingStream stream{descriptor, no_limit};
   const bhttp::request<bhttp::string_body> request = make_request(
       bhttp::verb::post, "/cutover",
-      fmt::format("{{\"timeout_ms\":{},\"max_lag_ms\":{},\"dry_run\":{},\"refresh_first\":{}}}",
-                  options.timeout.count(), options.max_lag.count(), options.dry_run, options.refresh_first));
+      fmt::format("{{\"timeout_ms\":{},\"max_lag_ms\":{},\"dry_run\":{},\"refresh_first\":{},\"way_back\":{}}}",
+                  options.timeout.count(), options.max_lag.count(), options.dry_run, options.refresh_first,
+                  options.way_back));
   beast::error_code error;
   beast::flat_buffer buffer;
   bhttp::response_parser<bhttp::string_body> parser;

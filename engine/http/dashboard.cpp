@@ -159,7 +159,7 @@ function drawSlot(slot) {
 
 function draw(status) {
   document.title = status.phase + ' · ' + status.migration + ' · walferry';
-  say('ends', status.migration + ':  ' + status.source + '  →  ' + status.target);
+  say('ends', status.migration + (status.way_back_of ? ', the way back of ' + status.way_back_of : '') + ':  ' + status.source + '  →  ' + status.target);
   drawSteps(status.phase);
   say('activity', status.activity);
   const error = status.last_error;

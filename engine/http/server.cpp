@@ -200,6 +200,10 @@ CutoverOptions parse_cutover_options(const std::string& body) {
       if (value.get(options.refresh_first) != simdjson::SUCCESS) {
         throw Error{{.kind = ErrorKind::Usage}, "refresh_first must be true or false"};
       }
+    } else if (key == "way_back") {
+      if (value.get(options.way_back) != simdjson::SUCCESS) {
+        throw Error{{.kind = ErrorKind::Usage}, "way_back must be true or false"};
+      }
     } else {
       throw Error{{.kind = ErrorKind::Usage}, fmt::format("'{}' is not an option of cutover", key)};
     }

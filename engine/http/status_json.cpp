@@ -198,6 +198,7 @@ std::string status_json(const Status& status) {
   root["phase"] = to_string(status.phase);
   root["activity"] = text_value(status.activity);
   root["migration"] = text_value(status.migration);
+  root["way_back_of"] = text_value(status.way_back_of);
   root["source"] = text_value(status.source);
   root["target"] = text_value(status.target);
   root["started_at"] = time_value(status.started_at);

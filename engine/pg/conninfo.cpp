@@ -100,6 +100,12 @@ ConnInfo ConnInfo::with(std::string_view keyword, std::string_view value) const 
   return changed;
 }
 
+ConnInfo ConnInfo::of(Side side) const {
+  ConnInfo changed = *this;
+  changed.side_ = side;
+  return changed;
+}
+
 ConnInfo ConnInfo::until(std::stop_token stop) const {
   ConnInfo changed = *this;
   changed.stop_ = std::move(stop);

@@ -29,6 +29,8 @@ class ConnInfo {
   [[nodiscard]] std::optional<std::string> get(std::string_view keyword) const;
   // The same server with one parameter changed or added.
   [[nodiscard]] ConnInfo with(std::string_view keyword, std::string_view value) const;
+  // The same server at the other end of a migration.
+  [[nodiscard]] ConnInfo of(Side side) const;
   // The same server, until then: every session opened with it ends, also in the middle of a wait, and none is opened
   // any more. An empty token: for ever.
   [[nodiscard]] ConnInfo until(std::stop_token stop) const;

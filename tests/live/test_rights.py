@@ -304,3 +304,14 @@ def test_memberships_keep_what_they_may_do(migrations):
         migration.remove()
         for server in (source, target):
             server.execute("postgres", *(f"DROP ROLE IF EXISTS {role}" for role in roles))
+
+
+def test_a_way_back_without_the_rights_for_it_is_refused(poor):
+    migration = poor("--no-owner")
+    migration.source.execute(DATABASE, "SET ROLE owner_of_all", "CREATE TABLE public.t (id int PRIMARY KEY)")
+    migration.daemon.start()
+    migration.daemon.await_phase("follow", 120)
+    answer = migration.daemon.cutover("--way-back")
+    assert answer.code == walferry.REFUSED and "no way back: our role may not set session_replication_role" in answer.out, answer
+    assert "no way back: our role on the target may not replicate" in answer.out, answer
+    migration.switch()

@@ -1,0 +1,186 @@
+#include "engine/way_back.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "engine/cutover/fence.hpp"
+#include "engine/cutover/fence_name.hpp"
+#include "engine/ddl/trigger.hpp"
+#include "engine/listed.hpp"
+#include "engine/pg/event_triggers.hpp"
+#include "engine/publication.hpp"
+#include "engine/slot.hpp"
+#include "engine/target_state.hpp"
+
+namespace walferry {
+namespace {
+
+namespace keys = store::journal_keys;
+
+constexpr const char* application_name = "walferry way back";
+
+void look_at_target(pg::Session& target, const MigrationOptions& options, bool ours,
+                    std::vector<std::string>& blockers) {
+  const std::string wal_level = target.exec("SHOW wal_level").str(0, 0);
+  if (wal_level != "logical") {
+    blockers.push_back(
+        fmt::format("no way back: wal_level of the target is {}: set it to logical and restart that server, before the "
+                    "cutover",
+                    wal_level));
+  }
+  const std::string slot = pg::quote_literal(way_back_slot(options.slot));
+  const bool taken = target
+                         .exec(fmt::format("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_replication_slots WHERE "
+                                           "slot_name = {0}) OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication WHERE "
+                                           "pubname = {0})",
+                                           slot))
+                         .flag(0, 0);
+  if (taken && !ours) {
+    blockers.push_back(
+        fmt::format("no way back: the target has a slot or a publication {} that is not of this migration: remove it",
+                    way_back_slot(options.slot)));
+  }
+  const bool slots_left = target
+                              .exec(
+                                  "SELECT pg_catalog.current_setting('max_replication_slots')::int > (SELECT "
+                                  "pg_catalog.count(*) FROM pg_catalog.pg_replication_slots WHERE slot_name <> " +
+                                  slot + ")")
+                              .flag(0, 0);
+  if (!slots_left)
+    blockers.emplace_back("no way back: the target has no free replication slot: raise max_replication_slots there");
+  const bool may_replicate =
+      target
+          .exec(
+              "SELECT pg_catalog.count(*) > 0 FROM pg_catalog.pg_roles WHERE rolname = current_user AND (rolsuper OR "
+              "rolreplication) OR rolname = 'rds_replication' AND pg_catalog.pg_has_role(current_user, oid, 'MEMBER')")
+          .flag(0, 0);
+  if (!may_replicate)
+    blockers.emplace_back("no way back: our role on the target may not replicate: ALTER ROLE ... REPLICATION");
+  std::vector<std::string> without_key;
+  for (const Table& table : read_selected_catalog(target, options.selection, Sizes::LeaveOut).tables) {
+    if (table.holds_rows() && table.persistence == 'p' && !table.has_usable_identity())
+      without_key.push_back(table.name.text());
+  }
+  if (!without_key.empty()) {
+    blockers.push_back(
+        fmt::format("no way back: once published, updates and deletes would be refused on the target for want of a key "
+                    "or REPLICA IDENTITY FULL: {}",
+                    listed(without_key, 5)));
+  }
+  for (const std::string& table : cutover::unfenceable_tables(target)) {
+    blockers.push_back(
+        fmt::format("no way back: table {} of the target belongs to a role that ours is no member of, so writes to it "
+                    "could not be stopped: GRANT that role to ours",
+                    table));
+  }
+}
+
+std::string create_slot_sql(pg::Session& target, const std::string& slot) {
+  return fmt::format("SELECT pg_catalog.pg_create_logical_replication_slot({}, 'pgoutput'{})", pg::quote_literal(slot),
+                     target.server_version() >= 170'000 ? ", failover => true" : "");
+}
+
+}  // namespace
+
+std::string way_back_slot(const std::string& slot) {
+  return cutover::short_name(slot) + "_back";
+}
+
+std::filesystem::path way_back_dir(const std::filesystem::path& state_dir) {
+  return state_dir / "back";
+}
+
+MigrationOptions options_of_way_back(const MigrationOptions& options) {
+  MigrationOptions back = options;
+  back.source = options.target.of(Side::Source);
+  back.target = options.source.of(Side::Target);
+  back.target = back.target.with(
+      "options", fmt::format("{} -c {}={}", back.target.get("options").value_or(""), cutover::passage, options.slot));
+  back.state_dir = way_back_dir(options.state_dir);
+  back.slot = way_back_slot(options.slot);
+  back.until = Until::Never;
+  // The rest is in its journal.
+  back.publications.clear();
+  back.selection = {};
+  back.adopt = {};
+  back.allow_nonempty_target = false;
+  back.replica_identity_full = false;
+  return back;
+}
+
+std::vector<std::string> way_back_blockers(const MigrationOptions& options, const store::Journal& journal) {
+  std::vector<std::string> blockers;
+  if (journal.get(keys::way_back_of)) blockers.emplace_back("no way back: this is one, and has none of its own");
+  if (!journal.get(keys::own_publication))
+    blockers.emplace_back("no way back: it is there only for what walferry publishes itself, without --publication");
+  if (journal.get(keys::via_root))
+    blockers.emplace_back("no way back: the target partitions its tables differently from the source");
+  if (options.allow_nonempty_target)
+    blockers.emplace_back("no way back: the target may hold tables of its own (--allow-nonempty-target)");
+  if (!blockers.empty()) return blockers;
+  pg::Session source = pg::Session::open(options.source, {.application_name = application_name});
+  if (!read_target_rights(source).replication_role) {
+    blockers.emplace_back(
+        "no way back: our role may not set session_replication_role on the source, and changes would meet its triggers "
+        "and foreign keys: GRANT SET ON PARAMETER session_replication_role, or connect as a superuser");
+  }
+  pg::Session target = pg::Session::open(
+      options.target, {.application_name = application_name, .settings = {"lock_timeout=3s", "statement_timeout=60s"}});
+  look_at_target(target, options, journal.get(keys::way_back).has_value(), blockers);
+  return blockers;
+}
+
+bool way_back_stands(const store::Journal& journal) {
+  return journal.phase() == Phase::Switched && !journal.get(keys::way_back).value_or("").empty();
+}
+
+WayBack WayBack::arm(const MigrationOptions& options, const Ends& ends, store::Journal& journal,
+                     std::chrono::milliseconds time_limit) {
+  if (journal.get(keys::way_back)) disarm_way_back(options, journal);
+  journal.put(keys::way_back, "");
+  const MigrationOptions back = options_of_way_back(options);
+  WayBack armed{store::Database::open(back.state_dir, store::Access::ReadWrite)};
+  store::Journal its{armed.database_};
+  its.put(keys::way_back_of, options.slot);
+  if (!options.selection.empty()) its.put(keys::selection, options.selection.text());
+  for (const auto& [table, identity] : journal.entries(keys::identity_full))
+    its.put(std::string{keys::identity_full} + table, identity);
+  record_settings(back, {.source = ends.target, .target = ends.source, .client_encoding = {}}, its);
+
+  pg::Session target = pg::Session::open(options.target, {.application_name = application_name});
+  target.exec(fmt::format("SET statement_timeout = {}; SET lock_timeout = {}", time_limit.count(), time_limit.count()));
+  its.put(keys::own_publication, back.slot);
+  target.exec(
+      create_publication_sql(back.slot, read_selected_catalog(target, options.selection, Sizes::LeaveOut), false));
+  make_ddl_trigger(target, back, back.slot, its);
+  its.put(keys::slot_begun, "1");
+  target.exec(create_slot_sql(target, back.slot));
+  return armed;
+}
+
+// Flushed: the position of what is not yet on disk may come again after a crash of the target, with other changes.
+Lsn WayBack::begin_here(pg::Session& target, store::Journal& journal) {
+  const Lsn here = target.exec("SELECT pg_catalog.pg_current_wal_flush_lsn()").lsn(0, 0);
+  store::Journal{database_}.put(keys::adopted, here.to_string());
+  journal.put(keys::way_back, here.to_string());
+  return here;
+}
+
+void disarm_way_back(const MigrationOptions& options, store::Journal& journal) {
+  const std::string slot = way_back_slot(options.slot);
+  pg::Session target = pg::Session::open(options.target, {.application_name = application_name});
+  drop_slot(target, slot);
+  if (ddl::trigger_permitted(target)) ddl::remove_trigger(target, slot);
+  target.exec("DROP PUBLICATION IF EXISTS " + pg::quote_name(slot));
+  std::filesystem::remove_all(way_back_dir(options.state_dir));
+  journal.erase(keys::way_back);
+}
+
+void open_old_source(const MigrationOptions& options, store::Journal& journal) {
+  pg::Session old = pg::Session::open(options.target, {.application_name = application_name});
+  pg::silence_event_triggers(old);
+  cutover::remove_durable_fence(old, journal.get(keys::way_back_of).value_or(""));
+  journal.put(keys::old_source_open, "1");
+}
+
+}  // namespace walferry

@@ -1,0 +1,378 @@
+"""The way back: after the switch the old source is kept up to date, and `walferry rollback` returns to it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+import walferry
+from adoption import branch, make_slot, promote, publish
+from compare import data_differences
+from held_commit import HeldCommit, is_plain_commit
+from migration import Migration, changed, fingerprint, on_versions
+from servers import wait_until
+from slow_cutover import SlowCutover
+from workload import Workload, prepare
+
+HERE = Path(__file__).parent
+WRITERS = 3
+TABLES = """
+CREATE TABLE public.t (id int PRIMARY KEY, v text);
+INSERT INTO public.t SELECT g, 'v' || g FROM generate_series(1, 1000) g;
+CREATE SEQUENCE public.s;
+SELECT nextval('public.s') FROM generate_series(1, 40);
+"""
+WRITABLE = "SET default_transaction_read_only = off"
+FENCE = b"walferry.refuse_writes"  # what the session sends that closes an end
+
+
+def rollback(migration: Migration, *options: str) -> walferry.Answer:
+    return walferry.command("rollback", "--state-dir", migration.daemon.state_dir, *options)
+
+
+def went_back(migration: Migration, *options: str) -> dict:
+    answer = rollback(migration, "--json", *options)
+    assert answer.code == walferry.OK, f"rollback failed: {answer}\n{migration.daemon.log_tail()}"
+    report = answer.json()
+    assert report["result"] == "switched" and report["back"], report
+    return report
+
+
+def await_way_back(migration: Migration) -> dict:
+    """Until the way back follows with everything that the target has."""
+    lsn = walferry.parse_lsn(migration.target.scalar(migration.database, "SELECT pg_current_wal_flush_lsn()::text"))
+    return migration.daemon.await_status(
+        lambda status: status["way_back_of"] and status["phase"] == "follow"
+        and walferry.parse_lsn(status["applied_lsn"] or "0/0") >= lsn, 120, f"the way back to have applied {lsn}")
+
+
+def switch_with_way_back(migration: Migration, *options: str) -> dict:
+    report = migration.switch("--way-back", *options)
+    assert report["way_back_begins"], report
+    return report
+
+
+def expect_refused(server, database: str, sql: str = "DELETE FROM public.t") -> None:
+    """By the fence, whatever the session's own setting says."""
+    with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction, match="was moved by walferry to"):
+        server.execute(database, WRITABLE, sql)
+
+
+def all_rows(server, database: str) -> list[tuple]:
+    return server.query(database, "SELECT * FROM public.t ORDER BY id")
+
+
+def traces(migration: Migration) -> list:
+    """Of a way back, on the target and in the state directory."""
+    found = migration.target.query("postgres", "SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE '%%_back'")
+    found += migration.target.query(migration.database, "SELECT pubname FROM pg_publication UNION ALL"
+                                                        " SELECT evtname FROM pg_event_trigger WHERE evtname LIKE 'walferry%%'")
+    return found + ([migration.daemon.state_dir / "back"] if (migration.daemon.state_dir / "back").exists() else [])
+
+
+@on_versions((14, 16), (18, 17))
+def test_there_and_back_under_load(migrations, note):
+    """Writers go on all the time: at the source, at the target, at the source again; the daemon is killed in between."""
+    migration = migrations("there_and_back")
+    source, database, target, _ = migration.ends
+    migration.load(HERE / "data/rich.sql")
+    prepare(source, database, WRITERS)
+    before = fingerprint(source, database)
+    migration.daemon.start()
+    migration.daemon.await_phase("follow", 180)
+    with Workload(source.dsn(database), WRITERS, pause_seconds=0.01) as workload:
+        workload.await_commits(100)
+        migration.await_applied()
+        there = switch_with_way_back(migration)
+        workload.repoint(target.dsn(database))
+        workload.await_commits(100)
+        status = await_way_back(migration)
+        assert status["way_back_of"] == f"walferry_{database}", status
+        migration.expect_source_fenced()
+        expect_refused(source, database, "DELETE FROM ledger.journal")
+        assert source.query("postgres", "SELECT slot_name FROM pg_replication_slots WHERE slot_name = %s",
+                            (f"walferry_{database}",)) == [], "the slot of the first direction still keeps WAL"
+        migration.daemon.kill()
+        workload.await_commits(100)
+        target.restart("immediate")
+        workload.await_commits(100)
+        source.restart("immediate")
+        migration.daemon.start()
+        await_way_back(migration)
+        back = went_back(migration)
+        workload.repoint(source.dsn(database))
+        workload.await_commits(100)
+    assert workload.ledger_differences(source, database) == []
+    expect_refused(target, database, "DELETE FROM ledger.journal")
+    assert migration.daemon.phase() == "switched"
+    note(f"there {there['writes_stopped_ms']:.0f} ms and back {back['writes_stopped_ms']:.0f} ms of write stop,"
+         f" PostgreSQL {source.binaries.major} -> {target.binaries.major}")
+    answer = migration.daemon.finish()
+    assert answer.code == walferry.OK, answer
+    assert changed(before, fingerprint(source, database)) == []
+    expect_refused(target, database, "DELETE FROM ledger.journal")
+    assert traces(migration) == [migration.daemon.state_dir / "back"]  # the records stay
+
+
+def test_what_was_written_to_the_target_is_on_the_old_source(migrations):
+    """Rows, keys, sequences; also what is in no stream: large objects and unlogged tables, at the return."""
+    migration = migrations("rows_come_back").follow(
+        TABLES + "CREATE UNLOGGED TABLE public.u (id int); INSERT INTO public.u VALUES (1); SELECT lo_from_bytea(7000, 'old');")
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    target.execute(database, "UPDATE public.t SET v = 'new' WHERE id <= 500", "DELETE FROM public.t WHERE id > 900",
+                   "UPDATE public.t SET id = id + 10000 WHERE id BETWEEN 600 AND 700",
+                   "INSERT INTO public.t SELECT g, 'more' FROM generate_series(20001, 25000) g",
+                   "SELECT nextval('public.s') FROM generate_series(1, 10)", "INSERT INTO public.u VALUES (2)",
+                   "SELECT lo_from_bytea(7001, 'young')", "SELECT lo_put(7000, 0, 'OLD')")
+    await_way_back(migration)
+    assert all_rows(source, database) == all_rows(target, database)
+    answer = rollback(migration, "--dry-run")
+    assert answer.code == walferry.OK and "open old source" in answer.out, answer
+    went_back(migration)
+    assert data_differences(target, database, source, database, unlogged=True) == []
+    source.execute(database, "INSERT INTO public.t VALUES (-1, 'written to the old source again')")
+    assert source.scalar(database, "SELECT nextval('public.s')") == 51
+    expect_refused(target, database)
+    assert "SWITCHED BACK" not in migration.daemon.cutover().out
+    assert migration.daemon.finish("--lift-fence").code == walferry.OK
+    target.execute(database, "DELETE FROM public.t")
+
+
+def test_triggers_and_identities_of_the_old_source_are_as_they_were(migrations):
+    schema = TABLES + """
+CREATE TABLE public.log (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text);
+CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS
+  $$BEGIN INSERT INTO public.log (what) VALUES (TG_OP); RETURN NULL; END$$;
+CREATE TRIGGER always AFTER INSERT ON public.t FOR EACH ROW EXECUTE FUNCTION public.note();
+ALTER TABLE public.t ENABLE ALWAYS TRIGGER always;
+CREATE TABLE public.child (id int PRIMARY KEY, t int REFERENCES public.t ON DELETE CASCADE);
+INSERT INTO public.child VALUES (1, 1);
+"""
+    for name, ending in (("back_and_done", "rollback"), ("no_return", "finish")):
+        migration = migrations(name).follow(schema)
+        source, database, target, _ = migration.ends
+        switch_with_way_back(migration)
+        target.execute(database, "INSERT INTO public.t VALUES (5000, 'one')", "DELETE FROM public.t WHERE id = 1")
+        await_way_back(migration)
+        if ending == "rollback":
+            went_back(migration)
+            assert source.scalar(database, "SELECT count(*) FROM public.log") == 1
+            source.execute(database, "INSERT INTO public.t VALUES (5001, 'two')")
+            assert source.scalar(database, "SELECT count(*) FROM public.log") == 2
+            assert_equal_schema = source
+        else:
+            assert migration.daemon.finish().code == walferry.OK
+            assert_equal_schema = target
+        for server in {source, assert_equal_schema}:
+            assert server.query(database, "SELECT tgenabled FROM pg_trigger WHERE tgname = 'always'") == [("A",)]
+            assert server.query(database, "SELECT attidentity FROM pg_attribute WHERE attidentity <> ''") == [("a",)]
+
+
+def test_a_cutover_that_fails_leaves_no_way_back(migrations):
+    migration = migrations("no_way").follow(TABLES)
+    held = SlowCutover(migration, "public.t", "--way-back", timeout="8s").await_comparison()
+    wait_until(lambda: traces(migration), 30, "the way back to be armed")
+    answer = held.process.communicate(timeout=120)[0]
+    assert held.process.returncode == walferry.TIMED_OUT, answer
+    assert traces(migration) == []
+    held.connection.rollback()
+    answer = rollback(migration)
+    assert answer.code == walferry.REFUSED and "there is no way back" in answer.err, answer
+    migration.source.execute(migration.database, "INSERT INTO public.t VALUES (0, 'goes on')")
+    migration.await_applied()
+    switch_with_way_back(migration)  # nothing is in the way of the next one
+    migration.target.execute(migration.database, "INSERT INTO public.t VALUES (-1, 'there')")
+    await_way_back(migration)
+
+
+def test_a_cutover_that_is_killed_leaves_no_way_back(migrations):
+    migration = migrations("killed_arming").follow(TABLES)
+    held = SlowCutover(migration, "public.t", "--way-back").await_write_stop()
+    assert traces(migration)
+    migration.daemon.kill()
+    held.release()
+    migration.daemon.start()
+    migration.daemon.await_status(lambda status: status["phase"] == "follow", 60, "phase follow, after phase cutover")
+    assert traces(migration) == []
+    held = SlowCutover(migration, "public.t", "--way-back").await_write_stop()
+    migration.daemon.kill()
+    held.release()
+    answer = migration.daemon.abort()
+    assert answer.code == walferry.OK, answer
+    assert traces(migration) == []
+
+
+@pytest.mark.parametrize("delivered", [False, True], ids=["lost", "answer lost"])
+def test_a_rollback_that_is_killed_at_its_commit(migrations, delivered):
+    """Either the target serves on, or the old source is opened when the daemon is there again."""
+    migration = migrations(f"killed_back_{delivered}").follow(TABLES)
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    migration.daemon.terminate()
+    direct = migration.daemon.target
+    with HeldCommit(target, FENCE, is_plain_commit, delivered) as held:
+        migration.daemon.target = held.dsn(database)
+        migration.daemon.start()
+        await_way_back(migration)
+        command = subprocess.Popen([walferry.binary(), "rollback", "--state-dir", str(migration.daemon.state_dir)],
+                                   env=walferry.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        held.await_held()
+        migration.daemon.kill()
+        assert command.wait(60) != walferry.OK
+    migration.daemon.target = direct
+    migration.daemon.start()
+    if delivered:
+        migration.daemon.await_status(lambda status: status["phase"] == "switched" and "serves" in status["activity"], 60,
+                                      "the switch to be noted")
+        source.execute(database, "INSERT INTO public.t VALUES (-1, 'open again')")
+        expect_refused(target, database)
+    else:
+        target.execute(database, "INSERT INTO public.t VALUES (-1, 'goes on')")
+        await_way_back(migration)
+        expect_refused(source, database)
+        went_back(migration)
+    assert source.scalar(database, "SELECT count(*) FROM public.t") == 1001
+
+
+def test_what_stands_in_the_way_is_said_before_anything_is_stopped(migrations):
+    migration = migrations("no_way_there", "--allow-nonempty-target")
+    migration.target.execute(migration.database, "CREATE TABLE public.own (id int)")
+    migration.follow(TABLES)
+    for options, code in ((["--dry-run"], walferry.REFUSED), ([], walferry.REFUSED)):
+        answer = migration.daemon.cutover("--way-back", *options)
+        assert answer.code == code and "no way back: the target may hold tables of its own" in answer.out, answer
+    assert traces(migration) == []
+    migration.switch()
+
+
+def test_a_target_that_cannot_be_decoded_has_none(migrations, server_made):
+    server = server_made("target", settings={"wal_level": "replica"})
+    migration = migrations("no_decoding", target=server).follow(TABLES)
+    answer = migration.daemon.cutover("--way-back", "--json")
+    assert answer.code == walferry.REFUSED, answer
+    assert [each for each in answer.json()["blockers"] if "wal_level of the target is replica" in each], answer
+    migration.switch()
+
+
+def test_a_promoted_copy_has_a_way_back(migrations, physical):
+    """Both ends bear one identity."""
+    copy = physical()
+    migration = migrations("promoted_back", target=copy)
+    source, database, _, _ = migration.ends
+    migration.load(sql=TABLES)
+    publish(migration)
+    begins = make_slot(migration)
+    copy.copy_of(source).start()
+    source.execute(database, "INSERT INTO public.t VALUES (0, 'past the slot')")
+    promote(copy, begins)
+    migration.daemon.start("--adopt", branch(copy))
+    migration.daemon.await_phase("follow", 120)
+    migration.await_applied()
+    switch_with_way_back(migration)
+    copy.execute(database, "DELETE FROM public.t WHERE id > 500", "INSERT INTO public.t VALUES (-1, 'there')")
+    await_way_back(migration)
+    migration.daemon.kill()
+    migration.daemon.start()
+    await_way_back(migration)
+    went_back(migration)
+    assert data_differences(copy, database, source, database) == []
+    source.execute(database, "DELETE FROM public.t")
+    assert migration.daemon.finish("--lift-fence").code == walferry.OK
+    for server in (source, copy):
+        assert server.query("postgres", "SELECT slot_name FROM pg_replication_slots") == []
+        assert server.query(database, "SELECT pubname FROM pg_publication") == []
+
+
+def test_a_slot_of_somebody_else_is_left_alone(migrations):
+    migration = migrations("slot_taken").follow(TABLES)
+    slot = "walferry_slot_taken_back"
+    migration.target.query(migration.database, "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+    answer = migration.daemon.cutover("--way-back")
+    assert answer.code == walferry.REFUSED and f"{slot} that is not of this migration" in answer.out, answer
+    migration.switch()
+    assert migration.daemon.finish().code == walferry.OK
+    assert migration.target.query("postgres", "SELECT pg_drop_replication_slot(%s)", (slot,))
+
+
+def test_tables_without_a_key_come_back_too(migrations):
+    """REPLICA IDENTITY FULL stays on the target for as long as the way back is there, and goes with it."""
+    migration = migrations("keyless_back").follow(
+        TABLES + "CREATE TABLE public.keyless (v text); INSERT INTO public.keyless VALUES ('a'), ('a'), ('b');",
+        "--replica-identity-full")
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    target.execute(database, "UPDATE public.keyless SET v = 'c' WHERE v = 'b'", "INSERT INTO public.keyless VALUES ('d')")
+    await_way_back(migration)
+    went_back(migration)
+    assert sorted(source.query(database, "SELECT v FROM public.keyless")) == [("a",), ("a",), ("c",), ("d",)]
+    assert migration.daemon.finish().code == walferry.OK
+    for server in (source, target):
+        assert server.query(database, "SELECT relreplident FROM pg_class WHERE relname = 'keyless'") == [("d",)]
+
+
+def test_a_schema_change_on_the_target_stops_the_way_back_at_its_place(migrations):
+    migration = migrations("ddl_back").follow(TABLES)
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    target.execute(database, "ALTER TABLE public.t ADD COLUMN w int DEFAULT 5", "INSERT INTO public.t VALUES (-1, 'x', 6)")
+    status = migration.daemon.await_status(lambda status: status["apply_stopped"], 60, "the way back to stop")
+    remedy = re.search(r"as its owner: (.*) -- then", status["last_error"]["text"]).group(1)
+    source.execute(database, *remedy.split("; "))
+    await_way_back(migration)
+    went_back(migration)
+    assert source.query(database, "SELECT v, w FROM public.t WHERE id = -1") == [("x", 6)]
+
+
+def test_a_schema_change_on_the_target_is_applied_where_that_is_wanted(migrations):
+    migration = migrations("ddl_applied_back").follow(TABLES, "--on-ddl", "apply")
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    target.execute(database, "CREATE TABLE public.young (id int PRIMARY KEY)", "INSERT INTO public.young VALUES (1)",
+                   "ALTER TABLE public.t ADD COLUMN w int DEFAULT 5", "INSERT INTO public.t VALUES (-1, 'x', 6)")
+    await_way_back(migration)
+    assert all_rows(source, database) == all_rows(target, database)
+    went_back(migration)
+    assert source.query(database, "SELECT id FROM public.young") == [(1,)]
+    source.execute(database, "INSERT INTO public.young VALUES (2)")
+    for table in ("public.t", "public.young"):
+        expect_refused(target, database, f"DELETE FROM {table}")
+
+
+def test_a_stop_is_heard_while_the_way_back_takes_over(migrations):
+    migration = migrations("stop_heard").follow(TABLES)
+    switch_with_way_back(migration)
+    assert migration.daemon.terminate() == walferry.OK
+    for _ in range(15):
+        migration.daemon.start()
+        walferry_log = migration.daemon.log
+        wait_until(lambda: "\n" in walferry_log.read_text(), 30, "a first line of its log")  # noqa: B023
+        assert migration.daemon.terminate() == walferry.OK
+
+
+def test_stopped_and_started_in_between(migrations):
+    """Each command finds the way back, whether the daemon runs or not; --until cutover leaves it to the next start."""
+    migration = migrations("in_between")
+    migration.follow(TABLES, "--until", "cutover")
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    assert migration.daemon.await_exit(60) == walferry.OK
+    status = migration.daemon.status()
+    assert status["way_back_of"] and not status["running"], status
+    target.execute(database, "INSERT INTO public.t VALUES (-1, 'while nothing ran')")
+    answer = rollback(migration)
+    assert answer.code == walferry.REFUSED and "walferry run" in answer.err, answer
+    answer = migration.daemon.cutover()
+    assert answer.code == walferry.REFUSED and "walferry rollback" in answer.err, answer
+    migration.daemon.start()
+    await_way_back(migration)
+    assert migration.daemon.terminate() == walferry.OK
+    assert migration.daemon.finish().code == walferry.OK
+    assert source.scalar(database, "SELECT v FROM public.t WHERE id = -1") == "while nothing ran"
+    expect_refused(source, database)
+    target.execute(database, "DELETE FROM public.t")
+    assert [each for each in traces(migration) if each != migration.daemon.state_dir / "back"] == []
