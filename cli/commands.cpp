@@ -43,6 +43,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto plain_progress_interval = seconds{10};
 constexpr auto watch_interval = milliseconds{1'000};
 constexpr auto daemon_stop_patience = seconds{30};
+constexpr auto daemon_start_patience = seconds{2};  // until it listens
 
 po::options_description described(std::string_view command, std::string_view summary) {
   po::options_description options{
@@ -149,12 +150,16 @@ fs::path control_socket(const fs::path& state_dir) {
   return state_dir / "control.sock";
 }
 
+bool way_back_stands(const fs::path& state_dir) {
+  if (!fs::exists(way_back_dir(state_dir) / "rocksdb")) return false;
+  store::Database database = store::Database::open(state_dir, store::Access::ReadOnly);
+  return walferry::way_back_stands(store::Journal{database});
+}
+
 // Of the migration that goes on: behind a switch with a way back that is the way back's.
 fs::path current_dir(const fs::path& state_dir) {
-  fs::path back = way_back_dir(state_dir);
-  if (!fs::exists(back / "rocksdb") || http::get(control_socket(state_dir), "/healthz")) return state_dir;
-  store::Database database = store::Database::open(state_dir, store::Access::ReadOnly);
-  return way_back_stands(store::Journal{database}) ? back : state_dir;
+  const bool taken_over = way_back_stands(state_dir) && !http::get(control_socket(state_dir), "/healthz");
+  return taken_over ? way_back_dir(state_dir) : state_dir;
 }
 
 std::vector<std::string> split_list(const std::optional<std::string>& text) {
@@ -240,13 +245,14 @@ Phase phase_of(const fs::path& state_dir) {
 store::Database open_at_rest(const fs::path& state_dir) {
   // A directory that was never a migration's must not become one by being looked at.
   { const store::Database exists = store::Database::open(state_dir, store::Access::ReadOnly); }
-  const bool running = http::request_stop(control_socket(state_dir));
-  const auto patience = Clock::now() + daemon_stop_patience;
+  const auto begun = Clock::now();
+  bool running = http::request_stop(control_socket(state_dir));
   for (;;) {
     try {
       return store::Database::open(state_dir, store::Access::ReadWrite);
     } catch (const Error&) {
-      if (!running || Clock::now() >= patience) throw;
+      if (Clock::now() >= begun + (running ? daemon_stop_patience : daemon_start_patience)) throw;
+      running = http::request_stop(control_socket(state_dir)) || running;
     }
     std::mutex mutex;
     std::unique_lock lock{mutex};
@@ -544,6 +550,12 @@ int rollback_command(const Words& words) {
   if (!arguments) return exit_codes::ok;
   const fs::path state_dir = arguments->required("state-dir");
   const fs::path back = current_dir(state_dir);
+  if (back == state_dir && way_back_stands(state_dir)) {
+    throw Error{
+        {ErrorKind::Refused},
+        "`walferry run` has not taken the way back up yet: it connects to both ends first. Nothing was changed. "
+        "Remedy: `walferry status` says what it waits for; then again"};
+  }
   if (back == state_dir) {
     throw Error{{ErrorKind::Refused},
                 "there is no way back: the migration has not been switched, or without one. Nothing was changed. "
@@ -595,24 +607,11 @@ int finish_command(const Words& words) {
   CleanupOptions cleanup = cleanup_options(*arguments);
   cleanup.lift_fence = arguments->flag("lift-fence");
   const fs::path state_dir = cleanup.state_dir;
-  std::optional<Error> half_done;
-  if (const fs::path back = current_dir(state_dir); back != state_dir) {
-    CleanupOptions exchanged = cleanup;
-    exchanged.state_dir = back;
-    std::swap(exchanged.source, exchanged.target);
-    store::Database database = open_at_rest(back);
-    try {
-      finish_way_back(database, exchanged);
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::Connection) throw;
-      half_done = error;  // an end that cannot be reached does not keep the other from being cleaned
-    }
-  }
-  const Phase phase = phase_of(state_dir);
-  require_switched(phase);  // before a daemon that is still needed is stopped
+  require_switched(phase_of(state_dir));  // before a daemon that is still needed is stopped
   store::Database database = open_at_rest(state_dir);
-  finish(database, cleanup);
-  if (half_done) throw *half_done;
+  std::optional<store::Database> way_back;
+  if (way_back_armed(store::Journal{database})) way_back.emplace(open_at_rest(way_back_dir(state_dir)));
+  finish(database, way_back ? &*way_back : nullptr, cleanup);
   return exit_codes::ok;
 }
 

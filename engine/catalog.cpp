@@ -22,7 +22,11 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relispartitio
        CASE WHEN {0} AND c.relkind = 'r' THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0)
               / pg_catalog.current_setting('block_size')::int ELSE 0 END,
        CASE WHEN {0} AND c.relkind = 'r' THEN coalesce(pg_catalog.pg_table_size(c.oid), 0) ELSE 0 END,
-       c.reltuples, m.nspname, r.relname
+       c.reltuples, m.nspname, r.relname,
+       c.relkind = 'p' AND EXISTS (
+         SELECT FROM pg_catalog.pg_partitioned_table p
+         JOIN pg_catalog.pg_opclass o ON o.oid = ANY (p.partclass::pg_catalog.oid[])
+         WHERE p.partrelid = c.oid AND p.partstrat = 'h' AND o.opcintype = 'pg_catalog.anyenum'::pg_catalog.regtype)
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_index pk ON pk.indrelid = c.oid AND pk.indisprimary
@@ -47,6 +51,7 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {1} AND {2})",
     table.bytes = rows.i64(row, 11);
     table.rows_estimate = rows.number(row, 12);
     if (table.partition) table.root = {rows.str(row, 13), rows.str(row, 14)};
+    table.hashes_oids = rows.flag(row, 15);
     tables.push_back(std::move(table));
   }
   // Sorted here and not by the server, whose "C" order is that of its own encoding: find() compares UTF-8.
@@ -145,6 +150,14 @@ const Table* Catalog::find(const QualifiedName& name) const {
   return found != tables.end() && found->name == name ? &*found : nullptr;
 }
 
+std::set<QualifiedName> hashed_by_oids(const Catalog& catalog) {
+  std::set<QualifiedName> roots;
+  for (const Table& table : catalog.tables) {
+    if (table.hashes_oids) roots.insert(table.partition ? table.root : table.name);
+  }
+  return roots;
+}
+
 std::set<QualifiedName> partitioned_differently(const Catalog& source, const Catalog& target) {
   const auto leaves = [](const Catalog& catalog) {
     std::map<QualifiedName, std::set<QualifiedName>> by_root;
@@ -159,6 +172,7 @@ std::set<QualifiedName> partitioned_differently(const Catalog& source, const Cat
   for (const auto& [root, partitions] : leaves(source)) {
     if (target.find(root) != nullptr && partitions != there[root]) roots.insert(root);
   }
+  roots.merge(hashed_by_oids(source));
   return roots;
 }
 

@@ -46,6 +46,7 @@ struct Table {
   char persistence = 'p';  // 'p' permanent, 'u' unlogged
   bool partition = false;
   QualifiedName root;                         // of a partition: the partitioned table at the top
+  bool hashes_oids = false;                   // partitioned by the hash of an enum, which is that of its label's oid
   bool inherits = false;                      // has rows of its own besides those of its children
   char replica_identity = 'd';                // as in pg_class.relreplident
   std::vector<std::string> identity_columns;  // those that identify a row in the stream; empty: none usable
@@ -102,8 +103,11 @@ struct Catalog {
   [[nodiscard]] const Table* find(const QualifiedName& name) const;
 };
 
-// Partitioned tables of the source that the target has too, but with other partitions or none: their rows can only be
-// carried by way of the table at the top.
+// Partitioned tables at the top whose rows belong to other partitions in every database.
+[[nodiscard]] std::set<QualifiedName> hashed_by_oids(const Catalog& catalog);
+
+// Partitioned tables of the source that the target has too, but with other partitions or none, and those that hash
+// oids: their rows can only be carried by way of the table at the top.
 [[nodiscard]] std::set<QualifiedName> partitioned_differently(const Catalog& source, const Catalog& target);
 
 [[nodiscard]] DatabaseIdentity read_identity(pg::Session& session);

@@ -85,7 +85,7 @@ class Cleaner {
       if (error.kind() != ErrorKind::Connection) throw;
       say(Side::Target,
           "triggers, rules, identity columns and foreign keys stay as the stream needed them, since only the "
-          "source tells how they were; when it is back, `walferry abort` again");
+          "source tells how they were; when it is back, the same command again");
       return;
     }
     pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
@@ -120,13 +120,27 @@ class Cleaner {
     }
     restore_identities(source);
     if (lift_fence) {
-      say(Side::Source, "lifting the write fence, it can be written to again");
-      cutover::remove_durable_fence(source, sides_.slot);
+      this->lift_fence();
     } else if (cutover::durable_fence_stands(source, sides_.slot)) {
       say(Side::Source,
           "the write fence stays, so that nothing is written there by mistake; `walferry finish --lift-fence` "
           "lifts it");
     }
+  }
+
+  void lift_fence() {
+    pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
+    require_pinned(source, journal_, Side::Source);
+    pg::silence_event_triggers(source);
+    say(Side::Source, "lifting the write fence, it can be written to again");
+    cutover::remove_durable_fence(source, sides_.slot);
+  }
+
+  // Of a way back that has switched.
+  void open_target() {
+    if (journal_.get(keys::old_source_open)) return;
+    say(Side::Target, "lifting the write fence, it serves again");
+    open_old_source(sides_.target, journal_);
   }
 
   void clean_target(bool drop_objects) {
@@ -169,6 +183,8 @@ class Cleaner {
   // Of a cutover that was not completed.
   void disarm() {
     if (!journal_.get(keys::way_back)) return;
+    pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
+    require_pinned(target, journal_, Side::Target);
     MigrationOptions migration;
     migration.target = sides_.target;
     migration.slot = sides_.slot;
@@ -247,25 +263,54 @@ void require_not_switched(Phase phase) {
               "Nothing was removed. Remedy: `walferry finish`"};
 }
 
-void finish(store::Database& database, const CleanupOptions& options) {
-  store::Journal journal{database};
-  Cleaner cleaner{journal, options};
-  require_switched(journal.phase());
-  cleaner.both([&] { cleaner.clean_source(options.lift_fence); }, [&] { cleaner.clean_target(false); });
-  journal.set_phase(Phase::Finished);
-}
+namespace {
 
-void finish_way_back(store::Database& database, const CleanupOptions& options) {
+void finish_way_back(store::Database& database, CleanupOptions options) {
+  options.state_dir = way_back_dir(options.state_dir);
+  const std::optional<pg::ConnInfo> source = options.source;
+  options.source = options.target ? std::optional{options.target->of(Side::Source)} : std::nullopt;
+  options.target = source ? std::optional{source->of(Side::Target)} : std::nullopt;
   store::Journal journal{database};
-  if (journal.phase() == Phase::Finished) return;  // the old source may serve: nothing is put back there any more
   Cleaner cleaner{journal, options};
   if (journal.phase() == Phase::Cutover) require_switched(journal.phase());  // says what to do
-  const bool went_back = journal.phase() == Phase::Switched;
+  const bool went_back = journal.phase() == Phase::Switched || journal.get(keys::old_source_open);
+  if (journal.phase() == Phase::Finished) {
+    // The old source may serve: nothing is put back there any more.
+    if (went_back && options.lift_fence) cleaner.lift_fence();
+    return;
+  }
   cleaner.both([&] { cleaner.clean_source(options.lift_fence && went_back); },
                [&] {
                  if (!went_back) cleaner.restore_target();
+                 if (went_back) cleaner.open_target();
                  cleaner.clean_target(false);
                });
+  journal.set_phase(Phase::Finished);
+}
+
+}  // namespace
+
+void finish(store::Database& database, store::Database* way_back, const CleanupOptions& options) {
+  store::Journal journal{database};
+  Cleaner cleaner{journal, options};
+  require_switched(journal.phase());
+  std::optional<Error> failure;
+  bool went_back = false;
+  if (way_back != nullptr) {
+    try {
+      finish_way_back(*way_back, options);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Connection) throw;
+      failure = error;  // of an end that may be gone for good: the other is cleaned all the same
+    }
+    went_back = store::Journal{*way_back}.get(keys::old_source_open).has_value();
+  }
+  cleaner.both([&] { cleaner.clean_source(options.lift_fence && !went_back); },
+               [&] {
+                 if (way_back == nullptr) cleaner.disarm();
+                 cleaner.clean_target(false);
+               });
+  if (failure) throw *failure;
   journal.set_phase(Phase::Finished);
 }
 
@@ -274,10 +319,10 @@ void abort_migration(store::Database& database, const CleanupOptions& options) {
   Cleaner cleaner{journal, options};
   require_not_switched(journal.phase());
   cleaner.require_not_closed();
-  cleaner.disarm();
   // This migration has closed nothing: a fence that stands is another's.
   cleaner.both([&] { cleaner.clean_source(false); },
                [&] {
+                 cleaner.disarm();
                  if (!options.drop_target_objects) cleaner.restore_target();
                  cleaner.clean_target(options.drop_target_objects);
                });

@@ -30,9 +30,8 @@ struct CleanupOptions {
 void require_switched(Phase phase);
 void require_not_switched(Phase phase);
 
-// `database`: of the way back; before the finish of the migration that it leads back.
-void finish_way_back(store::Database& database, const CleanupOptions& options);
-void finish(store::Database& database, const CleanupOptions& options);
+// `way_back`: the way back's, where one was armed, else null.
+void finish(store::Database& database, store::Database* way_back, const CleanupOptions& options);
 void abort_migration(store::Database& database, const CleanupOptions& options);
 
 }  // namespace walferry

@@ -59,6 +59,7 @@ Migration::Migration(MigrationOptions options)
   options_.schema = options_.schema && !options_.adopt && !journal_.get(keys::without_schema);
   options_.copy = options_.copy && !journal_.get(keys::without_copy);
   options_.owners = options_.owners && !journal_.get(keys::without_owners);
+  if (way_back_stands(journal_)) options_.until = Until::Never;  // it was reached in an earlier run
   if (journal_.phase() == Phase::Finished || journal_.phase() == Phase::Aborted) {
     throw Error{
         {ErrorKind::Refused},
@@ -434,7 +435,7 @@ Awaitable<void> Migration::retire() {
   cancel_watcher_.emit(asio::cancellation_type::all);
   if (journal_.get(keys::way_back_of) && !journal_.get(keys::old_source_open)) {
     status_.activity = "opening the old source";
-    std::function<void()> open = [this] { open_old_source(options_, journal_); };
+    std::function<void()> open = [this] { open_old_source(options_.target, journal_); };
     co_await insist_blocking("opening the old source", std::move(open));
   }
   status_.activity = "switched: the target serves, the source refuses writes";

@@ -68,7 +68,8 @@ void Migration::settle(const ddl::Command& command, ddl::Outcome outcome) {
 
 std::optional<ddl::JoinOptions> Migration::join_options() const {
   const auto publication = journal_.get(keys::own_publication);
-  if (!publication || journal_.get(keys::without_copy) || journal_.get(keys::adopted)) return std::nullopt;
+  const bool others_data = journal_.get(keys::adopted) && !journal_.get(keys::way_back_of);
+  if (!publication || journal_.get(keys::without_copy) || others_data) return std::nullopt;
   return ddl::JoinOptions{.source = options_.source,
                           .target = options_.target,
                           .selection = options_.selection,

@@ -15,6 +15,7 @@
 #include "engine/ddl/trigger.hpp"
 #include "engine/full_identity.hpp"
 #include "engine/outside/large_objects.hpp"
+#include "engine/pg/event_triggers.hpp"
 #include "engine/publication.hpp"
 #include "engine/schema/roles.hpp"
 #include "engine/slot.hpp"
@@ -102,7 +103,8 @@ void refuse_rows_on_target(const MigrationOptions& options) {
       names += (names.empty() ? "" : ", ") + table.name.text();
   }
   for (const QualifiedName& root : partitioned_differently(source_catalog, target_catalog)) {
-    if (exists(target, "SELECT 1 FROM " + root.quoted())) names += (names.empty() ? "" : ", ") + root.text();
+    if (target_catalog.find(root) != nullptr && exists(target, "SELECT 1 FROM " + root.quoted()))
+      names += (names.empty() ? "" : ", ") + root.text();
   }
   if (names.empty()) return;
   throw Error{
@@ -134,9 +136,9 @@ void require_identity_of_roots(const Catalog& catalog) {
     if (table.kind != 'p' || table.partition || table.has_usable_identity()) continue;
     throw Error{
         {ErrorKind::Refused, Side::Source},
-        fmt::format("the target partitions its tables differently, so changes must be published by way of the "
-                    "partitioned table, and {} has no primary key. Nothing was changed. Remedy: ALTER TABLE {} ADD "
-                    "PRIMARY KEY (...), or partition the target like the source",
+        fmt::format("the target partitions its tables differently, or by the hash of an enum, so changes must be "
+                    "published by way of the partitioned table, and {} has no primary key. Nothing was changed. "
+                    "Remedy: ALTER TABLE {} ADD PRIMARY KEY (...), or partition the target like the source",
                     table.name.text(), table.name.quoted())};
   }
 }
@@ -396,7 +398,7 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
     if (via_root) {
       require_identity_of_roots(catalog);
       journal.put(keys::via_root, "1");
-      spdlog::info("the target partitions its tables differently: partitioned tables are carried as a whole");
+      spdlog::info("partitioned tables are carried as a whole: the target partitions them differently");
     }
   } else if (publishes_via_root(source, publications)) {
     journal.put(keys::via_root, "1");
@@ -437,6 +439,7 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
       begun_with.emplace(table.name, table.relation());
     journal.record_slot_tables(begun_with);
     pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
+    pg::silence_event_triggers(target);
     apply::Progress::prepare(target, options.slot, snapshot.lsn());
     journal.put(keys::slot_lsn, snapshot.lsn().to_string());
     return snapshot;
@@ -451,6 +454,7 @@ void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journa
   journal.put(keys::slot_begun, "1");
   if (own_publication) journal.put(keys::own_publication, publications.front());
   if (publishes_via_root(source, publications)) journal.put(keys::via_root, "1");
+  pg::silence_event_triggers(target);
   if (const auto forward = journal.get(keys::way_back_of)) {
     // Its triggers are older than its slot. The old source need keep no WAL any more.
     drop_slot(target, *forward);
@@ -459,7 +463,8 @@ void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journa
   }
   // A physical copy tells exactly how the source's schema was at the LSN. What a dump made has the same meaning but not
   // always the same words: there the schema of now must do.
-  ddl::SchemaWatch::record_baseline(ends.source.same_database(ends.target) ? target : source, journal);
+  if (!journal.get(keys::way_back_of) || !journal.get(keys::ddl_baseline))
+    ddl::SchemaWatch::record_baseline(ends.source.same_database(ends.target) ? target : source, journal);
   if (carries_everything(options, journal)) outside::adopt_large_objects(source, target, options.allow_nonempty_target);
   apply::Progress::prepare(target, options.slot, *options.adopt);
   journal.put(keys::slot_lsn, options.adopt->to_string());

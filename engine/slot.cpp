@@ -6,8 +6,10 @@ namespace walferry {
 
 bool drop_slot(pg::Session& server, const std::string& slot) {
   const std::string name = pg::quote_literal(slot);
-  const pg::Result found =
-      server.exec(fmt::format("SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = {}", name));
+  const pg::Result found = server.exec(
+      fmt::format("SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = {} AND database = "
+                  "pg_catalog.current_database()",
+                  name));
   if (found.rows() == 0) return false;
   if (!found.is_null(0, 0)) {
     // Waited for by asking until it is gone.

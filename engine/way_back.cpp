@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include "engine/check/standby_names.hpp"
 #include "engine/cutover/fence.hpp"
 #include "engine/cutover/fence_name.hpp"
+#include "engine/ddl/schema_watch.hpp"
 #include "engine/ddl/trigger.hpp"
 #include "engine/listed.hpp"
 #include "engine/pg/event_triggers.hpp"
@@ -36,18 +38,34 @@ void look_at_target(pg::Session& target, const MigrationOptions& options, bool o
                                            slot))
                          .flag(0, 0);
   if (taken && !ours) {
-    blockers.push_back(
-        fmt::format("no way back: the target has a slot or a publication {} that is not of this migration: remove it",
-                    way_back_slot(options.slot)));
+    blockers.push_back(fmt::format(
+        "no way back: the target has a slot or a publication {} that is not of this migration: it may be another's "
+        "way back; if it is nobody's, remove it",
+        way_back_slot(options.slot)));
   }
-  const bool slots_left = target
-                              .exec(
-                                  "SELECT pg_catalog.current_setting('max_replication_slots')::int > (SELECT "
-                                  "pg_catalog.count(*) FROM pg_catalog.pg_replication_slots WHERE slot_name <> " +
-                                  slot + ")")
-                              .flag(0, 0);
-  if (!slots_left)
-    blockers.emplace_back("no way back: the target has no free replication slot: raise max_replication_slots there");
+  // One streams, and the proof of a rollback takes its snapshot by another.
+  const bool room = target
+                        .exec(
+                            "SELECT pg_catalog.current_setting('max_replication_slots')::int >= 2 + (SELECT "
+                            "pg_catalog.count(*) FROM pg_catalog.pg_replication_slots WHERE slot_name <> " +
+                            slot +
+                            ") AND pg_catalog.current_setting('max_wal_senders')::int >= 2 + (SELECT "
+                            "pg_catalog.count(*) FROM pg_catalog.pg_stat_replication)")
+                        .flag(0, 0);
+  if (!room) {
+    blockers.emplace_back(
+        "no way back: the target has not two free replication slots and walsenders: raise max_replication_slots and "
+        "max_wal_senders there, which needs a restart");
+  }
+  if (!target.exec("SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE')").flag(0, 0))
+    blockers.emplace_back("no way back: our role may not make a publication on the target: GRANT CREATE ON DATABASE");
+  const std::string standbys = target.exec("SHOW synchronous_standby_names").str(0, 0);
+  if (is_synchronous_standby(standbys, "walferry " + way_back_slot(options.slot))) {
+    blockers.push_back(
+        fmt::format("no way back: synchronous_standby_names of the target ({}) would count walferry, and commits there "
+                    "would wait for it: name the standbys one by one",
+                    standbys));
+  }
   const bool may_replicate =
       target
           .exec(
@@ -57,7 +75,7 @@ void look_at_target(pg::Session& target, const MigrationOptions& options, bool o
   if (!may_replicate)
     blockers.emplace_back("no way back: our role on the target may not replicate: ALTER ROLE ... REPLICATION");
   std::vector<std::string> without_key;
-  for (const Table& table : read_selected_catalog(target, options.selection, Sizes::LeaveOut).tables) {
+  for (const Table& table : read_catalog(target, Sizes::LeaveOut).tables) {
     if (table.holds_rows() && table.persistence == 'p' && !table.has_usable_identity())
       without_key.push_back(table.name.text());
   }
@@ -114,7 +132,10 @@ std::vector<std::string> way_back_blockers(const MigrationOptions& options, cons
   if (!journal.get(keys::own_publication))
     blockers.emplace_back("no way back: it is there only for what walferry publishes itself, without --publication");
   if (journal.get(keys::via_root))
-    blockers.emplace_back("no way back: the target partitions its tables differently from the source");
+    blockers.emplace_back(
+        "no way back: partitioned tables are carried as a whole, since the target partitions them differently");
+  if (!options.selection.empty())
+    blockers.emplace_back("no way back: it is there for whole databases, not for a selection of tables");
   if (options.allow_nonempty_target)
     blockers.emplace_back("no way back: the target may hold tables of its own (--allow-nonempty-target)");
   if (!blockers.empty()) return blockers;
@@ -130,8 +151,12 @@ std::vector<std::string> way_back_blockers(const MigrationOptions& options, cons
   return blockers;
 }
 
+bool way_back_armed(const store::Journal& journal) {
+  return !journal.get(keys::way_back).value_or("").empty();
+}
+
 bool way_back_stands(const store::Journal& journal) {
-  return journal.phase() == Phase::Switched && !journal.get(keys::way_back).value_or("").empty();
+  return journal.phase() == Phase::Switched && way_back_armed(journal);
 }
 
 WayBack WayBack::arm(const MigrationOptions& options, const Ends& ends, store::Journal& journal,
@@ -142,17 +167,19 @@ WayBack WayBack::arm(const MigrationOptions& options, const Ends& ends, store::J
   WayBack armed{store::Database::open(back.state_dir, store::Access::ReadWrite)};
   store::Journal its{armed.database_};
   its.put(keys::way_back_of, options.slot);
-  if (!options.selection.empty()) its.put(keys::selection, options.selection.text());
   for (const auto& [table, identity] : journal.entries(keys::identity_full))
     its.put(std::string{keys::identity_full} + table, identity);
   record_settings(back, {.source = ends.target, .target = ends.source, .client_encoding = {}}, its);
 
   pg::Session target = pg::Session::open(options.target, {.application_name = application_name});
   target.exec(fmt::format("SET statement_timeout = {}; SET lock_timeout = {}", time_limit.count(), time_limit.count()));
+  pg::silence_event_triggers(target);
   its.put(keys::own_publication, back.slot);
-  target.exec(
-      create_publication_sql(back.slot, read_selected_catalog(target, options.selection, Sizes::LeaveOut), false));
+  target.exec(create_publication_sql(back.slot, read_catalog(target, Sizes::LeaveOut), false));
   make_ddl_trigger(target, back, back.slot, its);
+  // As it will be, unless something of it is put back at the end of the cutover only.
+  const TargetRights rights = read_target_rights(target);
+  if (rights.replication_role && rights.bypass_row_security) ddl::SchemaWatch::record_baseline(target, its);
   its.put(keys::slot_begun, "1");
   target.exec(create_slot_sql(target, back.slot));
   return armed;
@@ -160,7 +187,19 @@ WayBack WayBack::arm(const MigrationOptions& options, const Ends& ends, store::J
 
 // Flushed: the position of what is not yet on disk may come again after a crash of the target, with other changes.
 Lsn WayBack::begin_here(pg::Session& target, store::Journal& journal) {
-  const Lsn here = target.exec("SELECT pg_catalog.pg_current_wal_flush_lsn()").lsn(0, 0);
+  const std::string slot = store::Journal{database_}.get(keys::migration).value_or("");
+  const pg::Result stands = target.exec(
+      fmt::format("SELECT pg_catalog.pg_current_wal_flush_lsn(), EXISTS (SELECT 1 FROM pg_catalog.pg_replication_slots "
+                  "WHERE slot_name = {0} AND wal_status IS DISTINCT FROM 'lost'), EXISTS (SELECT 1 FROM "
+                  "pg_catalog.pg_publication WHERE pubname = {0})",
+                  pg::quote_literal(slot)));
+  if (!stands.flag(0, 1) || !stands.flag(0, 2)) {
+    throw Error{{ErrorKind::Refused, Side::Target},
+                fmt::format("the way back is gone again: somebody has removed slot or publication {} from the target. "
+                            "Remedy: where Patroni did it, name the slot in its ignore_slots; then try again",
+                            slot)};
+  }
+  const Lsn here = stands.lsn(0, 0);
   store::Journal{database_}.put(keys::adopted, here.to_string());
   journal.put(keys::way_back, here.to_string());
   return here;
@@ -169,15 +208,23 @@ Lsn WayBack::begin_here(pg::Session& target, store::Journal& journal) {
 void disarm_way_back(const MigrationOptions& options, store::Journal& journal) {
   const std::string slot = way_back_slot(options.slot);
   pg::Session target = pg::Session::open(options.target, {.application_name = application_name});
+  pg::silence_event_triggers(target);
   drop_slot(target, slot);
   if (ddl::trigger_permitted(target)) ddl::remove_trigger(target, slot);
   target.exec("DROP PUBLICATION IF EXISTS " + pg::quote_name(slot));
-  std::filesystem::remove_all(way_back_dir(options.state_dir));
+  const std::filesystem::path directory = way_back_dir(options.state_dir);
+  std::error_code failure;
+  std::filesystem::remove_all(directory, failure);
+  if (failure) {
+    throw Error{
+        {ErrorKind::State},
+        fmt::format("{} cannot be removed: {}. Remedy: remove it by hand", directory.string(), failure.message())};
+  }
   journal.erase(keys::way_back);
 }
 
-void open_old_source(const MigrationOptions& options, store::Journal& journal) {
-  pg::Session old = pg::Session::open(options.target, {.application_name = application_name});
+void open_old_source(const pg::ConnInfo& old_source, store::Journal& journal) {
+  pg::Session old = pg::Session::open(old_source, {.application_name = application_name});
   pg::silence_event_triggers(old);
   cutover::remove_durable_fence(old, journal.get(keys::way_back_of).value_or(""));
   journal.put(keys::old_source_open, "1");

@@ -29,7 +29,9 @@ namespace walferry {
 [[nodiscard]] std::vector<std::string> way_back_blockers(const MigrationOptions& options,
                                                          const store::Journal& journal);
 
-// The migration has switched with a way back.
+// One was armed and told where it begins, in whatever phase the migration is.
+[[nodiscard]] bool way_back_armed(const store::Journal& journal);
+// The migration has switched with a way back, and is not finished.
 [[nodiscard]] bool way_back_stands(const store::Journal& journal);
 
 class WayBack {
@@ -39,7 +41,8 @@ class WayBack {
   [[nodiscard]] static WayBack arm(const MigrationOptions& options, const Ends& ends, store::Journal& journal,
                                    std::chrono::milliseconds time_limit);
 
-  // With the target as it is now, which is as the source is. The LSN of the target from which on it streams.
+  // With the target as it is now, which is as the source is. The LSN of the target from which on it streams. Throws
+  // where somebody has removed it meanwhile.
   Lsn begin_here(pg::Session& target, store::Journal& journal);
 
  private:
@@ -51,6 +54,6 @@ class WayBack {
 void disarm_way_back(const MigrationOptions& options, store::Journal& journal);
 
 // Behind the switch of a way back, whose journal it is: lets the old source be written to again. Safe to repeat.
-void open_old_source(const MigrationOptions& options, store::Journal& journal);
+void open_old_source(const pg::ConnInfo& old_source, store::Journal& journal);
 
 }  // namespace walferry

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "engine/cutover/fence_name.hpp"
+
 namespace walferry::apply {
 namespace {
 
@@ -25,10 +27,12 @@ TargetTables read_target_tables(pg::Session& session) {
   TargetTables target;
   target.catalog = read_catalog(session, Sizes::LeaveOut);
 
-  const pg::Result fires = session.exec(
-      with_parents("SELECT tgrelid FROM pg_catalog.pg_trigger WHERE tgenabled IN ('A', 'R') UNION ALL "
-                   "SELECT ev_class FROM pg_catalog.pg_rewrite WHERE ev_enabled IN ('A', 'R') AND rulename <> "
-                   "'_RETURN'"));
+  // A fence does nothing but to let us pass, or not.
+  const pg::Result fires = session.exec(with_parents(
+      fmt::format("SELECT tgrelid FROM pg_catalog.pg_trigger WHERE tgenabled IN ('A', 'R') AND tgname NOT IN ('{}', "
+                  "'{}') UNION ALL SELECT ev_class FROM pg_catalog.pg_rewrite WHERE ev_enabled IN ('A', 'R') AND "
+                  "rulename <> '_RETURN'",
+                  cutover::fence_trigger, cutover::fence_row_trigger)));
   for (int row = 0; row < fires.rows(); ++row) target.tables[Oid{fires.u32(row, 0)}].fires = true;
 
   const pg::Result in_order = session.exec(with_parents(

@@ -284,6 +284,20 @@ std::string type_of(const Table& table, const std::string& column) {
   return found == table.columns.end() ? std::string{} : found->type_name;
 }
 
+void check_partitions(const End& source, const End& target, Findings& findings) {
+  const std::set<QualifiedName> as_one = partitioned_differently(source.catalog, target.catalog);
+  if (as_one.empty()) return;
+  std::vector<std::string> names;
+  for (const QualifiedName& root : as_one) names.push_back(root.text());
+  findings.warn("pair.partitions",
+                {.title = counted(as_one.size(), "table is", "tables are") +
+                          " partitioned differently on the target, or by the hash of an enum",
+                 .detail = "all partitioned tables are then published and copied as a whole "
+                           "(publish_via_partition_root), by one connection each: " +
+                           listed(names, 40),
+                 .remedy = "nothing; each partitioned table of the source needs a primary key of its own"});
+}
+
 // With --no-schema: what the source has must be there under the same names.
 void check_schema_made_beforehand(const End& source, const End& target, Findings& findings) {
   const std::string id = "pair.tables";
@@ -291,16 +305,6 @@ void check_schema_made_beforehand(const End& source, const End& target, Findings
   std::vector<std::string> columns;
   std::vector<std::string> types;
   const std::set<QualifiedName> as_one = partitioned_differently(source.catalog, target.catalog);
-  if (!as_one.empty()) {
-    std::vector<std::string> names;
-    for (const QualifiedName& root : as_one) names.push_back(root.text());
-    findings.warn("pair.partitions",
-                  {.title = counted(as_one.size(), "table is", "tables are") + " partitioned differently on the target",
-                   .detail = "all partitioned tables are then published and copied as a whole "
-                             "(publish_via_partition_root), by one connection each: " +
-                             listed(names, 40),
-                   .remedy = "nothing; each partitioned table of the source needs a primary key of its own"});
-  }
   for (const Table& table : source.catalog.tables) {
     if (table.partition && as_one.contains(table.root)) continue;
     const Table* counterpart = target.catalog.find(table.name);
@@ -436,6 +440,7 @@ void check_pair(End& source, End& target, const CheckOptions& options, Findings&
   findings.ask("pair.tablespaces", [&] { check_tablespaces(source, target, options, findings); });
   findings.ask("pair.superuser_objects", [&] { check_superuser_objects(source, target, options, findings); });
   findings.ask("pair.large_objects", [&] { check_large_objects(source, target, options, findings); });
+  check_partitions(source, target, findings);
   if (options.no_schema) {
     check_schema_made_beforehand(source, target, findings);
   } else {

@@ -100,6 +100,10 @@ Awaitable<CommandOutcome> Cutover::run() {
     co_return refused;
   }
   on_step_("guards                       passed");
+  if (report_.back) {
+    on_step_(fmt::format("going back: the source is {}, the target {}", environment_.options.source.redacted(),
+                         environment_.options.target.redacted()));
+  }
   if (options_.dry_run) {
     report_.result = "dry-run";
     for (const char* name : {"compare while writers go on", "prepare sessions", "arm way back", "catch up",
@@ -126,7 +130,11 @@ Awaitable<CommandOutcome> Cutover::run() {
     co_await step("compare while writers go on", compare());
     deadline_ = Clock::now() + options_.timeout;
     co_await step("prepare sessions", prepare());
-    if (options_.way_back) co_await step("arm way back", arm_way_back());
+    if (options_.way_back) {
+      co_await step("arm way back", arm_way_back());
+    } else if (environment_.journal.get(keys::way_back)) {
+      co_await step("remove way back", remove_way_back());  // of an earlier try that could not
+    }
     co_await step("catch up", catch_up(deadline_));
     co_await step("stop writes (lease)", stop_writes());
     std::vector<Awaitable<void>> both;
@@ -270,6 +278,12 @@ Awaitable<void> Cutover::arm_way_back() {
   } catch (const Error& error) {
     throw error.during("arming the way back");
   }
+}
+
+Awaitable<void> Cutover::remove_way_back() {
+  way_back_.reset();
+  std::function<void()> disarm = [this] { disarm_way_back(environment_.options, environment_.journal); };
+  co_await run_blocking<void>(environment_.pool, std::move(disarm));
 }
 
 Awaitable<void> Cutover::stop_writes() {
@@ -557,9 +571,12 @@ Awaitable<void> Cutover::close_source() {
   if (failure) co_await decide_after(*failure);
   closed_ = true;
   note_switched();
-  if (report_.back) co_await step("open old source", open_target());
+  if (report_.back) {
+    co_await copy_sequences_again();  // before applications draw from them there
+    co_await step("open old source", open_target());
+  }
   report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
-  co_await copy_sequences_again();
+  if (!report_.back) co_await copy_sequences_again();
 }
 
 // Behind the point of no return, so nothing fails for it: without this note the next start asks the source.
@@ -577,7 +594,7 @@ void Cutover::note_switched() {
 
 // Of a way back. What fails here is tried again by whoever runs the migration.
 Awaitable<void> Cutover::open_target() {
-  std::function<void()> open = [this] { open_old_source(environment_.options, environment_.journal); };
+  std::function<void()> open = [this] { open_old_source(environment_.options.target, environment_.journal); };
   try {
     co_await run_blocking<void>(environment_.pool, std::move(open));
   } catch (const Error& error) {
@@ -623,10 +640,8 @@ Awaitable<void> Cutover::undo(const Error& cause) {
     if (writes_stopped_at_ != Deadline{}) report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
   }
   if (options_.way_back && environment_.journal.get(keys::way_back)) {
-    way_back_.reset();
-    std::function<void()> disarm = [this] { disarm_way_back(environment_.options, environment_.journal); };
     try {
-      co_await run_blocking<void>(environment_.pool, std::move(disarm));
+      co_await remove_way_back();
     } catch (const Error& error) {
       report_.notes.push_back(fmt::format(
           "slot {} is still on the target and keeps WAL there, until `walferry run` is started again, or the next "

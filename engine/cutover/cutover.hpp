@@ -95,6 +95,7 @@ class Cutover {
   Awaitable<void> compare();
   Awaitable<void> prepare();
   Awaitable<void> arm_way_back();
+  Awaitable<void> remove_way_back();
   Awaitable<void> catch_up(Deadline deadline);
   Awaitable<std::shared_ptr<const Mark>> make_mark(pg::Session& source);
   Awaitable<void> await_mark(const Mark& mark, Deadline deadline);

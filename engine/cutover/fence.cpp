@@ -20,8 +20,6 @@ using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
-constexpr std::string_view trigger_name = "walferry_fence";
-constexpr std::string_view row_trigger_name = "walferry_fence_rows";
 // How long one try may hold up the writers; the later ones outlast deadlock_timeout, at which autovacuum gives way.
 constexpr std::array<milliseconds, 4> tries{milliseconds{300}, milliseconds{600}, milliseconds{1'500},
                                             milliseconds{2'500}};
@@ -250,8 +248,8 @@ void Fence::arm(const ArmRequest& request) {
   };
   for (std::size_t i = 0; i < request.tables.size(); ++i) {
     const FencedTable& table = request.tables[i];
-    add_trigger(trigger_name, "INSERT OR UPDATE OR DELETE OR TRUNCATE", table.name, "STATEMENT");
-    if (subscribed && table.holds_rows) add_trigger(row_trigger_name, "INSERT OR UPDATE OR DELETE", table.name, "ROW");
+    add_trigger(fence_trigger, "INSERT OR UPDATE OR DELETE OR TRUNCATE", table.name, "STATEMENT");
+    if (subscribed && table.holds_rows) add_trigger(fence_row_trigger, "INSERT OR UPDATE OR DELETE", table.name, "ROW");
     if ((i + 1) % tables_at_once != 0 && i + 1 < request.tables.size()) continue;
     if (request.stop.stop_requested()) return;
     // The server's limit is for each statement; ours is for all of them.

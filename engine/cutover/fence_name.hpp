@@ -4,11 +4,16 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace walferry::cutover {
 
 // A slot's name, short enough for the names that are made of it; two long names stay two.
 [[nodiscard]] std::string short_name(const std::string& migration);
+// Of its triggers, on every table.
+inline constexpr std::string_view fence_trigger = "walferry_fence";
+inline constexpr std::string_view fence_row_trigger = "walferry_fence_rows";
+
 // The setting that opens a migration's fence to its way back; its value is the migration.
 inline constexpr const char* passage = "walferry.way_back";
 

@@ -196,7 +196,7 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
                                                       .others_sequences = {others.begin(), others.end()},
                                                       .verification = std::move(verification),
                                                       .target_catalog = std::move(target_catalog)});
-  if (const auto adopted = request.journal.get(keys::adopted)) {
+  if (const auto adopted = request.journal.get(keys::adopted); adopted && !request.journal.get(keys::way_back_of)) {
     prepared->notes.push_back(
         fmt::format("walferry did not copy the rows: the target held the data of {} already (--adopt)", *adopted));
   }

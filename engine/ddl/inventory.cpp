@@ -5,11 +5,13 @@
 #include <algorithm>
 
 #include "engine/catalog.hpp"
+#include "engine/cutover/fence_name.hpp"
 
 namespace walferry::ddl {
 namespace {
 
-// {0}: user schemas, as a condition on n. An object of an extension belongs to the extension's entry.
+// {0}: user schemas, as a condition on n. {1}, {2}: the fence's triggers. An object of an extension belongs to the
+// extension's entry.
 constexpr std::string_view listing = R"sql(
 WITH schemas AS (SELECT n.oid, n.nspname FROM pg_catalog.pg_namespace n WHERE {0}),
 members AS (SELECT d.classid, d.objid FROM pg_catalog.pg_depend d WHERE d.deptype = 'e'),
@@ -63,7 +65,7 @@ UNION ALL
 UNION ALL
   SELECT 'trigger', pg_catalog.quote_ident(g.tgname) || ' on ' || r.identity, r.identity, pg_catalog.pg_get_triggerdef(g.oid)
   FROM pg_catalog.pg_trigger g JOIN relations r ON r.oid = g.tgrelid
-  WHERE NOT g.tgisinternal AND g.tgparentid = 0 AND g.tgname NOT IN ('walferry_fence', 'walferry_fence_rows')
+  WHERE NOT g.tgisinternal AND g.tgparentid = 0 AND g.tgname NOT IN ('{1}', '{2}')
 UNION ALL
   SELECT 'rule', pg_catalog.quote_ident(u.rulename) || ' on ' || r.identity, r.identity, pg_catalog.pg_get_ruledef(u.oid)
   FROM pg_catalog.pg_rewrite u JOIN relations r ON r.oid = u.ev_class WHERE u.rulename <> '_RETURN'
@@ -106,7 +108,7 @@ void append(std::string& text, std::string_view field) {
 }
 
 std::string listing_sql() {
-  return fmt::format(listing, user_schema_condition("n"));
+  return fmt::format(listing, user_schema_condition("n"), cutover::fence_trigger, cutover::fence_row_trigger);
 }
 
 }  // namespace

@@ -149,6 +149,33 @@ def test_abort_takes_away_only_the_large_objects_it_made(migrations):
     assert migration.target.query("objects", "SELECT oid FROM pg_largeobject_metadata") == [(5,)]
 
 
+def test_partitions_by_the_hash_of_an_enum_are_found_anew_on_the_target(migrations):
+    """The hash of a label is that of its oid, which is another one in every database."""
+    labels = [f"label{number}" for number in range(24)]
+    migration = migrations("enum_hash")
+    migration.load(sql=f"""
+        CREATE TYPE kind AS ENUM ({", ".join(f"'{label}'" for label in labels)});
+        CREATE TABLE event (id int, kind kind, v text, PRIMARY KEY (id, kind)) PARTITION BY LIST (id);
+        CREATE TABLE event_rest PARTITION OF event DEFAULT PARTITION BY HASH (kind);
+        CREATE TABLE event_0 PARTITION OF event_rest FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE event_1 PARTITION OF event_rest FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        INSERT INTO event SELECT g, (enum_range(NULL::kind))[1 + g % 24], 'v' FROM generate_series(1, 500) g;""")
+    findings = {each["id"]: each for each in migration.daemon.check("--json").json()["findings"]}
+    assert "public.event" in findings["pair.partitions"]["detail"], findings["pair.partitions"]
+    migration.daemon.start()
+    migration.daemon.await_phase("follow")
+    migration.load(sql="UPDATE event SET kind = 'label3' WHERE id % 5 = 0; DELETE FROM event WHERE id % 7 = 0;"
+                       " INSERT INTO event SELECT g, 'label9', 'later' FROM generate_series(1001, 1100) g;")
+    migration.await_applied()
+    assert migration.switch()["verified_equal"]
+    rows = [server.query("enum_hash", "SELECT id, kind::text, v FROM event ORDER BY 1") for server in
+            (migration.source, migration.target)]
+    assert rows[0] == rows[1] and len(rows[0]) > 400
+    homes = [server.query("enum_hash", "SELECT DISTINCT kind::text, tableoid::regclass::text FROM event ORDER BY 1") for server
+             in (migration.source, migration.target)]
+    assert homes[0] != homes[1], "every label has the same partition on both ends: nothing was shown"
+
+
 def test_a_target_that_is_partitioned_differently_is_fed_by_way_of_the_table_at_the_top(migrations):
     migration = migrations("parts", "--no-schema")
     source, target, daemon = migration.source, migration.target, migration.daemon

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import psycopg2
@@ -14,7 +16,7 @@ from adoption import branch, make_slot, promote, publish
 from compare import data_differences
 from held_commit import HeldCommit, is_plain_commit
 from migration import Migration, changed, fingerprint, on_versions
-from servers import wait_until
+from servers import SLOWNESS, wait_until
 from slow_cutover import SlowCutover
 from workload import Workload, prepare
 
@@ -118,6 +120,7 @@ def test_there_and_back_under_load(migrations, note):
     assert traces(migration) == [migration.daemon.state_dir / "back"]  # the records stay
 
 
+@pytest.mark.tsan
 def test_what_was_written_to_the_target_is_on_the_old_source(migrations):
     """Rows, keys, sequences; also what is in no stream: large objects and unlogged tables, at the return."""
     migration = migrations("rows_come_back").follow(
@@ -138,7 +141,10 @@ def test_what_was_written_to_the_target_is_on_the_old_source(migrations):
     source.execute(database, "INSERT INTO public.t VALUES (-1, 'written to the old source again')")
     assert source.scalar(database, "SELECT nextval('public.s')") == 51
     expect_refused(target, database)
-    assert "SWITCHED BACK" not in migration.daemon.cutover().out
+    again = migration.daemon.cutover()
+    assert again.code == walferry.REFUSED and "switched already" in again.err, again
+    again = rollback(migration)
+    assert again.code == walferry.REFUSED and "switched already" in again.out, again
     assert migration.daemon.finish("--lift-fence").code == walferry.OK
     target.execute(database, "DELETE FROM public.t")
 
@@ -175,7 +181,7 @@ INSERT INTO public.child VALUES (1, 1);
 
 def test_a_cutover_that_fails_leaves_no_way_back(migrations):
     migration = migrations("no_way").follow(TABLES)
-    held = SlowCutover(migration, "public.t", "--way-back", timeout="8s").await_comparison()
+    held = SlowCutover(migration, "public.t", "--way-back", timeout=f"{8 * SLOWNESS:.0f}s").await_comparison()
     wait_until(lambda: traces(migration), 30, "the way back to be armed")
     answer = held.process.communicate(timeout=120)[0]
     assert held.process.returncode == walferry.TIMED_OUT, answer
@@ -205,6 +211,126 @@ def test_a_cutover_that_is_killed_leaves_no_way_back(migrations):
     answer = migration.daemon.abort()
     assert answer.code == walferry.OK, answer
     assert traces(migration) == []
+
+
+def test_a_way_back_that_could_not_be_removed_goes_with_the_next_cutover(migrations):
+    """The target goes away while the cutover fails."""
+    migration = migrations("not_removed").follow(TABLES)
+    held = SlowCutover(migration, "public.t", "--way-back", timeout=f"{8 * SLOWNESS:.0f}s").await_write_stop()
+    migration.target.stop("immediate")
+    held.process.communicate(timeout=120)
+    assert held.process.returncode not in (walferry.OK, walferry.REFUSED)
+    held.connection.rollback()
+    migration.target.start()
+    assert traces(migration), "it was removed from a server that is down"
+    wait_until(lambda: migration.daemon.cutover("--dry-run").code == walferry.OK, 60, "nothing in the way")
+    assert migration.switch()["way_back_begins"] is None
+    assert traces(migration) == []
+    assert migration.daemon.finish().code == walferry.OK
+
+
+def test_a_slot_that_somebody_removed_is_missed_before_the_switch(migrations):
+    migration = migrations("slot_removed").follow(TABLES)
+    held = SlowCutover(migration, "public.t", "--way-back").await_write_stop()
+    assert migration.target.query("postgres", "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
+                                              " WHERE active_pid IS NOT NULL") == []
+    migration.target.query(migration.database, "SELECT pg_drop_replication_slot('walferry_slot_removed_back')")
+    answer = held.release()
+    assert answer.code == walferry.REFUSED and "the way back is gone again" in answer.json()["error"], answer
+    migration.source.execute(migration.database, "INSERT INTO public.t VALUES (-1, 'goes on')")
+    assert traces(migration) == []
+
+
+def test_a_rollback_is_proven(migrations):
+    """Somebody has changed the old source behind its fence: the target serves on, and a repaired one is taken."""
+    migration = migrations("back_proven").follow(TABLES)
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    passage = f"SET walferry.way_back = 'walferry_{database}'"
+    source.execute(database, WRITABLE, passage, "UPDATE public.t SET v = 'mine' WHERE id = 7")
+    await_way_back(migration)
+    answer = rollback(migration)
+    assert answer.code == walferry.DIFFERENT and "NOT SWITCHED BACK" in answer.out and "public.t" in answer.out, answer
+    target.execute(database, "INSERT INTO public.t VALUES (-1, 'goes on')")
+    expect_refused(source, database)
+    source.execute(database, WRITABLE, passage, "UPDATE public.t SET v = 'v7' WHERE id = 7")
+    await_way_back(migration)
+    went_back(migration)
+    assert all_rows(source, database) == all_rows(target, database)
+
+
+def test_a_trigger_that_notes_down_schema_changes_does_not_meet_those_of_the_way_back(migrations):
+    migration = migrations("noted_back")
+    migration.load(sql=TABLES + """
+CREATE TABLE public.ddl_log (id serial PRIMARY KEY, tag text);
+CREATE FUNCTION public.note() RETURNS event_trigger LANGUAGE plpgsql AS
+  $$BEGIN INSERT INTO public.ddl_log (tag) VALUES (tg_tag); END$$;
+CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION public.note();
+CREATE TABLE public.noted (id int PRIMARY KEY);
+""")
+    migration.daemon.start()
+    migration.daemon.await_phase("follow", 120)
+    migration.await_applied()
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    target.execute(database, "INSERT INTO public.noted VALUES (1)")
+    await_way_back(migration)
+    log = "SELECT * FROM public.ddl_log ORDER BY id"
+    assert source.query(database, log) == target.query(database, log)
+    went_back(migration)
+    assert source.query(database, log) == target.query(database, log)
+    source.execute(database, "CREATE TABLE public.noted_too (id int PRIMARY KEY)")
+
+
+def test_a_table_made_on_the_target_joins_when_the_old_source_has_it_too(migrations):
+    migration = migrations("joins_back").follow(TABLES, "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    table = "CREATE TABLE public.young (id int PRIMARY KEY, v text)"
+    target.execute(database, table, "INSERT INTO public.young SELECT g, 'v' FROM generate_series(1, 100) g")
+    wait_until(lambda: rollback(migration, "--dry-run").code == walferry.REFUSED, 60, "the new table to be in the way")
+    source.execute(database, WRITABLE, table)
+    wait_until(lambda: rollback(migration, "--dry-run").code == walferry.OK, 60, "the new table to have joined")
+    target.execute(database, "DELETE FROM public.young WHERE id > 50")
+    went_back(migration)
+    assert source.scalar(database, "SELECT count(*) FROM public.young") == 50
+
+
+def test_finish_while_the_old_source_is_down_and_again(migrations):
+    """The daemon waits for both ends before it takes the way back up: finish finds the way back all the same."""
+    migration = migrations("finish_down").follow(TABLES)
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    await_way_back(migration)
+    migration.daemon.terminate()
+    source.stop("immediate")
+    migration.daemon.start()
+    migration.daemon.await_status(lambda status: status["last_error"], 60, "the daemon to miss the old source")
+    answer = rollback(migration)
+    assert answer.code == walferry.REFUSED and "has not taken the way back up yet" in answer.err, answer
+    answer = migration.daemon.finish()
+    assert answer.code in (walferry.SOURCE_FAILED, walferry.TARGET_FAILED), answer
+    assert [each for each in traces(migration) if each != migration.daemon.state_dir / "back"] == []
+    source.start()
+    assert migration.daemon.finish().code == walferry.OK
+    expect_refused(source, database)
+    assert migration.daemon.finish("--lift-fence").code == walferry.OK
+    source.execute(database, "DELETE FROM public.t")
+    assert source.query(database, "SELECT nspname FROM pg_namespace WHERE nspname = 'walferry'") == []
+
+
+def test_after_a_rollback_finish_may_open_the_target_later(migrations):
+    migration = migrations("opened_later").follow(TABLES)
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    await_way_back(migration)
+    went_back(migration)
+    answer = migration.daemon.finish()
+    assert answer.code == walferry.OK and "target: the write fence stays" in answer.out, answer
+    expect_refused(target, database)
+    assert migration.daemon.finish("--lift-fence").code == walferry.OK
+    target.execute(database, "DELETE FROM public.t")
+    source.execute(database, "DELETE FROM public.t")
 
 
 @pytest.mark.parametrize("delivered", [False, True], ids=["lost", "answer lost"])
@@ -343,14 +469,20 @@ def test_a_schema_change_on_the_target_is_applied_where_that_is_wanted(migration
         expect_refused(target, database, f"DELETE FROM {table}")
 
 
+def minds_sigterm(pid: int) -> bool:
+    """Held back or handled; /proc shows signal n as bit n - 1."""
+    masks = re.findall(r"^Sig(?:Blk|Cgt):\s+(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.M)
+    return any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for mask in masks)
+
+
 def test_a_stop_is_heard_while_the_way_back_takes_over(migrations):
     migration = migrations("stop_heard").follow(TABLES)
     switch_with_way_back(migration)
     assert migration.daemon.terminate() == walferry.OK
-    for _ in range(15):
+    for milliseconds in range(0, 300, 15):
         migration.daemon.start()
-        walferry_log = migration.daemon.log
-        wait_until(lambda: "\n" in walferry_log.read_text(), 30, "a first line of its log")  # noqa: B023
+        wait_until(lambda: minds_sigterm(migration.daemon.process.pid), 30, "the program to mind its signals")
+        time.sleep(milliseconds / 1000)  # any moment of start and hand-over may be met
         assert migration.daemon.terminate() == walferry.OK
 
 
