@@ -252,7 +252,7 @@ store::Database open_at_rest(const fs::path& state_dir) {
       return store::Database::open(state_dir, store::Access::ReadWrite);
     } catch (const Error&) {
       if (Clock::now() >= begun + (running ? daemon_stop_patience : daemon_start_patience)) throw;
-      running = http::request_stop(control_socket(state_dir)) || running;
+      if (!running) running = http::request_stop(control_socket(state_dir));
     }
     std::mutex mutex;
     std::unique_lock lock{mutex};
@@ -430,6 +430,7 @@ int run_command(const Words& words) {
     Migration running{*next};
     running.run(release_stop_signals, hold_stop_signals);
     next = running.way_back();
+    if (next) spdlog::info("the way back: from {} to {}", next->source.redacted(), next->target.redacted());
   }
   return exit_codes::ok;
 }

@@ -438,7 +438,9 @@ Awaitable<void> Migration::retire() {
     std::function<void()> open = [this] { open_old_source(options_.target, journal_); };
     co_await insist_blocking("opening the old source", std::move(open));
   }
-  status_.activity = "switched: the target serves, the source refuses writes";
+  status_.activity = journal_.get(keys::way_back_of)
+                         ? "switched back: the old source serves, the new server refuses writes"
+                         : "switched: the target serves, the source refuses writes";
 }
 
 // The last run ended inside a cutover. Its lease is gone with it; only the durable fence on the source tells what

@@ -143,6 +143,7 @@ Awaitable<CommandOutcome> Cutover::run() {
     co_await together(environment_.executor, std::move(both));
     require_time();
     co_await step("close source", close_source());
+    if (report_.back) co_await step("open old source", open_target());
   } catch (const Error& error) {
     failure = error;
   }
@@ -571,12 +572,8 @@ Awaitable<void> Cutover::close_source() {
   if (failure) co_await decide_after(*failure);
   closed_ = true;
   note_switched();
-  if (report_.back) {
-    co_await copy_sequences_again();  // before applications draw from them there
-    co_await step("open old source", open_target());
-  }
   report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
-  if (!report_.back) co_await copy_sequences_again();
+  co_await copy_sequences_again();
 }
 
 // Behind the point of no return, so nothing fails for it: without this note the next start asks the source.
@@ -601,6 +598,7 @@ Awaitable<void> Cutover::open_target() {
     report_.notes.push_back(fmt::format(
         "the old source refuses writes still, and `walferry run` goes on trying to open it: {}", error.what()));
   }
+  report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
 }
 
 // The commit's answer was lost, or it failed: only the source knows, once the fence's backend is gone.

@@ -353,7 +353,7 @@ def test_a_rollback_that_is_killed_at_its_commit(migrations, delivered):
     migration.daemon.target = direct
     migration.daemon.start()
     if delivered:
-        migration.daemon.await_status(lambda status: status["phase"] == "switched" and "serves" in status["activity"], 60,
+        migration.daemon.await_status(lambda status: status["phase"] == "switched" and "old source serves" in status["activity"], 60,
                                       "the switch to be noted")
         source.execute(database, "INSERT INTO public.t VALUES (-1, 'open again')")
         expect_refused(target, database)
