@@ -538,7 +538,7 @@ int cutover_command(const Words& words) {
   if (current_dir(state_dir) != state_dir) {
     throw Error{{ErrorKind::Refused},
                 "this migration has been switched already, and its way back is in place. Remedy: `walferry rollback` "
-                "goes back, `walferry finish` gives the way back up"};
+                "goes back, if it has not yet; `walferry finish` gives the way back up"};
   }
   return switch_over(*arguments, state_dir, arguments->flag("way-back"));
 }
@@ -561,6 +561,13 @@ int rollback_command(const Words& words) {
     throw Error{{ErrorKind::Refused},
                 "there is no way back: the migration has not been switched, or without one. Nothing was changed. "
                 "Remedy: `walferry cutover --way-back` arms one; before the switch `walferry abort` gives up"};
+  }
+  if (!http::get(control_socket(back), "/healthz")) {
+    throw Error{
+        {ErrorKind::Refused},
+        fmt::format("no migration is running on {0}. Nothing was changed. Remedy: `walferry run --state-dir {0}` with "
+                    "the options that it was started with before; then again",
+                    state_dir.string())};
   }
   return switch_over(*arguments, back, false);
 }

@@ -79,7 +79,8 @@ std::string how_to_adopt(const AdoptionPlan& plan, Catalog catalog) {
         before += fmt::format("   ALTER TABLE {} REPLICA IDENTITY FULL;\n", table.name.quoted());
     }
   }
-  if (plan.own_publication) before += fmt::format("   {};\n", create_publication_sql(plan.slot, catalog, false));
+  if (plan.own_publication)
+    before += fmt::format("   {};\n", create_publication_sql(plan.slot, catalog, !hashed_by_oids(catalog).empty()));
   return fmt::format(
       "1. On the source, first of all, in  psql {source}\n{before}"
       "2. Either a dump. Make the slot in a session of its own and leave it open, idle, until pg_dump has ended:\n"

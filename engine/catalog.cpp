@@ -153,7 +153,8 @@ const Table* Catalog::find(const QualifiedName& name) const {
 std::set<QualifiedName> hashed_by_oids(const Catalog& catalog) {
   std::set<QualifiedName> roots;
   for (const Table& table : catalog.tables) {
-    if (table.hashes_oids) roots.insert(table.partition ? table.root : table.name);
+    const QualifiedName& top = table.partition ? table.root : table.name;
+    if (table.hashes_oids && catalog.find(top) != nullptr) roots.insert(top);
   }
   return roots;
 }

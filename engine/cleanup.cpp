@@ -89,6 +89,7 @@ class Cleaner {
       return;
     }
     pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
+    require_pinned(target, journal_, Side::Target);
     pg::silence_event_triggers(target);
     walferry::restore_target(*source, target, journal_);
   }
@@ -108,7 +109,8 @@ class Cleaner {
     pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     require_pinned(source, journal_, Side::Source);
     // Of a source that is closed: one would write to a table and be refused.
-    if (cutover::any_durable_fence_stands(source)) pg::silence_event_triggers(source);
+    if (journal_.get(keys::way_back_of) || cutover::any_durable_fence_stands(source))
+      pg::silence_event_triggers(source);
     drop_slot(source);
     if (journal_.get(keys::ddl_trigger)) {
       say(Side::Source, "removing the event triggers that tell of schema changes");
@@ -136,10 +138,27 @@ class Cleaner {
     cutover::remove_durable_fence(source, sides_.slot);
   }
 
+  // Of a way back that has switched: the new server was opened again before the old source could be.
+  [[nodiscard]] bool stays_closed() const { return journal_.get(keys::old_source_open) == "never"; }
+
+  // Whether a way back has switched; its last run may have ended inside a rollback.
+  [[nodiscard]] bool went_back() const {
+    if (journal_.phase() != Phase::Cutover)
+      return journal_.phase() == Phase::Switched || journal_.get(keys::old_source_open);
+    try {
+      return cutover::settle_durable_fence(sides_.source, sides_.slot) && journal_.get(keys::fence_begun);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Connection || !options_.lift_fence) throw;
+      return false;  // the new server may be gone for good, and the old source is wanted
+    }
+  }
+
   // Of a way back that has switched.
   void open_target() {
-    if (journal_.get(keys::old_source_open)) return;
-    say(Side::Target, "lifting the write fence, it serves again");
+    if (stays_closed()) return;
+    pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
+    require_pinned(target, journal_, Side::Target);
+    if (!journal_.get(keys::old_source_open)) say(Side::Target, "lifting the write fence, it serves again");
     open_old_source(sides_.target, journal_);
   }
 
@@ -272,19 +291,24 @@ void finish_way_back(store::Database& database, CleanupOptions options) {
   options.target = source ? std::optional{source->of(Side::Target)} : std::nullopt;
   store::Journal journal{database};
   Cleaner cleaner{journal, options};
-  if (journal.phase() == Phase::Cutover) require_switched(journal.phase());  // says what to do
-  const bool went_back = journal.phase() == Phase::Switched || journal.get(keys::old_source_open);
+  const bool went_back = cleaner.went_back();
   if (journal.phase() == Phase::Finished) {
     // The old source may serve: nothing is put back there any more.
     if (went_back && options.lift_fence) cleaner.lift_fence();
     return;
   }
-  cleaner.both([&] { cleaner.clean_source(options.lift_fence && went_back); },
-               [&] {
-                 if (!went_back) cleaner.restore_target();
-                 if (went_back) cleaner.open_target();
-                 cleaner.clean_target(false);
-               });
+  cleaner.both(
+      [&] {
+        cleaner.clean_source(options.lift_fence && went_back);
+        // Else a later run would open the old source beside it.
+        if (options.lift_fence && went_back && !journal.get(keys::old_source_open))
+          journal.put(keys::old_source_open, "never");
+      },
+      [&] {
+        if (!went_back) cleaner.restore_target();
+        if (went_back) cleaner.open_target();
+        cleaner.clean_target(false);
+      });
   journal.set_phase(Phase::Finished);
 }
 
@@ -303,7 +327,13 @@ void finish(store::Database& database, store::Database* way_back, const CleanupO
       if (error.kind() != ErrorKind::Connection) throw;
       failure = error;  // of an end that may be gone for good: the other is cleaned all the same
     }
-    went_back = store::Journal{*way_back}.get(keys::old_source_open).has_value();
+    went_back = store::Journal{*way_back}.get(keys::old_source_open) == "1";
+  }
+  if (journal.phase() == Phase::Finished) {
+    // Others may have begun since, under the same name.
+    if (options.lift_fence && !went_back) cleaner.lift_fence();
+    if (failure) throw *failure;
+    return;
   }
   cleaner.both([&] { cleaner.clean_source(options.lift_fence && !went_back); },
                [&] {

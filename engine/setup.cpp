@@ -385,11 +385,6 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
   pg::Session source = pg::Session::open(options.source, {.application_name = "walferry"});
   const std::vector<std::string> publications = recorded_publications(journal);
   const bool own_publication = publications == std::vector<std::string>{options.slot};
-  if (own_publication && options.replica_identity_full)
-    set_full_identities(source, read_selected_catalog(source, options.selection), journal);
-
-  make_ddl_trigger(source, options, own_publication ? publications.front() : std::string{}, journal);
-
   bool via_root = false;
   if (own_publication) {
     pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
@@ -398,11 +393,16 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
     if (via_root) {
       require_identity_of_roots(catalog);
       journal.put(keys::via_root, "1");
-      spdlog::info("partitioned tables are carried as a whole: the target partitions them differently");
+      spdlog::info("partitioned tables are carried as a whole: not all have the same rows in the target's partitions");
     }
   } else if (publishes_via_root(source, publications)) {
     journal.put(keys::via_root, "1");
   }
+  if (own_publication && options.replica_identity_full)
+    set_full_identities(source, read_selected_catalog(source, options.selection), journal);
+
+  make_ddl_trigger(source, options, own_publication ? publications.front() : std::string{}, journal);
+
   // The slot's snapshot must see the publication with every table in it: a table created in between means another
   // round.
   for (int attempt = 1;; ++attempt) {
@@ -463,7 +463,7 @@ void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journa
   }
   // A physical copy tells exactly how the source's schema was at the LSN. What a dump made has the same meaning but not
   // always the same words: there the schema of now must do.
-  if (!journal.get(keys::way_back_of) || !journal.get(keys::ddl_baseline))
+  if (!journal.get(keys::way_back_of))
     ddl::SchemaWatch::record_baseline(ends.source.same_database(ends.target) ? target : source, journal);
   if (carries_everything(options, journal)) outside::adopt_large_objects(source, target, options.allow_nonempty_target);
   apply::Progress::prepare(target, options.slot, *options.adopt);

@@ -177,7 +177,7 @@ WayBack WayBack::arm(const MigrationOptions& options, const Ends& ends, store::J
   its.put(keys::own_publication, back.slot);
   target.exec(create_publication_sql(back.slot, read_catalog(target, Sizes::LeaveOut), false));
   make_ddl_trigger(target, back, back.slot, its);
-  // As it will be, unless something of it is put back at the end of the cutover only.
+  // As it will be, unless something of it is put back at the end of the cutover only: then it is read there.
   const TargetRights rights = read_target_rights(target);
   if (rights.replication_role && rights.bypass_row_security) ddl::SchemaWatch::record_baseline(target, its);
   its.put(keys::slot_begun, "1");
@@ -200,7 +200,9 @@ Lsn WayBack::begin_here(pg::Session& target, store::Journal& journal) {
                             slot)};
   }
   const Lsn here = stands.lsn(0, 0);
-  store::Journal{database_}.put(keys::adopted, here.to_string());
+  store::Journal its{database_};
+  if (!its.get(keys::ddl_baseline)) ddl::SchemaWatch::record_baseline(target, its);
+  its.put(keys::adopted, here.to_string());
   journal.put(keys::way_back, here.to_string());
   return here;
 }
@@ -224,10 +226,20 @@ void disarm_way_back(const MigrationOptions& options, store::Journal& journal) {
 }
 
 void open_old_source(const pg::ConnInfo& old_source, store::Journal& journal) {
+  const std::string migration = journal.get(keys::way_back_of).value_or("");
   pg::Session old = pg::Session::open(old_source, {.application_name = application_name});
   pg::silence_event_triggers(old);
-  cutover::remove_durable_fence(old, journal.get(keys::way_back_of).value_or(""));
+  cutover::open_durable_fence(old, migration);
   journal.put(keys::old_source_open, "1");
+  try {
+    cutover::remove_durable_fence(old, migration);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::Sql) throw;
+    spdlog::info(
+        "the old source can be written to; the triggers of its fence let everybody pass, and finish removes "
+        "them: {}",
+        error.what());
+  }
 }
 
 }  // namespace walferry

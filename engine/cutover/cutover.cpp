@@ -631,6 +631,7 @@ Awaitable<void> Cutover::decide_after(Error failure) {
 
 Awaitable<void> Cutover::undo(const Error& cause) {
   report_.result = "rolled-back";
+  report_.way_back_begins = {};
   report_.error = cause.what();
   if (prepared_) {
     std::function<void()> lift = [prepared = prepared_] { prepared->fence.lift(); };

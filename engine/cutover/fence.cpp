@@ -114,6 +114,18 @@ constexpr std::string_view fences_sql =
     "SELECT 1 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = "
     "'walferry' AND pg_catalog.starts_with(p.proname::pg_catalog.text, 'refuse_writes_')";
 
+// The database stays read-only for the fence of another migration.
+std::string make_writable_sql(const std::string& migration) {
+  const std::string own = pg::quote_literal("refuse_writes_" + short_name(migration));
+  return fmt::format(
+      "DO $writable$ BEGIN IF NOT EXISTS ({} AND p.proname <> {}) AND EXISTS (SELECT 1 FROM "
+      "pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase WHERE d.datname = "
+      "pg_catalog.current_database() AND s.setrole = 0 AND 'default_transaction_read_only=on' = ANY (s.setconfig)) "
+      "THEN EXECUTE pg_catalog.format('ALTER DATABASE %I RESET default_transaction_read_only', "
+      "pg_catalog.current_database()); END IF; END $writable$",
+      fences_sql, own);
+}
+
 }  // namespace
 
 std::vector<FencedTable> fenced_tables(const Catalog& catalog) {
@@ -338,19 +350,18 @@ bool settle_durable_fence(const pg::ConnInfo& info, const std::string& migration
   return durable_fence_stands(source, migration);
 }
 
+void open_durable_fence(pg::Session& source, const std::string& migration) {
+  if (!durable_fence_stands(source, migration)) return;
+  source.exec(
+      fmt::format("BEGIN; CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS "
+                  "$fence$BEGIN RETURN coalesce(NEW, OLD); END$fence$; {}; COMMIT",
+                  fence_function(migration), make_writable_sql(migration)));
+}
+
 void remove_durable_fence(pg::Session& source, const std::string& migration) {
-  // CASCADE reaches the triggers and nothing else: only they can depend on this function. The database stays read-only
-  // for the fence of another migration.
-  source.exec(fmt::format(
-      "BEGIN; SET LOCAL lock_timeout = '10s'; DROP FUNCTION IF EXISTS {}() CASCADE; "
-      "DO $writable$ BEGIN IF NOT EXISTS ({}) AND EXISTS (SELECT 1 FROM pg_catalog.pg_db_role_setting s JOIN "
-      "pg_catalog.pg_database d "
-      "ON d.oid = s.setdatabase WHERE d.datname = pg_catalog.current_database() AND s.setrole = 0 "
-      "AND 'default_transaction_read_only=on' = ANY (s.setconfig)) THEN "
-      "EXECUTE pg_catalog.format('ALTER DATABASE %I RESET default_transaction_read_only', "
-      "pg_catalog.current_database()); "
-      "END IF; END $writable$; COMMIT",
-      fence_function(migration), fences_sql));
+  // CASCADE reaches the triggers and nothing else: only they can depend on this function.
+  source.exec(fmt::format("BEGIN; SET LOCAL lock_timeout = '10s'; DROP FUNCTION IF EXISTS {}() CASCADE; {}; COMMIT",
+                          fence_function(migration), make_writable_sql(migration)));
   if (!any_durable_fence_stands(source) &&
       !source
            .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "

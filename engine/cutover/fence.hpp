@@ -96,6 +96,8 @@ class Fence {
 // The same of the migration's, once no backend that might still commit one is left: terminates the fence's sessions and
 // waits until they are gone. Throws Error{Connection} where the server cannot know.
 [[nodiscard]] bool settle_durable_fence(const pg::ConnInfo& source, const std::string& migration);
+// Lets everybody write again at once, without a lock on any table: the triggers stay, and do nothing.
+void open_durable_fence(pg::Session& source, const std::string& migration);
 // Removes what is left of it: the triggers, the function, with the last fence the database's being read-only, and, when
 // it is empty then, schema walferry.
 void remove_durable_fence(pg::Session& source, const std::string& migration);

@@ -140,7 +140,8 @@ inline constexpr std::string_view cutover_step = "cutover-step";     // set whil
 inline constexpr std::string_view fence_begun = "fence-begun";       // set just before the source is closed for good
 inline constexpr std::string_view way_back = "way-back";        // set: one may be armed; with the switch its first LSN
 inline constexpr std::string_view way_back_of = "way-back-of";  // the migration that this one leads back
-inline constexpr std::string_view old_source_open = "old-source-open";  // by this way back, behind its switch
+inline constexpr std::string_view old_source_open = "old-source-open";  // by this way back, behind its switch: "1"; or
+                                                                        // "never", the new server having been opened
 }  // namespace journal_keys
 
 }  // namespace walferry::store

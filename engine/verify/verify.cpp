@@ -150,9 +150,16 @@ std::vector<Item> plan_outside(SessionPair& pair, const VerifyOptions& options, 
 std::vector<Batch> plan(const Catalog& source, const Catalog& target, const VerifyOptions& options,
                         std::vector<Item> items, const TouchedRows* touched, VerifyReport& report) {
   const std::set<QualifiedName> as_one = partitioned_differently(source, target);
-  const auto wanted = [&options](const Table& table) {
+  // A table that stands for its partitions does so for whoever names one of them.
+  const auto any_part = [&source, &as_one](const Table& table, const auto& holds) {
+    return as_one.contains(table.name) && std::ranges::any_of(source.tables, [&](const Table& part) {
+             return part.partition && part.root == table.name && holds(part.name);
+           });
+  };
+  const auto wanted = [&options, &any_part](const Table& table) {
     return !options.only || options.only->contains(table.name) ||
-           (table.partition && options.only->contains(table.root));
+           (table.partition && options.only->contains(table.root)) ||
+           any_part(table, [&](const QualifiedName& part) { return options.only->contains(part); });
   };
   for (const Table& table : source.tables) {
     // Where the sides are partitioned differently the table at the top stands for its partitions.
@@ -160,7 +167,10 @@ std::vector<Batch> plan(const Catalog& source, const Catalog& target, const Veri
     if (!whole && (!table.holds_rows() || as_one.contains(table.root))) continue;
     if (!wanted(table) || (table.persistence == 'u' && !options.outside_the_stream)) continue;
     const TouchedTable* rows = touched == nullptr ? nullptr : touched->find(table.name);
-    if (touched != nullptr && rows == nullptr && table.persistence != 'u') continue;
+    const bool parts_touched = touched != nullptr && any_part(table, [&](const QualifiedName& part) {
+                                 return touched->find(part) != nullptr;
+                               });
+    if (touched != nullptr && rows == nullptr && !parts_touched && table.persistence != 'u') continue;
     const Table* counterpart = target.find(table.name);
     if (counterpart == nullptr) {
       report.missing_on_target.push_back(table.name);
@@ -170,7 +180,7 @@ std::vector<Batch> plan(const Catalog& source, const Catalog& target, const Veri
     TableComparison comparison{.name = table.name};
     const bool comparable = compare_shape(table, *counterpart, comparison);
     std::optional<DigestKeys> keys;
-    if (rows != nullptr && comparable) keys = keys_of(table, *rows);
+    if (rows != nullptr && comparable && !parts_touched) keys = keys_of(table, *rows);
     if (keys) comparison.keys = static_cast<std::int64_t>(rows->rows());
     items.push_back({.request = {.name = table.name,
                                  .columns = comparable ? digest_columns(table) : std::vector<std::string>{},

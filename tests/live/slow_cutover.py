@@ -11,13 +11,13 @@ from servers import wait_until
 class SlowCutover:
     """A cutover whose write stop waits until release(): somebody holds a lock on the source that does not write."""
 
-    def __init__(self, migration, table: str, *options: str, timeout: str = "60s"):
+    def __init__(self, migration, table: str, *options: str, timeout: str = "60s", command: str = "cutover"):
         self.migration = migration
         self.holder = migration.source.connect(migration.database, autocommit=False)
         self.connection = self.holder.__enter__()
         self.connection.cursor().execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
         self.process = subprocess.Popen(
-            [walferry.binary(), "cutover", "--state-dir", str(migration.daemon.state_dir), "--timeout", timeout, "--json",
+            [walferry.binary(), command, "--state-dir", str(migration.daemon.state_dir), "--timeout", timeout, "--json",
              *options],
             env=walferry.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL)

@@ -176,6 +176,24 @@ def test_partitions_by_the_hash_of_an_enum_are_found_anew_on_the_target(migratio
     assert homes[0] != homes[1], "every label has the same partition on both ends: nothing was shown"
 
 
+def test_tables_that_hash_an_enum_are_compared_whichever_of_their_partitions_is_named(migrations):
+    migration = migrations("enum_parts")
+    schema = """
+        CREATE TYPE kind AS ENUM ('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h');
+        CREATE TABLE event (id int, kind kind, PRIMARY KEY (id, kind)) PARTITION BY HASH (kind);
+        CREATE TABLE event_0 PARTITION OF event FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE event_1 PARTITION OF event FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        INSERT INTO event SELECT g, (enum_range(NULL::kind))[1 + g % 8] FROM generate_series(1, 200) g;"""
+    migration.load(sql=schema + "CREATE PUBLICATION parts FOR TABLE ONLY event_0, ONLY event_1;")
+    migration.target.psql("enum_parts", sql=schema)
+    for options in ((), ("--publication", "parts")):
+        assert migration.daemon.verify(*options).code == walferry.OK
+        migration.target.execute("enum_parts", "UPDATE event SET id = -7 WHERE id = 7")
+        answer = migration.daemon.verify(*options)
+        assert answer.code == walferry.DIFFERENT and "public.event" in answer.out, answer
+        migration.target.execute("enum_parts", "UPDATE event SET id = 7 WHERE id = -7")
+
+
 def test_a_target_that_is_partitioned_differently_is_fed_by_way_of_the_table_at_the_top(migrations):
     migration = migrations("parts", "--no-schema")
     source, target, daemon = migration.source, migration.target, migration.daemon

@@ -179,6 +179,14 @@ INSERT INTO public.child VALUES (1, 1);
             assert server.query(database, "SELECT attidentity FROM pg_attribute WHERE attidentity <> ''") == [("a",)]
 
 
+class Exchanged:
+    """A migration as its way back sees it."""
+
+    def __init__(self, migration: Migration):
+        self.source, self.target, self.database = migration.target, migration.source, migration.database
+        self.daemon = migration.daemon
+
+
 def test_a_cutover_that_fails_leaves_no_way_back(migrations):
     migration = migrations("no_way").follow(TABLES)
     held = SlowCutover(migration, "public.t", "--way-back", timeout=f"{8 * SLOWNESS:.0f}s").await_comparison()
@@ -317,6 +325,62 @@ def test_finish_while_the_old_source_is_down_and_again(migrations):
     assert migration.daemon.finish("--lift-fence").code == walferry.OK
     source.execute(database, "DELETE FROM public.t")
     assert source.query(database, "SELECT nspname FROM pg_namespace WHERE nspname = 'walferry'") == []
+
+
+def test_a_reader_of_the_old_source_does_not_keep_it_closed(migrations):
+    """Its lock is in the way of dropping the fence's triggers, not of opening it."""
+    migration = migrations("read_meanwhile").follow(TABLES)
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    await_way_back(migration)
+    with source.connect(database, autocommit=False) as reader, reader.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM public.t")
+        went_back(migration)
+        source.execute(database, "INSERT INTO public.t VALUES (-1, 'open')")
+        expect_refused(target, database)
+        cursor.execute("ROLLBACK")
+    assert migration.daemon.finish().code == walferry.OK
+    assert source.query(database, "SELECT tgname FROM pg_trigger WHERE tgname LIKE 'walferry%%'") == []
+
+
+def test_finish_again_leaves_a_later_migration_alone(migrations):
+    migration = migrations("later").follow(TABLES)
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    await_way_back(migration)
+    went_back(migration)
+    assert migration.daemon.finish("--lift-fence").code == walferry.OK
+    target.execute(database, "DROP TABLE public.t", "DROP SEQUENCE public.s")
+    folder = migration.folder / "later"
+    folder.mkdir()
+    later = walferry.Daemon(migration.daemon.source, migration.daemon.target, folder).start()
+    try:
+        later.await_phase("follow", 120)
+        assert migration.daemon.finish("--lift-fence").code == walferry.OK
+        source.execute(database, "INSERT INTO public.t VALUES (-1, 'carried')")
+        later.await_applied(migration.source_lsn())
+        assert all_rows(source, database) == all_rows(target, database)
+    finally:
+        later.remove()
+
+
+def test_the_old_source_is_opened_where_the_new_server_is_lost(migrations):
+    migration = migrations("lost").follow(TABLES)
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    target.execute(database, "INSERT INTO public.t VALUES (-1, 'came back')")
+    await_way_back(migration)
+    held = SlowCutover(Exchanged(migration), "public.t", command="rollback").await_write_stop()
+    migration.daemon.kill()
+    target.stop("immediate")
+    held.process.communicate(timeout=60)
+    try:
+        answer = migration.daemon.finish("--lift-fence")
+        assert answer.code in (walferry.SOURCE_FAILED, walferry.TARGET_FAILED), answer
+        assert source.query(database, "SELECT v FROM public.t WHERE id = -1") == [("came back",)]
+        source.execute(database, "DELETE FROM public.t")
+    finally:
+        target.start()
 
 
 def test_after_a_rollback_finish_may_open_the_target_later(migrations):
