@@ -7,10 +7,12 @@
 #include "engine/catalog.hpp"
 #include "engine/cutover/fence.hpp"
 #include "engine/ddl/trigger.hpp"
+#include "engine/listed.hpp"
 #include "engine/outside/large_objects.hpp"
 #include "engine/pg/event_triggers.hpp"
 #include "engine/schema/drop_objects.hpp"
 #include "engine/schema_record.hpp"
+#include "engine/sequences.hpp"
 #include "engine/setup.hpp"
 #include "engine/slot.hpp"
 #include "engine/target_state.hpp"
@@ -83,9 +85,7 @@ class Cleaner {
       source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::Connection) throw;
-      say(Side::Target,
-          "triggers, rules, identity columns and foreign keys stay as the stream needed them, since only the "
-          "source tells how they were; when it is back, the same command again");
+      restore_target_as_noted();
       return;
     }
     pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
@@ -199,6 +199,16 @@ class Cleaner {
     if (!drop_objects) say(Side::Target, "tables and data stay as they are");
   }
 
+  // Of the old source, where rows came back and nobody switched.
+  void move_sequences() {
+    pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
+    require_pinned(source, journal_, Side::Source);
+    say(Side::Source, "moving sequences behind the values that came back");
+    const std::vector<std::string> left = move_sequences_behind_rows(source);
+    if (!left.empty())
+      say(Side::Source, "sequences that feed no column stay as they were at the switch: " + listed(left, 40));
+  }
+
   // Of a cutover that was not completed.
   void disarm() {
     if (!journal_.get(keys::way_back)) return;
@@ -216,6 +226,20 @@ class Cleaner {
   void say(Side side, const std::string& line) const {
     const Side named = !journal_.get(keys::way_back_of) ? side : side == Side::Source ? Side::Target : Side::Source;
     if (options_.on_line) options_.on_line(fmt::format("{}: {}", to_string(named), line));
+  }
+
+  void restore_target_as_noted() {
+    if (!journal_.get(keys::way_back_of)) {
+      return say(Side::Target,
+                 "triggers, rules, identity columns and foreign keys stay as the stream needed them, since only the "
+                 "source tells how they were; when it is back, the same command again");
+    }
+    pg::Session target = pg::Session::open(sides_.target, {.application_name = "walferry"});
+    require_pinned(target, journal_, Side::Target);
+    pg::silence_event_triggers(target);
+    say(Side::Target, "triggers, rules and identity columns are put back as they were at the switch");
+    for (const std::string& failed : walferry::restore_as_noted(target, journal_))
+      say(Side::Target, "not put back, to be done by hand if it is wanted still: " + failed);
   }
 
   void drop_slot(pg::Session& source) {
@@ -331,15 +355,22 @@ void finish(store::Database& database, store::Database* way_back, const CleanupO
   }
   if (journal.phase() == Phase::Finished) {
     // Others may have begun since, under the same name.
-    if (options.lift_fence && !went_back) cleaner.lift_fence();
+    if (options.lift_fence && !went_back) {
+      if (way_back != nullptr) cleaner.move_sequences();
+      cleaner.lift_fence();
+    }
     if (failure) throw *failure;
     return;
   }
-  cleaner.both([&] { cleaner.clean_source(options.lift_fence && !went_back); },
-               [&] {
-                 if (way_back == nullptr) cleaner.disarm();
-                 cleaner.clean_target(false);
-               });
+  cleaner.both(
+      [&] {
+        if (options.lift_fence && !went_back && way_back != nullptr) cleaner.move_sequences();
+        cleaner.clean_source(options.lift_fence && !went_back);
+      },
+      [&] {
+        if (way_back == nullptr) cleaner.disarm();
+        cleaner.clean_target(false);
+      });
   if (failure) throw *failure;
   journal.set_phase(Phase::Finished);
 }

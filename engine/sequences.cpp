@@ -87,6 +87,42 @@ void set_sequence_values(pg::Session& target, const std::vector<SequenceValue>& 
   }
 }
 
+std::vector<std::string> move_sequences_behind_rows(pg::Session& session) {
+  const pg::Result feeds = session.exec(R"(
+WITH feeds AS (
+  SELECT d.objid AS sequence, d.refobjid AS relation, d.refobjsubid::pg_catalog.int2 AS number
+  FROM pg_catalog.pg_depend d
+  WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
+    AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+  UNION
+  SELECT d.refobjid, f.adrelid, f.adnum
+  FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef f ON f.oid = d.objid
+  WHERE d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass
+    AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)
+SELECT s.sequence, n.nspname, c.relname, a.attname
+FROM feeds s
+JOIN pg_catalog.pg_class c ON c.oid = s.relation AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = s.number AND a.atttypid IN (20, 21, 23))");
+  std::multimap<Oid, int> rows_of;
+  for (int row = 0; row < feeds.rows(); ++row) rows_of.emplace(Oid{feeds.u32(row, 0)}, row);
+  std::vector<std::string> left;
+  for (const Sequence& sequence : read_sequences(session)) {
+    const auto [begin, end] = rows_of.equal_range(sequence.oid);
+    if (begin == end) left.push_back(sequence.name.text());
+    const bool up = sequence.increment > 0;
+    for (auto feed = begin; feed != end; ++feed) {
+      const QualifiedName table{feeds.str(feed->second, 1), feeds.str(feed->second, 2)};
+      session.exec(fmt::format(
+          "SELECT pg_catalog.setval({0}, r.v) FROM (SELECT pg_catalog.{1}({2})::pg_catalog.int8 AS v FROM {3}) r, {4} "
+          "AS s WHERE r.v BETWEEN {5} AND {6} AND (r.v {7} s.last_value OR r.v = s.last_value AND NOT s.is_called)",
+          pg::quote_literal(sequence.name.quoted()), up ? "max" : "min", pg::quote_name(feeds.str(feed->second, 3)),
+          table.quoted(), sequence.name.quoted(), sequence.minimum, sequence.maximum, up ? ">" : "<"));
+    }
+  }
+  return left;
+}
+
 std::string definition_difference(const Sequence& source, const Sequence& target) {
   std::string text;
   add_difference(text, "type", source.type_name, target.type_name);

@@ -47,6 +47,10 @@ struct SequenceState {
 // setval(name, last_value, is_called) for each. Needs UPDATE on them. Safe to repeat.
 void set_sequence_values(pg::Session& target, const std::vector<SequenceValue>& values);
 
+// Where rows came without their sequences: moves each that an integer column takes its values from, by default or as
+// its own, behind what the column holds; further only. The names of those that feed no such column, which stay.
+[[nodiscard]] std::vector<std::string> move_sequences_behind_rows(pg::Session& session);
+
 // By name. Type, increment, bounds and CYCLE must agree as well as the value; START and CACHE need not.
 [[nodiscard]] std::vector<SequenceComparison> compare_sequences(const SequenceState& source,
                                                                 const SequenceState& target);

@@ -48,6 +48,32 @@ schema::RelaxOptions relax_options(const TargetRights& rights) {
   return {.ordinary_triggers = !rights.replication_role, .forced_row_security = !rights.bypass_row_security};
 }
 
+using Restoring = std::map<std::string, std::string>;  // by what relaxed it
+
+Restoring read_restoring(const store::Journal& journal) {
+  Restoring restoring;
+  const std::string text = journal.get(keys::relaxed).value_or("");
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t middle = text.find('\0', at);
+    const std::size_t end = text.find('\0', middle + 1);
+    restoring.emplace(text.substr(at, middle - at), text.substr(middle + 1, end - middle - 1));
+    at = end + 1;
+  }
+  return restoring;
+}
+
+// Of the old source of a way back only: elsewhere the source tells how it was.
+schema::OnRelaxations note_in(store::Journal& journal) {
+  return [&journal](const std::vector<schema::Relaxation>& relaxations) {
+    if (!journal.get(keys::way_back_of)) return;
+    Restoring restoring = read_restoring(journal);
+    for (const schema::Relaxation& relaxation : relaxations) restoring[relaxation.relaxes] = relaxation.restores;
+    std::string text;
+    for (const auto& [relaxes, restores] : restoring) text += relaxes + '\0' + restores + '\0';
+    journal.put(keys::relaxed, text);
+  };
+}
+
 void leave_foreign_keys_out(pg::Session& target, store::Journal& journal, const std::set<std::string>& but_for) {
   for (const schema::ForeignKey& key : schema::read_foreign_keys(target)) {
     if (but_for.contains(key.id())) continue;
@@ -83,7 +109,7 @@ void relax_target(pg::Session& source, pg::Session& target, store::Journal& jour
   const TargetRights rights = read_target_rights(target);
   const pg::EventTriggersSilenced silenced{target};
   if (!rights.replication_role) leave_foreign_keys_out(target, journal, {});
-  schema::relax_target(source, target, relax_options(rights));
+  schema::relax_target(source, target, relax_options(rights), note_in(journal));
 }
 
 schema::ActingObjects read_own_actions(pg::Session& target) {
@@ -96,7 +122,7 @@ void relax_again(pg::Session& target, store::Journal& journal, const schema::Act
   target.exec("SAVEPOINT relax");
   try {
     if (!rights.replication_role) leave_foreign_keys_out(target, journal, {});
-    schema::relax_new_objects(target, own, relax_options(rights));
+    schema::relax_new_objects(target, own, relax_options(rights), note_in(journal));
     target.exec("RELEASE SAVEPOINT relax");
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::Sql || is_transient(error)) throw;
@@ -115,7 +141,20 @@ void stay_relaxed(pg::Session& target, store::Journal& journal, const std::funct
   }
   change();
   if (!rights.replication_role) leave_foreign_keys_out(target, journal, foreign_keys);
-  schema::relax_new_objects(target, before, options);
+  schema::relax_new_objects(target, before, options, note_in(journal));
+}
+
+std::vector<std::string> restore_as_noted(pg::Session& target, const store::Journal& journal) {
+  std::vector<std::string> failed;
+  for (const auto& [relaxes, restores] : read_restoring(journal)) {
+    try {
+      target.exec(restores);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Sql) throw;
+      failed.push_back(fmt::format("{}: {}", restores, error.what()));
+    }
+  }
+  return failed;
 }
 
 // The words of the source, if it has the key still: what it names may have other names by now, its table too.

@@ -7,6 +7,8 @@
 #pragma once
 
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "engine/pg/session.hpp"
 #include "engine/schema/target_prepare.hpp"
@@ -32,6 +34,9 @@ void relax_again(pg::Session& target, store::Journal& journal, const schema::Act
 // Makes `change`, a schema change of the source, on a session of the apply; what acts since is relaxed with it.
 void stay_relaxed(pg::Session& target, store::Journal& journal, const std::function<void()>& change);
 void restore_target(pg::Session& source, pg::Session& target, store::Journal& journal);
+// The old source of a way back, without the new server, which alone knows what was changed there since. The statements
+// that failed, each with why.
+[[nodiscard]] std::vector<std::string> restore_as_noted(pg::Session& target, const store::Journal& journal);
 
 // Notes in the journal that restore_target() is to make this foreign key, instead of now.
 void defer_foreign_key(store::Journal& journal, const std::string& id, const std::string& sql);

@@ -93,6 +93,59 @@ void look_at_target(pg::Session& target, const MigrationOptions& options, bool o
   }
 }
 
+std::vector<std::string> texts(pg::Session& session, const std::string& sql) {
+  const pg::Result rows = session.exec(sql);
+  std::vector<std::string> texts;
+  for (int row = 0; row < rows.rows(); ++row) texts.push_back(rows.str(row, 0));
+  return texts;
+}
+
+// What a rollback writes there while writers wait, beside rows.
+void look_at_source(pg::Session& source, std::vector<std::string>& blockers) {
+  if (!read_target_rights(source).replication_role) {
+    blockers.emplace_back(
+        "no way back: our role may not set session_replication_role on the source, and changes would meet its triggers "
+        "and foreign keys: GRANT SET ON PARAMETER session_replication_role, or connect as a superuser");
+  }
+  const auto relations = [&source](std::string_view condition) {
+    return texts(
+        source,
+        fmt::format("SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN "
+                    "pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {} AND {} AND NOT EXISTS (SELECT "
+                    "FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+                    "AND e.objid = c.oid AND e.deptype = 'e') ORDER BY 1",
+                    condition, user_schema_condition("n")));
+  };
+  const std::vector<std::string> sequences = relations(
+      "CASE WHEN c.relkind = 'S' AND c.relpersistence <> 't' THEN NOT pg_catalog.has_sequence_privilege(c.oid, "
+      "'UPDATE') END");
+  if (!sequences.empty()) {
+    blockers.push_back(
+        fmt::format("no way back: our role may not set sequences of the source: GRANT UPDATE ON SEQUENCE {}",
+                    listed(sequences, 5)));
+  }
+  const std::vector<std::string> views = relations(fmt::format(
+      "c.relkind = 'm' AND c.relispopulated AND NOT pg_catalog.pg_has_role(current_user, c.relowner, "
+      "'USAGE'){}",
+      source.server_version() >= 170'000 ? " AND NOT pg_catalog.has_table_privilege(c.oid, 'MAINTAIN')" : ""));
+  if (!views.empty()) {
+    blockers.push_back(
+        fmt::format("no way back: our role may not refresh materialized views of the source: GRANT their owner to "
+                    "ours: {}",
+                    listed(views, 5)));
+  }
+  const std::vector<std::string> objects =
+      texts(source,
+            "SELECT oid FROM pg_catalog.pg_largeobject_metadata WHERE NOT pg_catalog.pg_has_role(current_user, "
+            "lomowner, 'USAGE') ORDER BY oid LIMIT 6");
+  if (!objects.empty()) {
+    blockers.push_back(
+        fmt::format("no way back: large objects of the source belong to roles that ours is no member of, and could not "
+                    "be written: GRANT those roles to ours: {}",
+                    listed(objects, 5)));
+  }
+}
+
 std::string create_slot_sql(pg::Session& target, const std::string& slot) {
   return fmt::format("SELECT pg_catalog.pg_create_logical_replication_slot({}, 'pgoutput'{})", pg::quote_literal(slot),
                      target.server_version() >= 170'000 ? ", failover => true" : "");
@@ -140,11 +193,7 @@ std::vector<std::string> way_back_blockers(const MigrationOptions& options, cons
     blockers.emplace_back("no way back: the target may hold tables of its own (--allow-nonempty-target)");
   if (!blockers.empty()) return blockers;
   pg::Session source = pg::Session::open(options.source, {.application_name = application_name});
-  if (!read_target_rights(source).replication_role) {
-    blockers.emplace_back(
-        "no way back: our role may not set session_replication_role on the source, and changes would meet its triggers "
-        "and foreign keys: GRANT SET ON PARAMETER session_replication_role, or connect as a superuser");
-  }
+  look_at_source(source, blockers);
   pg::Session target = pg::Session::open(
       options.target, {.application_name = application_name, .settings = {"lock_timeout=3s", "statement_timeout=60s"}});
   look_at_target(target, options, journal.get(keys::way_back).has_value(), blockers);

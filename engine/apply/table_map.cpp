@@ -148,15 +148,19 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
   if (knows(relation, message)) return true;
   const QualifiedName name{relation.schema.empty() ? "pg_catalog" : std::string{relation.schema},
                            std::string{relation.name}};
-  const Table* target = target_.catalog.find(name);
+  // An ordinary table of the source with the name of an extension's does count.
+  const bool left_out = target_.leaves_out(name) && !is_copied(relation.id, name);
+  const Table nothing{};
+  const Table* target = left_out ? &nothing : target_.catalog.find(name);
   if (target == nullptr) return false;
   auto table = std::make_unique<MappedTable>();
   table->name = name;
   table->target = target->oid;
   table->partitioned = target->kind == 'p';
   table->copy_lsn = copy_lsn_of(relation.id, name);
-  if (ignored_.contains(relation.id)) table->copy_lsn = never;
+  if (left_out || ignored_.contains(relation.id)) table->copy_lsn = never;
   for (const pgoutput::ColumnView& column : relation.columns) {
+    if (left_out) break;
     const auto same = std::ranges::find(target->columns, column.name, &Column::name);
     if (same == target->columns.end()) return false;
     if (same->generated) {
@@ -174,7 +178,7 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
                               .source_type = column.type,
                               .source_modifier = column.type_modifier});
   }
-  if (homes_ && !ignored_.contains(relation.id)) homes_->settle(relation.id, *target, target_.catalog);
+  if (homes_ && !left_out && !ignored_.contains(relation.id)) homes_->settle(relation.id, *target, target_.catalog);
   table->whole_old_rows = relation.identity == pgoutput::ReplicaIdentity::Full;
   if (table->whole_old_rows) {
     // The whole old row comes along. Where the target has a key it serves, found by index; else all columns do.
@@ -197,6 +201,10 @@ bool TableMap::describe(const pgoutput::RelationView& relation, Bytes message) {
   known.table = std::move(table);
   note_types(relation);
   return true;
+}
+
+bool TableMap::is_copied(RelationId relation, const QualifiedName& name) const {
+  return copied_relations_.empty() ? copied_.contains(name) : copied_relations_.contains(relation);
 }
 
 Lsn TableMap::copy_lsn_of(RelationId relation, const QualifiedName& name) const {

@@ -162,6 +162,7 @@ class TableMap {
   void match_types(MappedTable& table, const Table& target) const;
   void build_statements(MappedTable& table);
   void build_copy(MappedTable& table);
+  [[nodiscard]] bool is_copied(RelationId relation, const QualifiedName& name) const;
   [[nodiscard]] Lsn copy_lsn_of(RelationId relation, const QualifiedName& name) const;
   void note_types(const pgoutput::RelationView& relation);
   [[nodiscard]] std::string next_name(std::string_view prefix);

@@ -27,6 +27,14 @@ TargetTables read_target_tables(pg::Session& session) {
   TargetTables target;
   target.catalog = read_catalog(session, Sizes::LeaveOut);
 
+  const pg::Result of_extensions = session.exec(fmt::format(
+      "SELECT n.nspname, c.relname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid JOIN "
+      "pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE d.classid = "
+      "'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e' AND c.relkind IN ('r', 'p') AND {}",
+      user_schema_condition("n")));
+  for (int row = 0; row < of_extensions.rows(); ++row)
+    target.of_extensions.insert({of_extensions.str(row, 0), of_extensions.str(row, 1)});
+
   // A fence does nothing but to let us pass, or not.
   const pg::Result fires = session.exec(with_parents(
       fmt::format("SELECT tgrelid FROM pg_catalog.pg_trigger WHERE tgenabled IN ('A', 'R') AND tgname NOT IN ('{}', "

@@ -44,6 +44,14 @@ struct TargetTables {
   Catalog catalog = {};
   std::map<Oid, TableTraits> tables = {};  // of those that are not listed nothing is to be known
   std::map<Oid, TypeTraits> types = {};    // of all columns
+  // Not in the catalog. A publication FOR ALL TABLES has them, and those of schema walferry, where the source was the
+  // target of another migration.
+  std::set<QualifiedName> of_extensions = {};
+
+  // The stream does not carry it: the cutover does, or nobody.
+  [[nodiscard]] bool leaves_out(const QualifiedName& name) const {
+    return name.schema == "walferry" || of_extensions.contains(name);
+  }
 };
 
 [[nodiscard]] TargetTables read_target_tables(pg::Session& session);

@@ -84,6 +84,9 @@ void note_what_is_not_published(Prepared& prepared, const Catalog& catalog, cons
     prepared.notes.push_back("left out: not in the publication, and closed on the source: " + listed(tables, 20));
   const std::int64_t objects = outside::count_large_objects(prepared.source).objects;
   if (objects > 0) prepared.notes.push_back(fmt::format("left out: {} large objects", objects));
+  const std::vector<std::string> filled = outside::filled_extension_tables(prepared.source);
+  if (!filled.empty())
+    prepared.notes.push_back("left out: rows in configuration tables of extensions: " + listed(filled, 20));
 }
 
 }  // namespace

@@ -86,6 +86,18 @@ ORDER BY 2, 3, 6)");
   return tables;
 }
 
+std::vector<std::string> filled_extension_tables(pg::Session& session) {
+  std::vector<std::string> filled;
+  for (const ExtensionTable& table : read_extension_tables(session)) {
+    if (table.sequence) continue;
+    const std::string name = pg::quote_literal(table.name.quoted());
+    if (!session.exec(fmt::format("SELECT pg_catalog.has_table_privilege({}, 'SELECT')", name)).flag(0, 0)) continue;
+    if (session.exec(fmt::format("SELECT EXISTS (SELECT FROM {} AS t)", table.rows())).flag(0, 0))
+      filled.push_back(table.name.text());
+  }
+  return filled;
+}
+
 CommonExtensionTables match_extension_tables(pg::Session& source, pg::Session& target) {
   CommonExtensionTables matched;
   const std::vector<ExtensionTable> there = read_extension_tables(target);

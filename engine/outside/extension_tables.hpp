@@ -27,6 +27,9 @@ struct ExtensionTable {
 // Tables and sequences, by name.
 [[nodiscard]] std::vector<ExtensionTable> read_extension_tables(pg::Session& session);
 
+// Those with rows of users, as far as our role may look.
+[[nodiscard]] std::vector<std::string> filled_extension_tables(pg::Session& session);
+
 // Those of the source that the target has as well, with every column of the source's, and that our role may write to
 // there. Of the others `left_out` says why: "public.t of extension x, which ...".
 struct CommonExtensionTables {

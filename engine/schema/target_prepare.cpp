@@ -121,9 +121,9 @@ bool acts(const Key& key, const State& state, const RelaxOptions& options) {
          (options.ordinary_triggers && key.kind != Kind::EventTrigger && state.letter == 'O');
 }
 
-std::string relaxing_statement(const Key& key, const State& state) {
-  if (key.kind == Kind::IdentityColumn) return change_statement(key, state, 'd');
-  return change_statement(key, state, key.kind == Kind::ForcedRowSecurity ? '-' : 'D');
+Relaxation relaxation_of(const Key& key, const State& state) {
+  const char relaxed = key.kind == Kind::IdentityColumn ? 'd' : key.kind == Kind::ForcedRowSecurity ? '-' : 'D';
+  return {.relaxes = change_statement(key, state, relaxed), .restores = change_statement(key, state, state.letter)};
 }
 
 void execute_all(pg::Session& target, const std::vector<std::string>& statements, std::string_view doing) {
@@ -137,19 +137,27 @@ void execute_all(pg::Session& target, const std::vector<std::string>& statements
   }
 }
 
+void relax_all(pg::Session& target, const std::vector<Relaxation>& relaxations, std::string_view doing,
+               const OnRelaxations& note) {
+  if (relaxations.empty()) return;
+  note(relaxations);
+  std::vector<std::string> statements;
+  for (const Relaxation& relaxation : relaxations) statements.push_back(relaxation.relaxes);
+  execute_all(target, statements, doing);
+}
+
 }  // namespace
 
-std::vector<std::string> relax_target(pg::Session& source, pg::Session& target, const RelaxOptions& options) {
+void relax_target(pg::Session& source, pg::Session& target, const RelaxOptions& options, const OnRelaxations& note) {
   const States wanted = read_states(source);
-  std::vector<std::string> statements;
+  std::vector<Relaxation> relaxations;
   for (const auto& [key, state] : read_states(target)) {
     const auto there = wanted.find(key);
     if (there == wanted.end() || belongs_to_its_parent(target, key, state) || !acts(key, state, options)) continue;
     if (key.kind == Kind::IdentityColumn && there->second.letter != 'a') continue;  // of the target's own making
-    statements.push_back(relaxing_statement(key, state));
+    relaxations.push_back(relaxation_of(key, state));
   }
-  execute_all(target, statements, "preparing the target for the stream");
-  return statements;
+  relax_all(target, relaxations, "preparing the target for the stream", note);
 }
 
 ActingObjects read_acting_objects(pg::Session& target, const RelaxOptions& options) {
@@ -158,20 +166,21 @@ ActingObjects read_acting_objects(pg::Session& target, const RelaxOptions& optio
     if (!acts(key, state, options) || belongs_to_its_parent(target, key, state)) continue;
     found.emplace(fmt::format("{} {} {} {}", static_cast<int>(key.kind), static_cast<std::uint32_t>(state.relation),
                               state.letter, key.name),
-                  relaxing_statement(key, state));
+                  relaxation_of(key, state));
   }
   return found;
 }
 
-void relax_new_objects(pg::Session& target, const ActingObjects& before, const RelaxOptions& options) {
-  std::vector<std::string> statements;
-  for (const auto& [identity, statement] : read_acting_objects(target, options)) {
-    if (!before.contains(identity)) statements.push_back(statement);
+void relax_new_objects(pg::Session& target, const ActingObjects& before, const RelaxOptions& options,
+                       const OnRelaxations& note) {
+  std::vector<Relaxation> relaxations;
+  for (const auto& [identity, relaxation] : read_acting_objects(target, options)) {
+    if (!before.contains(identity)) relaxations.push_back(relaxation);
   }
-  execute_all(target, statements, "preparing what a schema change brought for the stream");
+  relax_all(target, relaxations, "preparing what a schema change brought for the stream", note);
 }
 
-std::vector<std::string> restore_target(pg::Session& source, pg::Session& target) {
+void restore_target(pg::Session& source, pg::Session& target) {
   const States wanted = read_states(source);
   std::vector<std::string> statements;
   for (const auto& [key, state] : read_states(target)) {
@@ -181,7 +190,6 @@ std::vector<std::string> restore_target(pg::Session& source, pg::Session& target
     statements.push_back(change_statement(key, state, there->second.letter));
   }
   execute_all(target, statements, "putting the target into the source's state");
-  return statements;
 }
 
 std::string public_schema_state(pg::Session& target) {

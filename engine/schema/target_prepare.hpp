@@ -3,10 +3,10 @@
 // While rows of the source are applied, identity columns GENERATED ALWAYS take no values of ours, and triggers, rules
 // and event triggers that fire under session_replication_role=replica would do their work a second time. relax_target()
 // changes exactly those that the source has in such a state; restore_target() compares both catalogs, so it is right
-// after any crash and may be repeated. Both return the statements executed, for log and report. Called by the copy and
-// by cutover.
+// after any crash and may be repeated. Called by the copy and by cutover.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -20,14 +20,23 @@ struct RelaxOptions {
   bool forced_row_security = false;  // FORCE ROW LEVEL SECURITY, which reaches the owner
 };
 
-std::vector<std::string> relax_target(pg::Session& source, pg::Session& target, const RelaxOptions& options = {});
-std::vector<std::string> restore_target(pg::Session& source, pg::Session& target);
+// Statements, for one object each.
+struct Relaxation {
+  std::string relaxes;
+  std::string restores;
+};
+// Told before any of it is done.
+using OnRelaxations = std::function<void(const std::vector<Relaxation>&)>;
 
-// What would act on the target now, whoever made it: by what it is, with the statement that relaxes it.
-using ActingObjects = std::map<std::string, std::string>;
+void relax_target(pg::Session& source, pg::Session& target, const RelaxOptions& options, const OnRelaxations& note);
+void restore_target(pg::Session& source, pg::Session& target);
+
+// What would act on the target now, whoever made it, by what it is.
+using ActingObjects = std::map<std::string, Relaxation>;
 [[nodiscard]] ActingObjects read_acting_objects(pg::Session& target, const RelaxOptions& options);
 // Relaxes what acts since `before`: a schema change of the source brought it, so the source has it in such a state.
-void relax_new_objects(pg::Session& target, const ActingObjects& before, const RelaxOptions& options);
+void relax_new_objects(pg::Session& target, const ActingObjects& before, const RelaxOptions& options,
+                       const OnRelaxations& note);
 
 // Statements that give schema public the owner and the grants that it has on this server now.
 [[nodiscard]] std::string public_schema_state(pg::Session& target);

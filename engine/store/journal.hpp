@@ -114,7 +114,8 @@ inline constexpr std::string_view without_owners = "option/no-owner";
 inline constexpr std::string_view full_identities = "option/replica-identity-full";
 inline constexpr std::string_view identity_full =
     "identity-full/";  // + table: what to put back, as after REPLICA IDENTITY
-inline constexpr std::string_view deferred_key = "deferred-key/";       // + foreign key: SQL that makes it
+inline constexpr std::string_view deferred_key = "deferred-key/";  // + foreign key: SQL that makes it
+inline constexpr std::string_view relaxed = "relaxed";  // of a way back: "<statement>\0<the one that undoes it>\0" each
 inline constexpr std::string_view idle_confirmed = "idle-confirmed";    // IdleStretch, "A B"
 inline constexpr std::string_view source_timeline = "source-timeline";  // TimelineHistory::text() as last seen
 inline constexpr std::string_view target_public_grants = "target-public-grants";  // SQL that puts schema public back

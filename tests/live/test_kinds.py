@@ -325,3 +325,28 @@ def test_what_decoding_spills_is_counted_by_the_sources_own_view(migrations):
     migration.await_applied()
     wait_until(lambda: source.scalar(database, "SELECT spill_bytes + stream_bytes > 0 FROM pg_stat_replication_slots"
                                                " WHERE slot_name = 'walferry_spilled'"), 60, "the counters")
+
+
+def test_a_publication_for_all_tables_names_what_is_no_users(migrations):
+    """Tables of extensions, and what walferry itself keeps on its targets."""
+    migration = migrations("all_tables", "--publication", "everything", "--allow-nonempty-target")
+    source, database, target, _ = migration.ends
+    for server in (source, target):
+        server.execute(database, "CREATE SCHEMA IF NOT EXISTS walferry")
+        make_extension_table(server, database)
+    source.execute(database, "CREATE TABLE t (id integer PRIMARY KEY)", "CREATE PUBLICATION everything FOR ALL TABLES",
+                   "CREATE TABLE walferry.progress_other (id integer PRIMARY KEY, position pg_lsn)")
+    migration.follow("")
+    source.execute(database, "INSERT INTO job VALUES ('alone')", "DELETE FROM job WHERE command = 'alone'",
+                   "INSERT INTO walferry.progress_other VALUES (1, '0/1')", "TRUNCATE walferry.progress_other")
+    source.execute(database, "WITH a AS (INSERT INTO job VALUES ('with others')), b AS (INSERT INTO walferry.progress_other"
+                             " VALUES (2, '0/2')) INSERT INTO t VALUES (1)")
+    # In one that is streamed while it is in progress too.
+    source.execute(database, "WITH a AS (INSERT INTO job VALUES ('in a large one'))"
+                             " INSERT INTO t SELECT g FROM generate_series(2, 100000) g")
+    migration.await_applied()
+    assert target.query(database, "SELECT command FROM job WHERE NOT built_in") == []
+    source.execute(database, "TRUNCATE t, job", "INSERT INTO t VALUES (7)", "INSERT INTO job VALUES ('last')")
+    notes = migration.switch()["notes"]
+    assert "left out: rows in configuration tables of extensions: public.job" in notes, notes
+    assert target.query(database, "SELECT id FROM t") == [(7,)]

@@ -308,10 +308,17 @@ def test_memberships_keep_what_they_may_do(migrations):
 
 def test_a_way_back_without_the_rights_for_it_is_refused(poor):
     migration = poor("--no-owner")
-    migration.source.execute(DATABASE, "SET ROLE owner_of_all", "CREATE TABLE public.t (id int PRIMARY KEY)")
+    migration.source.execute(DATABASE, "CREATE SEQUENCE public.others", "GRANT SELECT ON public.others TO mover",
+                             "CREATE MATERIALIZED VIEW public.seen AS SELECT 1 AS one", "GRANT SELECT ON public.seen TO mover",
+                             "SELECT lo_create(4711)", "GRANT SELECT ON LARGE OBJECT 4711 TO mover",
+                             "SET ROLE owner_of_all", "CREATE TABLE public.t (id int PRIMARY KEY)")
     migration.daemon.start()
     migration.daemon.await_phase("follow", 120)
     answer = migration.daemon.cutover("--way-back")
-    assert answer.code == walferry.REFUSED and "no way back: our role may not set session_replication_role" in answer.out, answer
-    assert "no way back: our role on the target may not replicate" in answer.out, answer
+    assert answer.code == walferry.REFUSED, answer
+    for missing in ("our role may not set session_replication_role", "our role on the target may not replicate",
+                    "may not set sequences of the source: GRANT UPDATE ON SEQUENCE public.others",
+                    "may not refresh materialized views of the source: GRANT their owner to ours: public.seen",
+                    "belong to roles that ours is no member of, and could not be written: GRANT those roles to ours: 4711"):
+        assert missing in answer.out, (missing, answer)
     migration.switch()
