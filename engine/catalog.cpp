@@ -8,10 +8,6 @@
 namespace walferry {
 namespace {
 
-constexpr std::string_view not_of_an_extension =
-    "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
-    "AND d.objid = c.oid AND d.deptype = 'e')";
-
 std::vector<Table> read_tables(pg::Session& session, Sizes sizes) {
   // The identity index is the primary key's (default) or the one named by REPLICA IDENTITY USING INDEX; it serves only
   // while it is immediate (not deferrable) and valid, as the server itself demands (RelationGetReplicaIndex).
@@ -26,14 +22,18 @@ SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relispartitio
        c.relkind = 'p' AND EXISTS (
          SELECT FROM pg_catalog.pg_partitioned_table p
          JOIN pg_catalog.pg_opclass o ON o.oid = ANY (p.partclass::pg_catalog.oid[])
-         WHERE p.partrelid = c.oid AND p.partstrat = 'h' AND o.opcintype = 'pg_catalog.anyenum'::pg_catalog.regtype)
+         WHERE p.partrelid = c.oid AND p.partstrat = 'h' AND o.opcintype = 'pg_catalog.anyenum'::pg_catalog.regtype),
+       c.relkind = 'p' AND EXISTS (
+         SELECT FROM pg_catalog.pg_partitioned_table p
+         JOIN pg_catalog.pg_opclass o ON o.oid = ANY (p.partclass::pg_catalog.oid[])
+         WHERE p.partrelid = c.oid AND p.partstrat = 'h' AND o.opcintype IN (19, 25, 1042))
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_index pk ON pk.indrelid = c.oid AND pk.indisprimary
 LEFT JOIN pg_catalog.pg_class r ON c.relispartition AND r.oid = pg_catalog.pg_partition_root(c.oid)
 LEFT JOIN pg_catalog.pg_namespace m ON m.oid = r.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {1} AND {2})",
-                               sizes == Sizes::Read, user_schema_condition("n"), not_of_an_extension));
+                               sizes == Sizes::Read, user_schema_condition("n"), no_extension_condition("c")));
   std::vector<Table> tables;
   tables.reserve(static_cast<std::size_t>(rows.rows()));
   for (int row = 0; row < rows.rows(); ++row) {
@@ -52,6 +52,7 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {1} AND {2})",
     table.rows_estimate = rows.number(row, 12);
     if (table.partition) table.root = {rows.str(row, 13), rows.str(row, 14)};
     table.hashes_oids = rows.flag(row, 15);
+    table.hashes_text = rows.flag(row, 16);
     tables.push_back(std::move(table));
   }
   // Sorted here and not by the server, whose "C" order is that of its own encoding: find() compares UTF-8.
@@ -100,7 +101,7 @@ SELECT a.attrelid, a.attname, a.atttypid, pg_catalog.format_type(a.atttypid, a.a
        a.atttypmod
 FROM attributes a
 ORDER BY a.attrelid, a.attnum)",
-                                                   user_schema_condition("n"), not_of_an_extension));
+                                                   user_schema_condition("n"), no_extension_condition("c")));
   for (int row = 0; row < rows.rows(); ++row) {
     const auto table = by_oid.find(Oid{rows.u32(row, 0)});
     if (table == by_oid.end()) continue;  // created between the two queries of a READ COMMITTED session
@@ -141,6 +142,19 @@ ORDER BY i.indrelid, k.position)",
   }
 }
 
+std::string read_encoding(pg::Session& session) {
+  return session.exec("SHOW server_encoding").str(0, 0);
+}
+
+std::set<QualifiedName> roots_of(const Catalog& catalog, bool Table::*trait) {
+  std::set<QualifiedName> roots;
+  for (const Table& table : catalog.tables) {
+    const QualifiedName& top = table.partition ? table.root : table.name;
+    if (table.*trait && catalog.find(top) != nullptr) roots.insert(top);
+  }
+  return roots;
+}
+
 }  // namespace
 
 const Table* Catalog::find(const QualifiedName& name) const {
@@ -151,12 +165,7 @@ const Table* Catalog::find(const QualifiedName& name) const {
 }
 
 std::set<QualifiedName> hashed_by_oids(const Catalog& catalog) {
-  std::set<QualifiedName> roots;
-  for (const Table& table : catalog.tables) {
-    const QualifiedName& top = table.partition ? table.root : table.name;
-    if (table.hashes_oids && catalog.find(top) != nullptr) roots.insert(top);
-  }
-  return roots;
+  return roots_of(catalog, &Table::hashes_oids);
 }
 
 std::set<QualifiedName> partitioned_differently(const Catalog& source, const Catalog& target) {
@@ -174,6 +183,7 @@ std::set<QualifiedName> partitioned_differently(const Catalog& source, const Cat
     if (target.find(root) != nullptr && partitions != there[root]) roots.insert(root);
   }
   roots.merge(hashed_by_oids(source));
+  if (source.encoding != target.encoding) roots.merge(roots_of(source, &Table::hashes_text));
   return roots;
 }
 
@@ -181,6 +191,13 @@ std::string user_schema_condition(std::string_view namespace_alias) {
   return fmt::format(
       "({0}.nspname <> 'information_schema' AND {0}.nspname <> 'walferry' AND {0}.nspname NOT LIKE 'pg\\_%')",
       namespace_alias);
+}
+
+std::string no_extension_condition(std::string_view class_alias) {
+  return fmt::format(
+      "NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+      "AND d.objid = {}.oid AND d.deptype = 'e')",
+      class_alias);
 }
 
 DatabaseIdentity read_identity(pg::Session& session) {
@@ -207,12 +224,14 @@ Catalog read_catalog(pg::Session& session, Sizes sizes) {
   read_columns(session, by_oid);
   read_identity_columns(session, by_oid);
   catalog.sequences = read_sequences(session);
+  catalog.encoding = read_encoding(session);
   return catalog;
 }
 
 Catalog read_table_list(pg::Session& session) {
   Catalog catalog;
   catalog.tables = read_tables(session, Sizes::LeaveOut);
+  catalog.encoding = read_encoding(session);
   return catalog;
 }
 
@@ -224,7 +243,7 @@ FROM pg_catalog.pg_sequence s
 JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relpersistence <> 't' AND {} AND {})",
-                                                   user_schema_condition("n"), not_of_an_extension));
+                                                   user_schema_condition("n"), no_extension_condition("c")));
   std::vector<Sequence> sequences;
   for (int row = 0; row < rows.rows(); ++row) {
     Sequence sequence;

@@ -47,6 +47,7 @@ struct Table {
   bool partition = false;
   QualifiedName root;                         // of a partition: the partitioned table at the top
   bool hashes_oids = false;                   // partitioned by the hash of an enum, which is that of its label's oid
+  bool hashes_text = false;                   // partitioned by the hash of a text, which is that of its bytes
   bool inherits = false;                      // has rows of its own besides those of its children
   char replica_identity = 'd';                // as in pg_class.relreplident
   std::vector<std::string> identity_columns;  // those that identify a row in the stream; empty: none usable
@@ -99,6 +100,7 @@ struct DatabaseIdentity {
 struct Catalog {
   std::vector<Table> tables;        // by name
   std::vector<Sequence> sequences;  // by name
+  std::string encoding = {};        // of the database
 
   [[nodiscard]] const Table* find(const QualifiedName& name) const;
 };
@@ -107,7 +109,7 @@ struct Catalog {
 [[nodiscard]] std::set<QualifiedName> hashed_by_oids(const Catalog& catalog);
 
 // Partitioned tables of the source that the target has too, but with other partitions or none, and those that hash
-// oids: their rows can only be carried by way of the table at the top.
+// oids, or texts where the encodings differ: their rows can only be carried by way of the table at the top.
 [[nodiscard]] std::set<QualifiedName> partitioned_differently(const Catalog& source, const Catalog& target);
 
 [[nodiscard]] DatabaseIdentity read_identity(pg::Session& session);
@@ -124,5 +126,7 @@ enum class Sizes { Read, LeaveOut };
 
 // SQL condition on pg_namespace alias `namespace_alias` that leaves out system schemas and walferry's own.
 [[nodiscard]] std::string user_schema_condition(std::string_view namespace_alias);
+// SQL condition on pg_class alias `class_alias` that leaves out what belongs to an extension.
+[[nodiscard]] std::string no_extension_condition(std::string_view class_alias);
 
 }  // namespace walferry

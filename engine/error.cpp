@@ -35,6 +35,7 @@ bool is_transient(const Error& error) {
          state == "55006" ||                      // slot in use by the session before
          state == "40P01" || state == "40001" ||  // deadlock, serialization
          state == "72000" ||                      // the exported snapshot is gone; a new one is taken
+         state == "25P03" || state == "25P04" ||  // a timeout of the server's ended the session
          state == "55P03" || state == "57014";    // lock not available, cancelled
 }
 

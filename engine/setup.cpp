@@ -178,6 +178,20 @@ std::string literals(const std::vector<std::string>& texts) {
   return list;
 }
 
+// Tables that the publications have in such a way: a condition on the groups of pg_publication_tables `p`, by table
+// `c`.
+std::vector<std::string> published_with(pg::Session& session, const std::vector<std::string>& publications,
+                                        std::string_view condition) {
+  std::vector<std::string> names;
+  const pg::Result rows = session.exec(
+      fmt::format("SELECT p.schemaname, p.tablename FROM pg_catalog.pg_publication_tables p JOIN "
+                  "pg_catalog.pg_namespace n ON n.nspname = p.schemaname JOIN pg_catalog.pg_class c ON c.relnamespace "
+                  "= n.oid AND c.relname = p.tablename WHERE p.pubname IN ({}) GROUP BY 1, 2 HAVING {} ORDER BY 1, 2",
+                  literals(publications), condition));
+  for (int row = 0; row < rows.rows(); ++row) names.push_back(QualifiedName{rows.str(row, 0), rows.str(row, 1)}.text());
+  return names;
+}
+
 }  // namespace
 
 void require_end(pg::Session& session, Side side, const std::string& slot) {
@@ -337,17 +351,19 @@ void record_settings(const MigrationOptions& options, const Ends& ends, store::J
 }
 
 std::vector<std::string> filtered_tables(pg::Session& session, const std::vector<std::string>& publications) {
-  std::vector<std::string> names;
-  if (session.server_version() < 150'000) return names;
-  const pg::Result rows = session.exec(fmt::format(
-      "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname IN ({}) GROUP BY 1, "
-      "2 HAVING pg_catalog.bool_and(rowfilter IS NOT NULL) OR pg_catalog.max(pg_catalog.cardinality(attnames)) < "
-      "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid "
-      "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = schemaname AND c.relname = tablename "
-      "AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') ORDER BY 1, 2",
-      literals(publications)));
-  for (int row = 0; row < rows.rows(); ++row) names.push_back(QualifiedName{rows.str(row, 0), rows.str(row, 1)}.text());
-  return names;
+  if (session.server_version() < 150'000) return {};
+  return published_with(session, publications,
+                        "pg_catalog.bool_and(p.rowfilter IS NOT NULL) OR pg_catalog.bool_and(EXISTS (SELECT FROM "
+                        "pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+                        "AND a.attgenerated = '' AND a.attname <> ALL (p.attnames)))");
+}
+
+std::vector<std::string> tables_with_generated_columns_published(pg::Session& session,
+                                                                 const std::vector<std::string>& publications) {
+  if (session.server_version() < 180'000) return {};
+  return published_with(session, publications,
+                        "pg_catalog.bool_or(EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND "
+                        "a.attgenerated <> '' AND a.attname = ANY (p.attnames)))");
 }
 
 std::vector<Table> published_tables(pg::Session& session, const std::vector<std::string>& publications, Sizes sizes) {

@@ -92,6 +92,10 @@ void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journa
 [[nodiscard]] std::vector<std::string> filtered_tables(pg::Session& session,
                                                        const std::vector<std::string>& publications);
 
+// Those of which the publications carry generated columns (from 18), which the target computes itself.
+[[nodiscard]] std::vector<std::string> tables_with_generated_columns_published(
+    pg::Session& session, const std::vector<std::string>& publications);
+
 [[nodiscard]] std::vector<std::string> recorded_publications(const store::Journal& journal);
 
 // Whether the migration carries the whole database, and so what no publication carries, too.

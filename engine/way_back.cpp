@@ -108,13 +108,10 @@ void look_at_source(pg::Session& source, std::vector<std::string>& blockers) {
         "and foreign keys: GRANT SET ON PARAMETER session_replication_role, or connect as a superuser");
   }
   const auto relations = [&source](std::string_view condition) {
-    return texts(
-        source,
-        fmt::format("SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN "
-                    "pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {} AND {} AND NOT EXISTS (SELECT "
-                    "FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
-                    "AND e.objid = c.oid AND e.deptype = 'e') ORDER BY 1",
-                    condition, user_schema_condition("n")));
+    return texts(source,
+                 fmt::format("SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN "
+                             "pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {} AND {} AND {} ORDER BY 1",
+                             condition, user_schema_condition("n"), no_extension_condition("c")));
   };
   const std::vector<std::string> sequences = relations(
       "CASE WHEN c.relkind = 'S' AND c.relpersistence <> 't' THEN NOT pg_catalog.has_sequence_privilege(c.oid, "

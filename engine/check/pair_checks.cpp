@@ -240,14 +240,18 @@ void check_roles(End& source, End& target, const CheckOptions& options, Findings
     findings.pass(id, "every role that owns or uses something exists on the target");
   }
   if (target.superuser || options.no_schema || !options.owners) return;
-  // Giving an object to its owner needs membership in that role.
+  // Giving an object to its owner needs membership in that role, from 16 on one that lets it be taken on. Who may grant
+  // the role to himself does so (schema::create_missing_roles).
+  const std::string_view is_member =
+      target.session.server_version() >= 160'000
+          ? "pg_catalog.pg_has_role(current_user, oid, 'SET') AND pg_catalog.pg_has_role(current_user, oid, 'USAGE') "
+            "OR pg_catalog.pg_has_role(current_user, oid, 'MEMBER WITH ADMIN OPTION')"
+          : "pg_catalog.pg_has_role(current_user, oid, 'MEMBER')";
   std::vector<std::string> lacking;
   std::vector<std::string> remedies;
   for (const std::string& role : schema::needed_roles(source.session)) {
-    const pg::Result row = target.session.exec(
-        fmt::format("SELECT pg_catalog.pg_has_role(current_user, oid, 'MEMBER'), rolsuper FROM pg_catalog.pg_roles "
-                    "WHERE rolname = {}",
-                    pg::quote_literal(role)));
+    const pg::Result row = target.session.exec(fmt::format(
+        "SELECT {}, rolsuper FROM pg_catalog.pg_roles WHERE rolname = {}", is_member, pg::quote_literal(role)));
     if (row.rows() == 0 || row.flag(0, 0)) continue;
     lacking.push_back(role);
     // Membership in a superuser's role is no remedy to propose.
@@ -267,21 +271,20 @@ void check_tablespaces(End& source, End& target, const CheckOptions& options, Fi
       "SELECT DISTINCT s.spcname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace "
       "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {} ORDER BY 1",
       user_schema_condition("n")));
-  const std::vector<std::string> there = target.texts("SELECT spcname FROM pg_catalog.pg_tablespace");
+  const std::vector<std::string> there = target.texts(
+      "SELECT spcname FROM pg_catalog.pg_tablespace WHERE pg_catalog.has_tablespace_privilege(oid, 'CREATE')");
   std::vector<std::string> missing;
   for (const std::string& name : used) {
     if (std::find(there.begin(), there.end(), name) == there.end()) missing.push_back(name);
   }
   if (missing.empty()) return;
-  findings.warn("pair.tablespaces", {.title = "tablespaces missing on the target: " + listed(missing),
-                                     .detail = "tables or indexes of the source lie in them",
-                                     .remedy = "CREATE TABLESPACE <name> LOCATION '<directory>'; on the target"});
-}
-
-std::string type_of(const Table& table, const std::string& column) {
-  const auto found = std::find_if(table.columns.begin(), table.columns.end(),
-                                  [&column](const Column& each) { return each.name == column; });
-  return found == table.columns.end() ? std::string{} : found->type_name;
+  findings.warn(
+      "pair.tablespaces",
+      {.title = "tablespaces that are missing on the target, or that our role may not use: " + listed(missing),
+       .detail = "tables or indexes of the source lie in them; on the target they come to lie in the "
+                 "database's own tablespace",
+       .remedy = "if that is not meant, before the migration begins: CREATE TABLESPACE <name> LOCATION "
+                 "'<directory>'; GRANT CREATE ON TABLESPACE <name> TO <our role>; on the target"});
 }
 
 void check_partitions(const End& source, const End& target, Findings& findings) {
@@ -291,7 +294,8 @@ void check_partitions(const End& source, const End& target, Findings& findings) 
   for (const QualifiedName& root : as_one) names.push_back(root.text());
   findings.warn("pair.partitions",
                 {.title = counted(as_one.size(), "table is", "tables are") +
-                          " partitioned differently on the target, or by the hash of an enum",
+                          " partitioned differently on the target, or by the hash of an enum, or of a text whose "
+                          "encoding differs",
                  .detail = "all partitioned tables are then published and copied as a whole "
                            "(publish_via_partition_root), by one connection each: " +
                            listed(names, 40),
@@ -304,6 +308,7 @@ void check_schema_made_beforehand(const End& source, const End& target, Findings
   std::vector<std::string> missing;
   std::vector<std::string> columns;
   std::vector<std::string> types;
+  std::vector<std::string> generated;
   const std::set<QualifiedName> as_one = partitioned_differently(source.catalog, target.catalog);
   for (const Table& table : source.catalog.tables) {
     if (table.partition && as_one.contains(table.root)) continue;
@@ -313,13 +318,15 @@ void check_schema_made_beforehand(const End& source, const End& target, Findings
       continue;
     }
     for (const Column& column : table.columns) {
-      const std::string type = type_of(*counterpart, column.name);
+      const auto same = std::ranges::find(counterpart->columns, column.name, &Column::name);
       const std::string name = table.name.text() + "." + column.name;
-      if (type.empty()) {
+      if (same == counterpart->columns.end()) {
         columns.push_back(name);
-      } else if (type != column.type_name) {
-        types.push_back(fmt::format("{} ({} / {})", name, column.type_name, type));
+        continue;
       }
+      if (same->type_name != column.type_name)
+        types.push_back(fmt::format("{} ({} / {})", name, column.type_name, same->type_name));
+      if (same->generated != column.generated) generated.push_back(name);
     }
   }
   if (!missing.empty() || !columns.empty()) {
@@ -331,6 +338,14 @@ void check_schema_made_beforehand(const End& source, const End& target, Findings
                                    columns.empty() ? "" : "columns: " + listed(columns, 40)),
              .remedy = "create them as they are on the source (pg_dump --schema-only), or leave --no-schema out"});
   }
+  if (!generated.empty()) {
+    findings.fail(id, {.title = counted(generated.size(), "column is", "columns are") + " generated on one end only",
+                       .detail = "the source sends no values of its generated columns, and the target takes none for "
+                                 "its own: " +
+                                 listed(generated, 40),
+                       .remedy = "make the target's column as the source's is: GENERATED ALWAYS AS (...), before 18 "
+                                 "STORED; or an ordinary one"});
+  }
   if (!types.empty()) {
     findings.warn(
         "pair.types",
@@ -338,7 +353,7 @@ void check_schema_made_beforehand(const End& source, const End& target, Findings
          .detail = "values travel as text and must fit (source / target): " + listed(types, 40),
          .remedy = "ALTER TABLE <table> ALTER COLUMN <column> TYPE <the source's type>; if that was not meant"});
   }
-  if (missing.empty() && columns.empty() && types.empty())
+  if (missing.empty() && columns.empty() && types.empty() && generated.empty())
     findings.pass(id, "the target has every table and column of the source");
 }
 

@@ -18,9 +18,8 @@ namespace {
 std::string from_relations(std::string_view kinds) {
   return fmt::format(
       " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-      "WHERE c.relkind IN ({}) AND c.relpersistence <> 't' AND {} AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend x "
-      "WHERE x.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND x.objid = c.oid AND x.deptype = 'e') ",
-      kinds, user_schema_condition("n"));
+      "WHERE c.relkind IN ({}) AND c.relpersistence <> 't' AND {} AND {} ",
+      kinds, user_schema_condition("n"), no_extension_condition("c"));
 }
 
 // And of these, the tables that are selected; what is left out concerns nobody.
@@ -84,6 +83,16 @@ void check_existing_publications(End& source, const CheckOptions& options, Findi
                                         counted(filtered.size(), "table", "tables")),
                    .detail = "changes of the others would not arrive, and nothing would tell: " + listed(filtered, 40),
                    .remedy = "ALTER PUBLICATION ... SET TABLE ...; without WHERE and without a list of columns"});
+  }
+  if (const auto generated = tables_with_generated_columns_published(source.session, options.publications);
+      !generated.empty()) {
+    findings.fail(
+        "source.row_filter",
+        {.title = fmt::format("the publications carry generated columns of {}",
+                              counted(generated.size(), "table", "tables")),
+         .detail = "the target computes them itself and takes no values for them: " + listed(generated, 40),
+         .remedy = "ALTER PUBLICATION ... SET (publish_generated_columns = none); and without such columns in "
+                   "a list of columns"});
   }
   for (const std::string& name : options.publications) {
     const std::string id = "source.publication";

@@ -80,9 +80,9 @@ void check_ownership(End& target, const CheckOptions& options, Findings& finding
   const std::string id = "target.ownership";
   const std::vector<std::string> foreign = target.texts(fmt::format(
       "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace "
-      "n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {} AND NOT "
+      "n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {} AND {} AND NOT "
       "pg_catalog.pg_has_role(current_user, c.relowner, 'USAGE') ORDER BY 1",
-      user_schema_condition("n")));
+      user_schema_condition("n"), no_extension_condition("c")));
   if (foreign.empty()) return findings.pass(id, "every table on the target is the role's own, or its groups'");
   findings.fail(id, {.title = counted(foreign.size(), "table of the target belongs", "tables of the target belong") +
                               " to a role that ours is no member of",

@@ -181,7 +181,8 @@ class Copier {
   bool copy(const Part& part, std::int64_t& bytes, std::int64_t& rows) {
     const TableToCopy& table = tables_[part.table];
     const std::vector<std::string> columns = copied_columns(table.source);
-    const bool binary = binary_is_safe(table.source, *table.target);
+    const bool binary =
+        binary_is_safe(table.source, *table.target) && (!intervals_may_differ() || !has_intervals(table.source));
     const std::string list = columns.empty() ? "" : " (" + joined(columns) + ")";
     const std::string format = binary ? "FORMAT binary" : "FORMAT text";
 
@@ -219,6 +220,17 @@ class Copier {
     return true;
   }
 
+  // Infinite ones, of 17: an older server would take their binary form for a very long time.
+  [[nodiscard]] bool intervals_may_differ() const {
+    constexpr int infinite_from = 170'000;
+    return source_->server_version() >= infinite_from && target_->server_version() < infinite_from;
+  }
+
+  static bool has_intervals(const Table& table) {
+    return std::ranges::any_of(
+        table.columns, [](const Column& column) { return column.type == Oid{1186} || column.type == Oid{1187}; });
+  }
+
   // TRUNCATE is not transactional in every respect: a snapshot from before it finds the table empty. The table's file
   // tells, as the snapshot knows it and as it is now; the lock of the COPY is still held. And the name that was read
   // may be another table's by now.
@@ -230,7 +242,7 @@ class Copier {
       return source_
           ->exec(fmt::format("SELECT coalesce(bool_and(pg_catalog.pg_relation_filenode(c.oid) IS NOT DISTINCT FROM "
                              "c.relfilenode), true) FROM pg_catalog.pg_partition_tree({}) p JOIN pg_catalog.pg_class c "
-                             "ON c.oid = p.relid AND p.isleaf",
+                             "ON c.oid = p.relid AND c.relkind = 'r'",
                              static_cast<std::uint32_t>(table.oid)))
           .flag(0, 0);
     }
@@ -275,6 +287,21 @@ class Copier {
   std::string buffer_;
   bool committing_ = false;
 };
+
+// Emptying the table at the top, and writing to it, would reach them, and what lies behind them.
+void require_no_foreign_partitions(pg::Session& session, const Table& table) {
+  if (table.kind != 'p') return;
+  const pg::Result found = session.exec(
+      fmt::format("SELECT c.oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_partition_tree({}) p JOIN "
+                  "pg_catalog.pg_class c ON c.oid = p.relid WHERE c.relkind = 'f' ORDER BY 1",
+                  static_cast<std::uint32_t>(table.oid)));
+  if (found.rows() == 0) return;
+  throw Error{{ErrorKind::Refused, session.side()},
+              fmt::format("partitioned table {0} is carried as a whole, and on the {1} its partition {2} is a foreign "
+                          "table, whose rows would be copied, and emptied, where they lie. Nothing was copied. Remedy: "
+                          "ALTER TABLE {0} DETACH PARTITION {2}; on the {1}",
+                          table.name.quoted(), to_string(session.side()), found.str(0, 0))};
+}
 
 // Types whose binary form holds object ids or has no send function; text names what is meant.
 bool type_is_binary_safe(Oid type) {
@@ -321,6 +348,10 @@ void copy_tables(const CopyOptions& options, std::vector<TableToCopy> tables) {
   {
     pg::Session source = pg::Session::open(options.source, {.application_name = "walferry copy"});
     pg::Session target = open_target(options);
+    for (const TableToCopy& table : tables) {
+      require_no_foreign_partitions(source, table.source);
+      require_no_foreign_partitions(target, *table.target);
+    }
     const std::set<Oid> referenced = referenced_tables(target);
     const bool split = splits_tables(options.split, pg::is_here(target), std::thread::hardware_concurrency());
     for (std::size_t i = 0; i < tables.size(); ++i) {

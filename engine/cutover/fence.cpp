@@ -140,8 +140,8 @@ std::vector<std::string> unfenceable_tables(pg::Session& source) {
       "SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
       "WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT pg_catalog.pg_has_role(current_user, "
       "c.relowner, 'USAGE') "
-      "AND {} ORDER BY 1, 2 LIMIT 3",
-      user_schema_condition("n")));
+      "AND {} AND {} ORDER BY 1, 2 LIMIT 3",
+      user_schema_condition("n"), no_extension_condition("c")));
   std::vector<std::string> names;
   for (int row = 0; row < foreign.rows(); ++row)
     names.push_back(QualifiedName{foreign.str(row, 0), foreign.str(row, 1)}.text());

@@ -132,6 +132,12 @@ std::vector<std::string> table_blockers(pg::Session& source, const Catalog& sele
   for (const std::string& name : filtered_tables(source, recorded_publications(journal)))
     blockers.push_back(
         fmt::format("the publications carry only some rows or columns of {}: take WHERE and the list off there", name));
+  for (const std::string& name : tables_with_generated_columns_published(source, recorded_publications(journal))) {
+    blockers.push_back(fmt::format(
+        "the publications carry generated columns of {}, which the target computes: SET (publish_generated_columns = "
+        "none) there, and no such column in a list",
+        name));
+  }
   for (const auto& [id, mark] : journal.tables_to_copy_again()) {
     blockers.push_back(fmt::format(
         "table {} waits to be copied again after a schema change, or for the first time: wait, or see that the "

@@ -64,7 +64,8 @@ bool is_still(pg::Session& source, const Table& table) {
           "WHERE c.oid = {} AND n.nspname = {} AND c.relname = {} AND c.relkind = 'r' AND c.relpersistence = 'p' AND "
           "(c.relreplident = 'f' OR EXISTS (SELECT 1 FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND "
           "i.indimmediate AND i.indisvalid AND ((c.relreplident = 'd' AND i.indisprimary) OR "
-          "(c.relreplident = 'i' AND i.indisreplident)))))",
+          "(c.relreplident = 'i' AND i.indisreplident)) AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute g WHERE "
+          "g.attrelid = i.indrelid AND g.attgenerated <> '' AND g.attnum = ANY (i.indkey::pg_catalog.int2[])))))",
           static_cast<std::uint32_t>(table.oid), pg::quote_literal(table.name.schema),
           pg::quote_literal(table.name.name)))
       .flag(0, 0);

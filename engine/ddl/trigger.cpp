@@ -86,7 +86,11 @@ BEGIN
                        JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.indrelid
                        WHERE i.indrelid OPERATOR(pg_catalog.=) command.objid AND i.indimmediate AND i.indisvalid
                          AND ((c.relreplident OPERATOR(pg_catalog.=) 'd' AND i.indisprimary)
-                              OR (c.relreplident OPERATOR(pg_catalog.=) 'i' AND i.indisreplident))) THEN
+                              OR (c.relreplident OPERATOR(pg_catalog.=) 'i' AND i.indisreplident))
+                         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute g
+                                         WHERE g.attrelid OPERATOR(pg_catalog.=) i.indrelid
+                                           AND g.attgenerated OPERATOR(pg_catalog.<>) ''
+                                           AND g.attnum OPERATOR(pg_catalog.=) ANY (i.indkey::pg_catalog.int2[]))) THEN
           BEGIN
             full_name := pg_catalog.format('%I.%I', object OPERATOR(pg_catalog.->>) 'schema',
                                            object OPERATOR(pg_catalog.->>) 'name');

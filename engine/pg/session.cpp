@@ -23,7 +23,7 @@ constexpr std::string_view pinned_settings =
     "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 "
     "-c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed "
     "-c default_transaction_deferrable=off -c synchronize_seqscans=off -c quote_all_identifiers=off "
-    "-c standard_conforming_strings=on -c client_min_messages=warning";
+    "-c standard_conforming_strings=on -c array_nulls=on -c client_min_messages=warning";
 
 std::string escaped_option(std::string_view setting) {
   std::string out;
@@ -179,7 +179,8 @@ Session Session::open(const ConnInfo& info, const SessionOptions& options) {
                             reason, remedy)};
   }
   Session session{std::move(connection), info};
-  if (options.kind == SessionKind::Ordinary) session.exec(settings_of_version(session.server_version()));
+  // A walsender decodes inside transactions of its server, too.
+  session.exec(settings_of_version(session.server_version()));
   if (options.read_only) session.exec("SET default_transaction_read_only = on");
   return session;
 }

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "engine/schema/item_settings.hpp"
 #include "engine/schema/transaction.hpp"
 
 namespace walferry::schema {
@@ -258,7 +259,7 @@ std::size_t restore_pre_data(const PgTools& tools, pg::Session& target, const st
     if (stop.stop_requested()) throw Error{{ErrorKind::Stopped, target.side()}, "stopped while creating the schema"};
     if (comment_is_there(target, first_statement(entry.sql))) continue;
     try {
-      for (const std::string& setting : entry.settings) target.exec("SET LOCAL " + setting);
+      hold_settings(target, entry.settings);
       target.exec(entry.sql);
     } catch (const Error& error) {
       const std::string what =

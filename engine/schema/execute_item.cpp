@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/schema/item_settings.hpp"
 #include "engine/schema/transaction.hpp"
 
 namespace walferry::schema {
@@ -140,7 +141,7 @@ bool rests_disabled(pg::Session& target, const PostDataItem& item, const Execute
 
 void execute_once(pg::Session& target, const PostDataItem& item, const ExecuteOptions& options) {
   Transaction transaction{target};
-  for (const std::string& setting : item.settings) target.exec("SET LOCAL " + setting);
+  hold_settings(target, item.settings);
   if (item.kind == ItemKind::Index && invalid_index_is_there(target, item)) {
     target.exec("DROP INDEX " + pg::quote_name(item.schema, item.name));
   }

@@ -170,6 +170,23 @@ std::vector<std::string> grant_memberships(pg::Session& source, pg::Session& tar
   return left;
 }
 
+std::string grant_to_ourselves(pg::Session& target, const std::string& role) {
+  return fmt::format("GRANT {} TO CURRENT_USER{}", pg::quote_name(role),
+                     target.server_version() >= 160'000 ? " WITH INHERIT TRUE, SET TRUE" : "");
+}
+
+// From 16 on whoever creates a role may administer it, which is not yet to own things in its name.
+void take_granted_roles(pg::Session& target, const std::vector<std::string>& needed) {
+  if (target.server_version() < 160'000) return;
+  const std::vector<std::string> roles = first_column(target.exec(
+      fmt::format("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ({}) AND rolname <> current_user AND "
+                  "pg_catalog.pg_has_role(current_user, oid, 'MEMBER WITH ADMIN OPTION') AND NOT "
+                  "(pg_catalog.pg_has_role(current_user, oid, 'SET') AND pg_catalog.pg_has_role(current_user, oid, "
+                  "'USAGE'))",
+                  list_of_literals(needed))));
+  for (const std::string& role : roles) target.exec(grant_to_ourselves(target, role));
+}
+
 }  // namespace
 
 std::vector<std::string> needed_roles(pg::Session& source) {
@@ -221,14 +238,15 @@ std::vector<std::string> missing_roles(pg::Session& source, pg::Session& target)
 std::vector<CreatedRole> create_missing_roles(pg::Session& source, pg::Session& target) {
   const std::vector<std::string> missing = missing_roles(source, target);
   std::vector<CreatedRole> created;
-  if (missing.empty()) return created;
   try {
     const OwnRights rights = read_own_rights(target);
+    if (!rights.superuser) take_granted_roles(target, needed_roles(source));
+    if (missing.empty()) return created;
     Transaction transaction{target};
     for (const Role& role : read_roles(source, missing)) {
       target.exec(create_statement(role, rights));
       // To give objects to the role we must be a member of it; a superuser need not.
-      if (!rights.superuser) target.exec("GRANT " + pg::quote_name(role.name) + " TO CURRENT_USER");
+      if (!rights.superuser) target.exec(grant_to_ourselves(target, role.name));
       created.push_back({role.name, remarks_on(role, rights)});
     }
     for (std::string& left : grant_memberships(source, target, needed_roles(source), missing))

@@ -23,7 +23,8 @@ struct CreatedRole {
   std::vector<std::string> remarks;
 };
 
-// In one transaction; does nothing when none is missing.
+// In one transaction; does nothing when none is missing. Those that exist, and that our role may administer without
+// being a member of them, are granted to it.
 std::vector<CreatedRole> create_missing_roles(pg::Session& source, pg::Session& target);
 
 }  // namespace walferry::schema

@@ -63,7 +63,7 @@ struct ScriptEntry {
   std::vector<int> depends_on;        // dump ids
   std::string type;                   // "INDEX", "FK CONSTRAINT" ...: for messages only
   std::string tag;                    // sanitised name: for messages only
-  std::vector<std::string> settings;  // "default_tablespace = ''": hold while it is executed
+  std::vector<std::string> settings;  // "default_tablespace = ''": hold while it is executed (hold_settings)
   std::string sql;                    // one or more statements, never empty
 };
 

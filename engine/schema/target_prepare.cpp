@@ -30,16 +30,12 @@ struct State {
 
 using States = std::map<Key, State>;
 
-constexpr std::string_view not_of_an_extension =
-    "NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
-    "AND e.objid = c.oid AND e.deptype = 'e')";
-
 void read_states_of_tables(pg::Session& session, Kind kind, const std::string& from, States& states) {
   const pg::Result rows = session.exec(
       fmt::format("SELECT n.nspname, c.relname, o.name, o.state, c.relkind = 'p', c.relispartition, c.oid FROM ({}) o "
                   "JOIN pg_catalog.pg_class c ON c.oid = o.relation JOIN pg_catalog.pg_namespace n ON n.oid = "
                   "c.relnamespace WHERE c.relkind NOT IN ('v', 'm') AND {} AND {}",
-                  from, user_schema_condition("n"), not_of_an_extension));
+                  from, user_schema_condition("n"), no_extension_condition("c")));
   for (int row = 0; row < rows.rows(); ++row) {
     states.emplace(Key{kind, {rows.str(row, 0), rows.str(row, 1)}, rows.str(row, 2)},
                    State{rows.text(row, 3).front(), rows.flag(row, 4), rows.flag(row, 5), Oid{rows.u32(row, 6)}});

@@ -445,3 +445,31 @@ def test_verify_gives_no_verdict_where_it_cannot_read(migrations, end):
         assert words in answer.err, (words, answer)
     server.execute(DATABASE, "ALTER ROLE mover BYPASSRLS")
     assert verify("--json").code == walferry.OK
+
+
+@on_versions((15, 15))
+@pytest.mark.parametrize("source, target", [("GENERATED ALWAYS AS (id * 2) STORED", ""), ("", "GENERATED ALWAYS AS (id * 2) STORED")],
+                         ids=["source", "target"])
+def test_a_column_that_is_generated_on_one_end_only_is_refused(migrations, source, target):
+    migration = migrations(DATABASE, "--no-schema")
+    table = "CREATE TABLE t (id int PRIMARY KEY, twice int {})"
+    migration.load(sql=table.format(source))
+    migration.target.execute(DATABASE, table.format(target))
+    expect(migration.daemon.check("--json", "--no-schema"), "pair.tables", "FAIL", "make the target's column as the source's is",
+           "public.t.twice")
+    migration.target.execute(DATABASE, "DROP TABLE t", table.format(source))
+    expect(migration.daemon.check("--json", "--no-schema"), "pair.tables", "PASS")
+
+
+@on_versions((18, 18))
+def test_a_publication_that_carries_generated_columns_is_refused(migrations):
+    migration = migrations(DATABASE, "--publication", "computed")
+    migration.load(sql="CREATE TABLE t (id int PRIMARY KEY, g int GENERATED ALWAYS AS (id * 2) STORED);"
+                       "CREATE PUBLICATION computed FOR TABLE t WITH (publish_generated_columns = stored)")
+    expect(migration.daemon.check("--json", "--publication", "computed"), "source.row_filter", "FAIL",
+           "publish_generated_columns = none", "public.t")
+    migration.source.execute(DATABASE, "ALTER PUBLICATION computed SET (publish_generated_columns = none)")
+    migration.daemon.start()
+    migration.daemon.await_phase("follow", 60)
+    migration.source.execute(DATABASE, "INSERT INTO t (id) VALUES (1)")
+    migration.switch()

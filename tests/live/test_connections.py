@@ -11,6 +11,7 @@ import pytest
 
 import walferry
 from compare import assert_equal, data_differences
+from migration import on_versions
 from servers import unprivileged_user
 
 pytestmark = pytest.mark.limit(240)
@@ -139,3 +140,19 @@ def test_money_is_carried_from_a_source_that_writes_it_in_another_form(migration
     migration.switch()
     assert_equal(*migration.ends)
     assert migration.target.scalar("money", "SELECT price::numeric::text FROM t WHERE id = 2") == "-9876543.21"
+
+
+@on_versions((17, 18))
+def test_a_limit_for_transactions_does_not_end_the_walsender(migrations):
+    """It sends within transactions of its server, however long that takes."""
+    migration = migrations("limited").follow("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    source, database = migration.source, migration.database
+    source.execute("postgres", f"ALTER DATABASE {database} SET transaction_timeout = '100ms'")
+    assert migration.daemon.terminate() == walferry.OK
+    migration.daemon.start()
+    migration.daemon.await_phase("follow")
+    source.execute(database, "SET transaction_timeout = 0",
+                   "INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(1, 300000) g")
+    migration.await_applied()
+    assert "terminating connection due to transaction timeout" not in source.log.read_text(errors="replace")
+    migration.switch()

@@ -782,3 +782,14 @@ CORE = {
 @pytest.mark.parametrize("core", CORE)
 def test_on_other_versions(migrations, core):
     CORE[core](migrations)
+
+
+@on_versions((15, 15), (18, 18))
+def test_a_new_table_whose_key_is_generated_stays_out(migrations):
+    """No update or delete of it could be sent, and 18 refuses them on the source where it is published."""
+    migration = following(migrations("ddl_generated_key"), "--on-ddl", "apply")
+    source, database = migration.source, migration.database
+    source.execute(database, "CREATE TABLE app.g (a int, k int GENERATED ALWAYS AS (a * 2) STORED PRIMARY KEY)",
+                   "INSERT INTO app.g VALUES (1), (2)", "UPDATE app.g SET a = 3 WHERE a = 1", "DELETE FROM app.g WHERE a = 2")
+    migration.await_applied()
+    assert source.query(database, "SELECT tablename FROM pg_publication_tables WHERE tablename = 'g'") == []

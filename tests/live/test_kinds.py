@@ -350,3 +350,24 @@ def test_a_publication_for_all_tables_names_what_is_no_users(migrations):
     notes = migration.switch()["notes"]
     assert "left out: rows in configuration tables of extensions: public.job" in notes, notes
     assert target.query(database, "SELECT id FROM t") == [(7,)]
+
+
+def test_partitions_by_the_hash_of_a_text_are_found_anew_under_another_encoding(migrations):
+    migration = migrations("text_hash")
+    source, database, target, _ = migration.ends
+    source.drop_database(database)
+    source.execute("postgres", f"CREATE DATABASE {database} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    migration.load(sql="""
+        CREATE TABLE p (name text PRIMARY KEY, v int) PARTITION BY HASH (name);
+        CREATE TABLE p_0 PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE p_1 PARTITION OF p FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        INSERT INTO p SELECT chr(192 + g), g FROM generate_series(0, 60) g;""")
+    findings = {each["id"]: each for each in migration.daemon.check("--json").json()["findings"]}
+    assert "public.p" in findings["pair.partitions"]["detail"], findings["pair.partitions"]
+    migration.daemon.start()
+    migration.daemon.await_phase("follow")
+    source.execute(database, "UPDATE p SET v = -v WHERE v > 30", "UPDATE p SET name = name || 'x' WHERE v = 7",
+                   "DELETE FROM p WHERE v = 8")
+    assert migration.switch()["verified_equal"]
+    homes = [dict(server.query(database, "SELECT name, tableoid::regclass::text FROM p")) for server in (source, target)]
+    assert len(homes[0]) == 60 and homes[0] != homes[1] and homes[0].keys() == homes[1].keys()

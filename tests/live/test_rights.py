@@ -5,6 +5,9 @@ The source's role has REPLICATION and owns the tables, the target's role owns it
 
 from __future__ import annotations
 
+import contextlib
+
+import psycopg2
 import pytest
 
 import walferry
@@ -226,7 +229,7 @@ def test_configuration_rows_that_our_role_may_not_write_are_a_note(poor):
     migration.load(sql="SET ROLE owner_of_all; CREATE TABLE t (id integer PRIMARY KEY); INSERT INTO t VALUES (1)")
     for server in (migration.source, migration.target):
         make_extension_table(server, DATABASE)
-    migration.source.execute(DATABASE, "INSERT INTO job VALUES ('of the user')", "ALTER TABLE job OWNER TO owner_of_all")
+    migration.source.execute(DATABASE, "INSERT INTO job VALUES ('of the user')", "GRANT SELECT ON job TO mover")
     migration.daemon.start()
     migration.daemon.await_phase("follow")
     report = migration.switch()
@@ -322,3 +325,29 @@ def test_a_way_back_without_the_rights_for_it_is_refused(poor):
                     "belong to roles that ours is no member of, and could not be written: GRANT those roles to ours: 4711"):
         assert missing in answer.out, (missing, answer)
     migration.switch()
+
+
+@on_versions((15, 16))
+def test_a_role_that_was_made_beforehand_is_taken_on(pair, poor):
+    """From 16 on whoever creates a role may administer it, and not yet own things in its name."""
+    migration = poor()
+    migration.target.execute("postgres", "ALTER ROLE mover CREATEROLE")
+    source, target = migration.source, migration.target
+    source.execute("postgres", "CREATE ROLE app")
+    try:
+        source.execute(DATABASE, "GRANT app TO mover", "GRANT CREATE ON SCHEMA public TO app", "CREATE TABLE t (id int PRIMARY KEY)", "ALTER TABLE t OWNER TO app")
+        target.execute("postgres", "REVOKE owner_of_all FROM mover", "GRANT owner_of_all TO mover WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
+        with contextlib.closing(psycopg2.connect(target.dsn("postgres", "mover"))) as connection, connection, \
+                connection.cursor() as cursor:
+            cursor.execute("CREATE ROLE app LOGIN")
+        target.execute(DATABASE, "GRANT CREATE ON SCHEMA public TO app")
+        findings = {each["id"]: each for each in migration.daemon.check("--json").json()["findings"]}
+        assert findings["pair.roles"]["severity"] == "PASS" and "pair.owners" not in findings, findings.get("pair.owners")
+        migration.daemon.start()
+        migration.daemon.await_phase("follow")
+        migration.switch()
+        assert target.scalar(DATABASE, "SELECT tableowner FROM pg_tables WHERE tablename = 't'") == "app"
+    finally:
+        migration.remove()
+        for server in (source, target):
+            server.execute("postgres", "DROP ROLE IF EXISTS app")
