@@ -150,8 +150,18 @@ fs::path control_socket(const fs::path& state_dir) {
   return state_dir / "control.sock";
 }
 
+// Whether a migration has been begun there.
+bool holds_state(const fs::path& state_dir) {
+  std::error_code failure;
+  const bool holds = fs::exists(state_dir / "rocksdb", failure);
+  if (!failure) return holds;
+  throw Error{{ErrorKind::State},
+              fmt::format("state directory {}: {}. Remedy: run this as the user that `walferry run` runs as",
+                          state_dir.string(), failure.message())};
+}
+
 bool way_back_stands(const fs::path& state_dir) {
-  if (!fs::exists(way_back_dir(state_dir) / "rocksdb")) return false;
+  if (!holds_state(way_back_dir(state_dir))) return false;
   store::Database database = store::Database::open(state_dir, store::Access::ReadOnly);
   return walferry::way_back_stands(store::Journal{database});
 }
@@ -333,11 +343,7 @@ int check_command(const Words& words) {
   CheckOptions check;
   check.source = arguments->connection(Side::Source);
   check.target = arguments->connection(Side::Target);
-  const std::string slot =
-      arguments->text("slot").value_or(default_slot_name(check.source.get("dbname").value_or("db")));
-  check.slot = slot;
-  check.publication = slot;
-  check.application_name = "walferry " + slot;
+  std::string slot = arguments->text("slot").value_or(default_slot_name(check.source.get("dbname").value_or("db")));
   check.jobs = arguments->number("jobs", 1, 64);
   check.apply_lanes = arguments->number("apply-lanes", 1, 16);
   check.publications = split_list(arguments->text("publication"));
@@ -348,15 +354,25 @@ int check_command(const Words& words) {
   check.adopt = adopted_lsn(*arguments);
   check.owners = !arguments->flag("no-owner");
   check.selection = selection(*arguments);
-  if (const auto state_dir = arguments->text("state-dir"); state_dir && fs::exists(fs::path{*state_dir} / "rocksdb")) {
+  if (const auto state_dir = arguments->text("state-dir"); state_dir && holds_state(*state_dir)) {
     store::Database database = store::Database::open(*state_dir, store::Access::ReadOnly);
     const store::Journal journal{database};
+    if (journal.phase() >= Phase::Switched) {
+      throw Error{{ErrorKind::Refused},
+                  fmt::format("the migration of that state directory is {}: there is nothing left to check. Remedy: "
+                              "`walferry status` tells where it stands",
+                              to_string(journal.phase()))};
+    }
+    slot = journal.get(store::journal_keys::migration).value_or(slot);
     const auto source = journal.pinned(Side::Source);
     const auto target = journal.pinned(Side::Target);
     if (source && target) check.pinned = PinnedEnds{.source = *source, .target = *target};
     check.selection = settled_selection(journal, check.selection);
     check.adopt = settled_adoption(journal, check.adopt);
   }
+  check.slot = slot;
+  check.publication = slot;
+  check.application_name = "walferry " + slot;
   check.no_schema = arguments->flag("no-schema") || check.adopt;
   const std::vector<Finding> findings = check_migration(check);
   print(arguments->flag("json") ? render_json(findings) : render_text(findings, wants_color(stdout_is_terminal())));
@@ -512,7 +528,19 @@ void add_switch_over(po::options_description& options) {
   add_switch(options, "json", "print the report as JSON");
 }
 
+extern "C" void say_that_it_goes_on(int signal) {
+  constexpr std::string_view text =
+      "\nwalferry: it goes on in the daemon: `walferry status` shows it. Before writers wait, ending `walferry run` "
+      "gives "
+      "it up\n";
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text.data(), text.size());
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
+
 int switch_over(const Arguments& arguments, const fs::path& state_dir, bool way_back) {
+  std::signal(SIGINT, say_that_it_goes_on);
+  std::signal(SIGTERM, say_that_it_goes_on);
   const CommandOutcome outcome = http::request_cutover(control_socket(state_dir),
                                                        {.timeout = arguments.duration("timeout"),
                                                         .max_lag = arguments.duration("max-lag"),
@@ -618,7 +646,9 @@ int finish_command(const Words& words) {
   require_switched(phase_of(state_dir));  // before a daemon that is still needed is stopped
   store::Database database = open_at_rest(state_dir);
   std::optional<store::Database> way_back;
-  if (way_back_armed(store::Journal{database})) way_back.emplace(open_at_rest(way_back_dir(state_dir)));
+  // Without its journal what there is of it is removed by its name.
+  if (way_back_armed(store::Journal{database}) && holds_state(way_back_dir(state_dir)))
+    way_back.emplace(open_at_rest(way_back_dir(state_dir)));
   finish(database, way_back ? &*way_back : nullptr, cleanup);
   return exit_codes::ok;
 }

@@ -34,18 +34,19 @@ std::int64_t integer_of(const dom::element& object, const char* key) {
 std::string verdict_of_rollback(const dom::element& report, std::string_view result) {
   if (result == "switched") {
     return fmt::format(
-        "SWITCHED BACK: writes were stopped for {:.0f} ms; the old source serves again, the target refuses writes\n",
+        "SWITCHED BACK: writes were stopped for {:.0f} ms; the old source serves again, the new server refuses "
+        "writes\n",
         number_of(report, "writes_stopped_ms"));
   }
-  return fmt::format("NOT SWITCHED BACK: the target goes on serving (writes waited for {:.0f} ms)\n  {}\n",
+  return fmt::format("NOT SWITCHED BACK: the new server goes on serving (writes waited for {:.0f} ms)\n  {}\n",
                      number_of(report, "writes_stopped_ms"), text_of(report, "error"));
 }
 
 std::string verdict(const dom::element& report) {
   const std::string result = text_of(report, "result");
   bool back = false;
-  if (report["back"].get(back) == simdjson::SUCCESS && back && (result == "switched" || result == "rolled-back"))
-    return verdict_of_rollback(report, result);
+  if (report["back"].get(back) != simdjson::SUCCESS) back = false;
+  if (back && (result == "switched" || result == "rolled-back")) return verdict_of_rollback(report, result);
   if (result == "switched") {
     return fmt::format("SWITCHED: writes were stopped for {:.0f} ms; the target serves, the source refuses writes\n",
                        number_of(report, "writes_stopped_ms"));
@@ -58,7 +59,8 @@ std::string verdict(const dom::element& report) {
   }
   if (result == "refused" || result.empty()) return fmt::format("REFUSED: {}\n", error);
   if (result == "undecided") return fmt::format("UNDECIDED: {}\n", error);
-  return error.empty() ? "DRY RUN: every guard passes\n" : "DRY RUN: the cutover would be refused\n";
+  if (error.empty()) return "DRY RUN: every guard passes\n";
+  return fmt::format("DRY RUN: the {} would be refused\n", back ? "rollback" : "cutover");
 }
 
 struct Compared {

@@ -52,8 +52,8 @@ void require_pinned(pg::Session& session, const store::Journal& journal, Side si
     return;
   }
   throw Error{{ErrorKind::Refused, side},
-              fmt::format("the {} is not the one this migration began with. Nothing was removed. Remedy: "
-                          "correct --{}",
+              fmt::format("the {} is not the one this migration began with. Nothing was removed there. Remedy: "
+                          "correct --{}; where another server has taken its place, nothing is left to be removed",
                           to_string(side), to_string(side))};
 }
 
@@ -62,7 +62,7 @@ class Cleaner {
   Cleaner(store::Journal& journal, const CleanupOptions& options)
       : journal_(journal), options_(options), sides_(sides_of(journal, options)) {}
 
-  // One side that cannot be reached does not keep the other from being cleaned; the failure is thrown when both were
+  // What fails on one side does not keep the other from being cleaned; the first failure is thrown when both were
   // tried.
   void both(const std::function<void()>& on_source, const std::function<void()>& on_target) {
     std::optional<Error> failure;
@@ -70,9 +70,9 @@ class Cleaner {
       try {
         work();
       } catch (const Error& error) {
-        if (error.kind() != ErrorKind::Connection) throw;
+        if (error.kind() == ErrorKind::Stopped) throw;
         say(error.side(), fmt::format("not cleaned: {}", error.what()));
-        failure = error;
+        if (!failure) failure = error;
       }
     }
     if (failure) throw *failure;
@@ -121,7 +121,7 @@ class Cleaner {
       source.exec("DROP PUBLICATION IF EXISTS " + pg::quote_name(*publication));
     }
     restore_identities(source);
-    if (lift_fence) {
+    if (lift_fence || is_opened(source)) {
       this->lift_fence();
     } else if (cutover::durable_fence_stands(source, sides_.slot)) {
       say(Side::Source,
@@ -130,12 +130,24 @@ class Cleaner {
     }
   }
 
+  // What a lock had kept from being removed.
+  void remove_opened_fence() {
+    pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
+    if (is_opened(source)) lift_fence();
+  }
+
   void lift_fence() {
     pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     require_pinned(source, journal_, Side::Source);
     pg::silence_event_triggers(source);
     say(Side::Source, "lifting the write fence, it can be written to again");
-    cutover::remove_durable_fence(source, sides_.slot);
+    const std::vector<std::string> left = cutover::remove_durable_fence(source, sides_.slot);
+    if (!left.empty()) {
+      say(Side::Source,
+          "triggers of the fence, which let everybody pass now, are left where somebody has locked the table; the same "
+          "command again removes them: " +
+              listed(left, 5));
+    }
   }
 
   // Of a way back that has switched: the new server was opened again before the old source could be.
@@ -222,6 +234,10 @@ class Cleaner {
   }
 
  private:
+  [[nodiscard]] bool is_opened(pg::Session& source) const {
+    return cutover::fence_remains(source, sides_.slot) && !cutover::durable_fence_stands(source, sides_.slot);
+  }
+
   // Of a way back the ends keep the names that they have in the migration.
   void say(Side side, const std::string& line) const {
     const Side named = !journal_.get(keys::way_back_of) ? side : side == Side::Source ? Side::Target : Side::Source;
@@ -248,9 +264,16 @@ class Cleaner {
 
   void restore_identities(pg::Session& source) {
     for (const auto& [table, identity] : journal_.entries(keys::identity_full)) {
-      source.exec(
-          fmt::format("BEGIN; SET LOCAL lock_timeout = '10s'; ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}; COMMIT",
-                      table, identity));
+      try {
+        source.exec(
+            fmt::format("BEGIN; SET LOCAL lock_timeout = '2s'; ALTER TABLE IF EXISTS {} REPLICA IDENTITY {}; COMMIT",
+                        table, identity));
+      } catch (const Error& error) {
+        throw error.during(
+            fmt::format("giving {} its replica identity {} again, which needs its lock for a moment (the "
+                        "same command again tries once more)",
+                        table, identity));
+      }
       say(Side::Source, fmt::format("replica identity of {} is {} again", table, identity));
     }
   }
@@ -318,15 +341,25 @@ void finish_way_back(store::Database& database, CleanupOptions options) {
   const bool went_back = cleaner.went_back();
   if (journal.phase() == Phase::Finished) {
     // The old source may serve: nothing is put back there any more.
-    if (went_back && options.lift_fence) cleaner.lift_fence();
+    if (went_back && options.lift_fence) {
+      cleaner.lift_fence();
+    } else {
+      cleaner.remove_opened_fence();
+    }
     return;
+  }
+  // The old source serves: it comes first, where it can be reached.
+  try {
+    if (went_back) cleaner.open_target();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::Connection) throw;
   }
   cleaner.both(
       [&] {
-        cleaner.clean_source(options.lift_fence && went_back);
         // Else a later run would open the old source beside it.
         if (options.lift_fence && went_back && !journal.get(keys::old_source_open))
           journal.put(keys::old_source_open, "never");
+        cleaner.clean_source(options.lift_fence && went_back);
       },
       [&] {
         if (!went_back) cleaner.restore_target();
@@ -343,29 +376,32 @@ void finish(store::Database& database, store::Database* way_back, const CleanupO
   Cleaner cleaner{journal, options};
   require_switched(journal.phase());
   std::optional<Error> failure;
-  bool went_back = false;
+  bool settled = false;  // by a rollback, whether the old source is to be open
   if (way_back != nullptr) {
     try {
       finish_way_back(*way_back, options);
     } catch (const Error& error) {
-      if (error.kind() != ErrorKind::Connection) throw;
+      if (error.kind() == ErrorKind::Stopped) throw;
       failure = error;  // of an end that may be gone for good: the other is cleaned all the same
     }
-    went_back = store::Journal{*way_back}.get(keys::old_source_open) == "1";
+    settled = store::Journal{*way_back}.get(keys::old_source_open).has_value();
   }
+  const bool opens = options.lift_fence && !settled;
   if (journal.phase() == Phase::Finished) {
     // Others may have begun since, under the same name.
-    if (options.lift_fence && !went_back) {
+    if (opens) {
       if (way_back != nullptr) cleaner.move_sequences();
       cleaner.lift_fence();
+    } else {
+      cleaner.remove_opened_fence();
     }
     if (failure) throw *failure;
     return;
   }
   cleaner.both(
       [&] {
-        if (options.lift_fence && !went_back && way_back != nullptr) cleaner.move_sequences();
-        cleaner.clean_source(options.lift_fence && !went_back);
+        if (opens && way_back != nullptr) cleaner.move_sequences();
+        cleaner.clean_source(opens);
       },
       [&] {
         if (way_back == nullptr) cleaner.disarm();
@@ -379,6 +415,11 @@ void abort_migration(store::Database& database, const CleanupOptions& options) {
   store::Journal journal{database};
   Cleaner cleaner{journal, options};
   require_not_switched(journal.phase());
+  if (journal.phase() == Phase::Aborted) {
+    // Others may have begun since, under the same name.
+    if (options.on_line) options.on_line("the migration has been aborted before: nothing is left to be removed");
+    return;
+  }
   cleaner.require_not_closed();
   // This migration has closed nothing: a fence that stands is another's.
   cleaner.both([&] { cleaner.clean_source(false); },

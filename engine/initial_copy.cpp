@@ -84,7 +84,10 @@ schema::PostDataPlan InitialCopy::read_plan(const std::set<QualifiedName>& table
 }
 
 copy::IndexBuilderOptions InitialCopy::build_options() const {
-  return {.target = options_.target, .client_encoding = ends_.client_encoding, .jobs = options_.jobs};
+  return {.target = options_.target,
+          .migration = options_.slot,
+          .client_encoding = ends_.client_encoding,
+          .jobs = options_.jobs};
 }
 
 void InitialCopy::move_schema() {
@@ -158,7 +161,7 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
     if (counterpart == nullptr) {
       throw Error{{ErrorKind::Schema, Side::Target},
                   fmt::format("the target has no table {}. Remedy: create it there{}", table.name.text(),
-                              options_.schema ? "" : ", or leave out --no-schema")};
+                              options_.schema ? "" : "; or `walferry abort`, and begin anew without --no-schema")};
     }
     to_copy.push_back({.source = table, .target = counterpart, .counters = watch_.counters(table.name)});
   }
@@ -172,6 +175,7 @@ void InitialCopy::copy(const std::vector<Table>& tables) {
   std::optional<copy::IndexBuilder> builder;
   if (options_.schema) {
     plan = read_plan(names);
+    copy::end_earlier_builds(build_options());
     builder.emplace(build_options());
   }
   try {
@@ -219,6 +223,7 @@ void InitialCopy::build_indexes() {
     if (table.holds_rows() && copied.contains(table.name)) names.insert(table.name);
   }
   plan_ = read_plan(names);
+  copy::end_earlier_builds(build_options());
   copy::IndexBuilder builder{build_options()};
   for (const QualifiedName& name : plan_->tables()) builder.add(plan_->table_items(name));
   builder.finish();
@@ -241,6 +246,7 @@ void InitialCopy::build_the_rest() {
   const std::set<QualifiedName> gone = gone_since(copied, target);
   const std::vector<schema::PostDataItem> foreign_keys = without(gone, plan_->foreign_keys());
   if (rights.replication_role) {
+    copy::end_earlier_builds(build_options());
     copy::IndexBuilder builder{build_options()};
     builder.add(foreign_keys);
     builder.finish();

@@ -56,9 +56,9 @@ Migration::Migration(MigrationOptions options)
   options_.selection = settled_selection(journal_, options_.selection);
   options_.allow_nonempty_target = options_.allow_nonempty_target || journal_.get(keys::nonempty_target);
   options_.adopt = settled_adoption(journal_, options_.adopt);
-  options_.schema = options_.schema && !options_.adopt && !journal_.get(keys::without_schema);
-  options_.copy = options_.copy && !journal_.get(keys::without_copy);
-  options_.owners = options_.owners && !journal_.get(keys::without_owners);
+  options_.schema = !options_.adopt && settled_choice(options_.schema, keys::without_schema, "--no-schema");
+  options_.copy = settled_choice(options_.copy, keys::without_copy, "--no-copy");
+  options_.owners = settled_choice(options_.owners, keys::without_owners, "--no-owner");
   if (way_back_stands(journal_)) options_.until = Until::Never;  // it was reached in an earlier run
   if (journal_.phase() == Phase::Finished || journal_.phase() == Phase::Aborted) {
     throw Error{
@@ -70,6 +70,16 @@ Migration::Migration(MigrationOptions options)
   status_.skips = skips_.list();
   static constexpr std::array<std::string_view, 3> policies{"stop", "apply", "warn"};
   status_.ddl.policy = policies[static_cast<std::size_t>(options_.on_ddl)];
+}
+
+// `wanted`: unless an option takes it back. What an option took back at the beginning stays so without it.
+bool Migration::settled_choice(bool wanted, std::string_view taken_back, std::string_view option) const {
+  if (!journal_.get(keys::migration) || journal_.get(taken_back)) return wanted && !journal_.get(taken_back);
+  if (wanted) return true;
+  throw Error{{ErrorKind::Refused},
+              fmt::format("the migration was begun without {0}, and how it was begun is how it goes on. Nothing was "
+                          "changed. Remedy: leave {0} out; or `walferry abort`, and begin anew with it",
+                          option)};
 }
 
 Migration::~Migration() = default;
@@ -99,6 +109,12 @@ void Migration::run(const std::function<void()>& on_ready, const std::function<v
 
 std::optional<MigrationOptions> Migration::way_back() const {
   if (told_to_stop_ || options_.until == Until::Cutover || !way_back_stands(journal_)) return {};
+  if (std::error_code failure; !std::filesystem::exists(way_back_dir(options_.state_dir) / "rocksdb", failure)) {
+    throw Error{{ErrorKind::State},
+                fmt::format("{}: the journal of the way back is not there: there is no return. Remedy: `walferry "
+                            "finish`, which removes its slot from the target too",
+                            way_back_dir(options_.state_dir).string())};
+  }
   return options_of_way_back(options_);
 }
 
@@ -224,7 +240,7 @@ Awaitable<void> Migration::begin() {
   auto waiting = [this](const std::string& blockers) {
     asio::post(io_, [this, blockers] {
       const std::string text = "waiting for open transactions on the source before the slot can be made: " +
-                               (blockers.empty() ? std::string{"they cannot be named"} : blockers);
+                               (blockers.empty() ? std::string{"they have ended"} : blockers);
       if (status_.activity != text) spdlog::info("{}", text);
       status_.activity = text;
     });
@@ -440,7 +456,8 @@ Awaitable<void> Migration::retire() {
   }
   status_.activity = journal_.get(keys::way_back_of)
                          ? "switched back: the old source serves, the new server refuses writes"
-                         : "switched: the target serves, the source refuses writes";
+                         : "switched: the target serves, the source refuses writes; its slot keeps WAL there until "
+                           "`walferry finish`";
 }
 
 // The last run ended inside a cutover. Its lease is gone with it; only the durable fence on the source tells what

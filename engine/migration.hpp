@@ -57,6 +57,7 @@ class Migration final : public ControlHandler {
  private:
   static constexpr std::chrono::seconds stop_patience{10};  // for the group under way
 
+  [[nodiscard]] bool settled_choice(bool wanted, std::string_view taken_back, std::string_view option) const;
   Awaitable<void> main();
   Awaitable<void> go_through_phases();
   Awaitable<void> connect_both();

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "engine/adoption.hpp"
+#include "engine/apply/attachment.hpp"
 #include "engine/apply/progress.hpp"
 #include "engine/check/check.hpp"
 #include "engine/ddl/schema_watch.hpp"
@@ -18,6 +19,7 @@
 #include "engine/pg/event_triggers.hpp"
 #include "engine/publication.hpp"
 #include "engine/schema/roles.hpp"
+#include "engine/schema_record.hpp"
 #include "engine/slot.hpp"
 #include "engine/stream/receiver.hpp"
 
@@ -296,6 +298,7 @@ Ends identify(const MigrationOptions& options, store::Journal& journal) {
     refuse_other_end(Side::Target, *pinned_target, ends.target, *pinned_source);
     // It has no slot, or an old one; that says nothing about the migration.
     if (ends.source.in_recovery && journal.get(keys::source_timeline)) throw stream::standby_error();
+    if (ends.target.in_recovery) throw apply::standby_error();
     record_addresses(options, journal);  // finish and abort take the way that led there last
   }
   return ends;
@@ -330,6 +333,11 @@ void guard_and_record(const MigrationOptions& options, const Ends& ends, store::
     throw Error{{ErrorKind::Refused}, fmt::format("the migration cannot begin, nothing was changed: {}", failures)};
   }
   if (options.copy && !options.adopt) refuse_rows_on_target(options);
+  if (options.schema) {
+    // Of one of this name whose state directory is lost.
+    pg::Session target = pg::Session::open(options.target, {.application_name = "walferry"});
+    schema_record::forget(target, options.slot);
+  }
   record_settings(options, ends, journal);
 }
 
@@ -338,7 +346,6 @@ void record_settings(const MigrationOptions& options, const Ends& ends, store::J
   if (!options.selection.empty()) journal.put(keys::selection, options.selection.text());
   if (!options.copy) journal.put(keys::without_copy, "1");
   if (options.adopt) journal.put(keys::adopted, options.adopt->to_string());
-  journal.put(keys::migration, options.slot);
   record_addresses(options, journal);
   std::string publications;
   for (const std::string& name : options.publications) publications += (publications.empty() ? "" : "\n") + name;
@@ -346,6 +353,7 @@ void record_settings(const MigrationOptions& options, const Ends& ends, store::J
   if (!options.owners) journal.put(keys::without_owners, "1");
   if (options.replica_identity_full) journal.put(keys::full_identities, "1");
   journal.put(keys::publications, publications.empty() ? options.slot : publications);
+  journal.put(keys::migration, options.slot);  // from here on the rest is settled
   journal.pin(Side::Source, ends.source);
   journal.pin(Side::Target, ends.target);
 }
@@ -440,9 +448,9 @@ copy::Snapshot publish_and_create_slot(const MigrationOptions& options, const En
       for (const Table* table : tables_to_publish(seen, via_root)) wanted.insert(table->name);
       if (wanted != published_names(snapshot.holder(), publications)) {
         if (attempt == publication_attempts) {
-          throw Error{
-              {ErrorKind::Schema, Side::Source},
-              "tables are being created or dropped on the source all the time. Remedy: start again when that is over"};
+          throw Error{{ErrorKind::Schema, Side::Source},
+                      "tables are being created or dropped on the source all the time. Remedy: start again when that "
+                      "is over"};
         }
         spdlog::info("a table came or went while the slot was created: beginning again");
         continue;
@@ -477,8 +485,8 @@ void adopt_slot(const MigrationOptions& options, const Ends& ends, store::Journa
   } else {
     make_ddl_trigger(source, options, own_publication ? publications.front() : std::string{}, journal);
   }
-  // A physical copy tells exactly how the source's schema was at the LSN. What a dump made has the same meaning but not
-  // always the same words: there the schema of now must do.
+  // A physical copy tells exactly how the source's schema was at the LSN. What a dump made has the same meaning but
+  // not always the same words: there the schema of now must do.
   if (!journal.get(keys::way_back_of))
     ddl::SchemaWatch::record_baseline(ends.source.same_database(ends.target) ? target : source, journal);
   if (carries_everything(options, journal)) outside::adopt_large_objects(source, target, options.allow_nonempty_target);

@@ -148,9 +148,10 @@ std::vector<std::string> restore_as_noted(pg::Session& target, const store::Jour
   std::vector<std::string> failed;
   for (const auto& [relaxes, restores] : read_restoring(journal)) {
     try {
-      target.exec(restores);
+      target.exec(fmt::format("BEGIN; SET LOCAL lock_timeout = '2s'; {}; COMMIT", restores));
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::Sql) throw;
+      target.exec("ROLLBACK");
       failed.push_back(fmt::format("{}: {}", restores, error.what()));
     }
   }

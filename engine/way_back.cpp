@@ -277,14 +277,12 @@ void open_old_source(const pg::ConnInfo& old_source, store::Journal& journal) {
   pg::silence_event_triggers(old);
   cutover::open_durable_fence(old, migration);
   journal.put(keys::old_source_open, "1");
-  try {
-    cutover::remove_durable_fence(old, migration);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::Sql) throw;
+  const std::vector<std::string> left = cutover::remove_durable_fence(old, migration);
+  if (!left.empty()) {
     spdlog::info(
-        "the old source can be written to; the triggers of its fence let everybody pass, and finish removes "
-        "them: {}",
-        error.what());
+        "the old source can be written to; triggers of its fence, which let everybody pass, are left where somebody "
+        "has locked the table, and finish removes them: {}",
+        listed(left, 5));
   }
 }
 

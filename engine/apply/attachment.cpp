@@ -61,10 +61,18 @@ pg::Session open_session(const AttachmentOptions& options, std::string_view what
                     "Remedy: correct --target, or abort this migration and begin anew",
                     identity.system_identifier, options.system_identifier)};
   }
+  if (identity.in_recovery) throw standby_error();
   return session;
 }
 
 }  // namespace
+
+Error standby_error() {
+  return Error{
+      {ErrorKind::Connection, Side::Target},
+      "target: this server is a standby, and what was written to is a primary: it may be promoted yet. Remedy: "
+      "promote it, or let --target lead to the primary"};
+}
 
 Attachment attach(const AttachmentOptions& options) {
   pg::Session session = open_session(options, apply_session);

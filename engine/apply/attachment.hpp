@@ -38,5 +38,7 @@ struct Attachment {
 
 // Whether a row of pg_stat_activity is such a connection of the migration, as a condition in SQL.
 [[nodiscard]] std::string is_apply_session_sql(const std::string& migration);
+// To be tried again.
+[[nodiscard]] Error standby_error();
 
 }  // namespace walferry::apply

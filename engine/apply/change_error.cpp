@@ -40,6 +40,19 @@ std::string key_text(const Expected& expected) {
   return names.empty() ? std::string{} : fmt::format(" ({})=({})", names, values);
 }
 
+// Where the row is the cause: none or several were met, its values do not fit, a trigger of the target's own refuses
+// it.
+std::string remedy_for(const std::string& sqlstate, const std::string& lsn) {
+  const bool of_the_row = sqlstate.empty() || sqlstate.starts_with("22") || sqlstate.starts_with("23") ||
+                          sqlstate.starts_with("21") || sqlstate.starts_with("P0");
+  if (sqlstate == "42501") return "GRANT what the target's role lacks; walferry then goes on by itself";
+  if (!of_the_row) return "mend the cause on the target's server; walferry then goes on by itself";
+  return fmt::format(
+      "make the target's row what the source's was before this change; walferry then goes on by itself. Only if the "
+      "whole transaction may be left out: `walferry skip --lsn {} --reason ...`",
+      lsn);
+}
+
 }  // namespace
 
 void throw_change_error(const Expected& expected, const Error& cause) {
@@ -54,10 +67,9 @@ void throw_change_error(const Expected& expected, const Error& cause) {
   } else {
     text = fmt::format(
         "{} {}{} of transaction {} (commit LSN {}) cannot be applied: {}. Nothing of this transaction was applied "
-        "and nothing is lost. Remedy: make the target's row what the source's was before this change; walferry "
-        "then goes on by itself. Only if the whole transaction may be left out: `walferry skip --lsn {} --reason ...`",
+        "and nothing is lost. Remedy: {}",
         doing, expected.table->name.text(), key_text(expected), static_cast<std::uint32_t>(expected.origin.xid), lsn,
-        cause.what(), lsn);
+        cause.what(), remedy_for(cause.sqlstate(), lsn));
   }
   if (!expected.origin.final_lsn) throw Error{{ErrorKind::Divergence, Side::Target, cause.sqlstate()}, text};
   throw Stop{Side::Target,

@@ -17,9 +17,14 @@
 namespace walferry::copy {
 namespace {
 
+std::string build_session(const std::string& migration) {
+  constexpr std::size_t application_name_max = 63;
+  return ("walferry build " + migration).substr(0, application_name_max);
+}
+
 pg::Session open_build_session(const IndexBuilderOptions& options) {
-  pg::Session session = pg::Session::open(
-      options.target, {.application_name = "walferry build", .client_encoding = options.client_encoding});
+  pg::Session session = pg::Session::open(options.target, {.application_name = build_session(options.migration),
+                                                           .client_encoding = options.client_encoding});
   schema::prepare_build_session(session);
   pg::silence_event_triggers(session);
   return session;
@@ -98,6 +103,19 @@ struct IndexBuilder::Shared {
     }
   }
 };
+
+void end_earlier_builds(const IndexBuilderOptions& options) {
+  pg::Session session = pg::Session::open(options.target, {.application_name = "walferry"});
+  const std::string theirs = fmt::format("application_name = {} AND datname = pg_catalog.current_database()",
+                                         pg::quote_literal(build_session(options.migration)));
+  session.exec(
+      fmt::format("DO $end$ BEGIN FOR i IN 1..200 LOOP "
+                  "PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE {0}; "
+                  "PERFORM pg_catalog.pg_stat_clear_snapshot(); "
+                  "EXIT WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE {0}); "
+                  "PERFORM pg_catalog.pg_sleep(0.05); END LOOP; END $end$",
+                  theirs));
+}
 
 int workers_of_build(int allowed, unsigned processors, std::size_t at_once) {
   if (processors == 0) return allowed;  // the machine does not say

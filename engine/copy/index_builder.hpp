@@ -17,6 +17,7 @@ namespace walferry::copy {
 
 struct IndexBuilderOptions {
   pg::ConnInfo target;
+  std::string migration;  // its slot's name
   std::string client_encoding = "UTF8";
   int jobs = 2;
   std::function<void(const std::string&)> on_item = {};  // text of the item being built; from build threads
@@ -39,6 +40,9 @@ class IndexBuilder {
   struct Shared;
   std::unique_ptr<Shared> shared_;
 };
+
+// Ends what an earlier run, or a connection that was cut, has left at work: it would build the same index.
+void end_earlier_builds(const IndexBuilderOptions& options);
 
 // How many workers an index build may have beside its own process, where so many items are built at once on a server
 // that has these processors and allows so many workers (max_parallel_maintenance_workers).

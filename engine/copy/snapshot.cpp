@@ -10,18 +10,26 @@ namespace {
 
 constexpr std::chrono::seconds blockers_interval{1};
 
-// The open transactions that have written: logical decoding cannot start before each of them has ended.
+// The open transactions of the whole cluster that have written, prepared ones too: logical decoding cannot start before
+// each of them has ended.
 std::string describe_blockers(pg::Session& session) {
   const pg::Result rows = session.exec(
-      "SELECT pid, coalesce(usename, '?'), coalesce(application_name, ''), state, "
+      "SELECT pid, coalesce(usename, '?'), coalesce(application_name, ''), coalesce(state, backend_type), "
       "pg_catalog.date_trunc('second', pg_catalog.now() - xact_start) FROM pg_catalog.pg_stat_activity "
-      "WHERE backend_xid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid() AND backend_type = 'client backend' "
-      "ORDER BY xact_start LIMIT 5");
+      "WHERE backend_xid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid() ORDER BY xact_start LIMIT 5");
+  const pg::Result prepared = session.exec(
+      "SELECT gid, owner, database, pg_catalog.date_trunc('second', pg_catalog.now() - prepared) FROM "
+      "pg_catalog.pg_prepared_xacts ORDER BY prepared LIMIT 5");
   std::string text;
   for (int row = 0; row < rows.rows(); ++row) {
     if (!text.empty()) text += "; ";
     text += fmt::format("pid {} ({}{}, {}, open for {})", rows.text(row, 0), rows.text(row, 1),
                         rows.text(row, 2).empty() ? "" : " " + rows.str(row, 2), rows.text(row, 3), rows.text(row, 4));
+  }
+  for (int row = 0; row < prepared.rows(); ++row) {
+    text += fmt::format("{}prepared transaction {} ({} in database {}, for {}: COMMIT or ROLLBACK PREPARED there)",
+                        text.empty() ? "" : "; ", pg::quote_literal(prepared.str(row, 0)), prepared.text(row, 1),
+                        prepared.text(row, 2), prepared.text(row, 3));
   }
   return text;
 }

@@ -113,17 +113,42 @@ std::string session_of(const std::string& migration) {
 constexpr std::string_view fences_sql =
     "SELECT 1 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = "
     "'walferry' AND pg_catalog.starts_with(p.proname::pg_catalog.text, 'refuse_writes_')";
+// Of them, those that open_durable_fence() has not opened.
+constexpr std::string_view is_closed = "pg_catalog.strpos(p.prosrc, 'RAISE EXCEPTION') > 0";
 
 // The database stays read-only for the fence of another migration.
 std::string make_writable_sql(const std::string& migration) {
   const std::string own = pg::quote_literal("refuse_writes_" + short_name(migration));
   return fmt::format(
-      "DO $writable$ BEGIN IF NOT EXISTS ({} AND p.proname <> {}) AND EXISTS (SELECT 1 FROM "
+      "DO $writable$ BEGIN IF NOT EXISTS ({} AND {} AND p.proname <> {}) AND EXISTS (SELECT 1 FROM "
       "pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase WHERE d.datname = "
       "pg_catalog.current_database() AND s.setrole = 0 AND 'default_transaction_read_only=on' = ANY (s.setconfig)) "
       "THEN EXECUTE pg_catalog.format('ALTER DATABASE %I RESET default_transaction_read_only', "
       "pg_catalog.current_database()); END IF; END $writable$",
-      fences_sql, own);
+      fences_sql, is_closed, own);
+}
+
+// One transaction for each table, which waits for nobody: whoever comes behind it would wait as well. The first of
+// those that stay.
+std::vector<std::string> drop_triggers(pg::Session& source, const std::string& function) {
+  const pg::Result triggers = source.exec(
+      fmt::format("SELECT n.nspname, c.relname, t.tgname FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON "
+                  "c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE t.tgfoid = "
+                  "pg_catalog.to_regproc({}) AND t.tgparentid = 0 ORDER BY 1, 2",
+                  pg::quote_literal(function)));
+  std::vector<std::string> left;
+  for (int row = 0; row < triggers.rows(); ++row) {
+    const QualifiedName table{triggers.str(row, 0), triggers.str(row, 1)};
+    try {
+      source.exec(fmt::format("BEGIN; SET LOCAL lock_timeout = '100ms'; DROP TRIGGER IF EXISTS {} ON {}; COMMIT",
+                              pg::quote_name(triggers.text(row, 2)), table.quoted()));
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Sql) throw;
+      source.exec("ROLLBACK");
+      if (left.empty() || left.back() != table.text()) left.push_back(table.text());
+    }
+  }
+  return left;
 }
 
 }  // namespace
@@ -318,12 +343,19 @@ void Fence::lift() noexcept {
 
 bool durable_fence_stands(pg::Session& source, const std::string& migration) {
   return source
+      .exec(fmt::format("SELECT EXISTS ({} AND {} AND p.oid = pg_catalog.to_regproc({}))", fences_sql, is_closed,
+                        pg::quote_literal(fence_function(migration))))
+      .flag(0, 0);
+}
+
+bool fence_remains(pg::Session& source, const std::string& migration) {
+  return source
       .exec(fmt::format("SELECT pg_catalog.to_regproc({}) IS NOT NULL", pg::quote_literal(fence_function(migration))))
       .flag(0, 0);
 }
 
 bool any_durable_fence_stands(pg::Session& source) {
-  return source.exec(fmt::format("SELECT EXISTS ({})", fences_sql)).flag(0, 0);
+  return source.exec(fmt::format("SELECT EXISTS ({} AND {})", fences_sql, is_closed)).flag(0, 0);
 }
 
 bool settle_durable_fence(const pg::ConnInfo& info, const std::string& migration) {
@@ -358,11 +390,13 @@ void open_durable_fence(pg::Session& source, const std::string& migration) {
                   fence_function(migration), make_writable_sql(migration)));
 }
 
-void remove_durable_fence(pg::Session& source, const std::string& migration) {
-  // CASCADE reaches the triggers and nothing else: only they can depend on this function.
-  source.exec(fmt::format("BEGIN; SET LOCAL lock_timeout = '10s'; DROP FUNCTION IF EXISTS {}() CASCADE; {}; COMMIT",
-                          fence_function(migration), make_writable_sql(migration)));
-  if (!any_durable_fence_stands(source) &&
+std::vector<std::string> remove_durable_fence(pg::Session& source, const std::string& migration) {
+  open_durable_fence(source, migration);
+  const std::string function = fence_function(migration);
+  std::vector<std::string> left = drop_triggers(source, function);
+  if (!left.empty()) return left;
+  source.exec(fmt::format("DROP FUNCTION IF EXISTS {}()", function));
+  if (!source.exec(fmt::format("SELECT EXISTS ({})", fences_sql)).flag(0, 0) &&
       !source
            .exec("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "
                  "c.relnamespace "
@@ -370,6 +404,7 @@ void remove_durable_fence(pg::Session& source, const std::string& migration) {
            .flag(0, 0)) {
     source.exec("DROP SCHEMA IF EXISTS walferry");
   }
+  return left;
 }
 
 }  // namespace walferry::cutover

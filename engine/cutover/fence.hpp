@@ -93,13 +93,15 @@ class Fence {
 // have been switched before.
 [[nodiscard]] bool durable_fence_stands(pg::Session& source, const std::string& migration);
 [[nodiscard]] bool any_durable_fence_stands(pg::Session& source);
+// Something of it is there, closed or opened.
+[[nodiscard]] bool fence_remains(pg::Session& source, const std::string& migration);
 // The same of the migration's, once no backend that might still commit one is left: terminates the fence's sessions and
 // waits until they are gone. Throws Error{Connection} where the server cannot know.
 [[nodiscard]] bool settle_durable_fence(const pg::ConnInfo& source, const std::string& migration);
 // Lets everybody write again at once, without a lock on any table: the triggers stay, and do nothing.
 void open_durable_fence(pg::Session& source, const std::string& migration);
-// Removes what is left of it: the triggers, the function, with the last fence the database's being read-only, and, when
-// it is empty then, schema walferry.
-void remove_durable_fence(pg::Session& source, const std::string& migration);
+// Opens it, and removes what is left of it: the triggers where nobody holds a lock on their table, and, when all are
+// gone, the function and, when it is empty then, schema walferry. The tables whose triggers stay: safe to repeat.
+[[nodiscard]] std::vector<std::string> remove_durable_fence(pg::Session& source, const std::string& migration);
 
 }  // namespace walferry::cutover

@@ -173,6 +173,14 @@ Session Session::open(const ConnInfo& info, const SessionOptions& options) {
       remedy = "check user, password (PGPASSFILE, service file or connection string) and pg_hba.conf of that server";
     } else if (sqlstate == "3D000") {
       remedy = "check the database name, or create the database first";
+    } else if (sqlstate == "53300") {
+      remedy = "end other sessions there, or raise its limit of connections";
+    } else if (sqlstate == "57P03") {
+      remedy = "wait until the server has started, or see why it does not";
+    } else if (reason.find("SSL") != std::string::npos || reason.find("certificate") != std::string::npos) {
+      remedy = "check sslmode, sslrootcert and sslcert, and from when to when the certificates are valid";
+    } else if (reason.find("unsupported startup parameter") != std::string::npos) {
+      remedy = "connect to the server itself: a pooler answers there";
     }
     throw Error{{ErrorKind::Connection, info.side(), sqlstate},
                 fmt::format("cannot connect to the {} at {}: {}. Remedy: {}", to_string(info.side()), info.redacted(),

@@ -164,8 +164,9 @@ std::string_view remedy_of_restore(const std::string& sqlstate) {
   if (sqlstate == "53200")
     return "raise max_locks_per_transaction on the target and restart it: all objects are made in one transaction";
   if (sqlstate.starts_with("42P0") || sqlstate == "42710" || sqlstate == "42723") {
-    return "the target holds an object of that name; use an empty database, or --no-schema when the schema is there "
-           "already";
+    return "the target holds an object of that name; use an empty database; where the schema is there already, "
+           "`walferry abort` and begin "
+           "anew with --no-schema";
   }
   if (sqlstate == "42704") return "create the role or type named above on the target, or leave owners and grants out";
   if (sqlstate == "42501")

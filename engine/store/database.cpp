@@ -128,8 +128,9 @@ Database Database::open(const fs::path& directory, Access access) {
                                   : rocksdb::DB::OpenForReadOnly(options, place.string(), families, &handles, &opened);
   if (!status.ok()) {
     const std::string why = status.ToString();
-    if (why.find("lock") != std::string::npos && why.find("LOCK") != std::string::npos && status.IsIOError() &&
-        why.find("Permission denied") == std::string::npos) {
+    // Held by another process (EAGAIN), or by this one.
+    if (status.IsIOError() && (why.find("LOCK: Resource temporarily unavailable") != std::string::npos ||
+                               why.find("lock hold by current process") != std::string::npos)) {
       throw Error{
           {ErrorKind::State},
           fmt::format(

@@ -1,6 +1,7 @@
 """Every command and endpoint, one promise a test."""
 
 import json
+import shutil
 import os
 import signal
 import threading
@@ -605,6 +606,100 @@ def test_a_source_that_was_closed_is_not_migrated_again_and_not_opened_by_abort(
     assert "closed by an earlier migration's cutover" in second.log_tail()
     second.abort()
     first.expect_source_fenced()
+
+
+def test_abort_again_leaves_a_later_migration_alone(migrations, folder):
+    migration = following(migrations("again"))
+    source, target = migration.source, migration.target
+    assert migration.daemon.abort("--drop-target-objects").code == walferry.OK
+    later = walferry.Daemon(source.dsn("again"), target.dsn("again"), folder).start()
+    try:
+        later.await_phase("follow", 60)
+        answer = migration.daemon.abort("--drop-target-objects")
+        assert answer.code == walferry.OK and "has been aborted before" in answer.out, answer
+        source.execute("again", "INSERT INTO public.t (v) VALUES ('of the later one')")
+        wait_until(lambda: target.scalar("again", "SELECT count(*) FROM public.t WHERE v = 'of the later one'") == 1, 30,
+                   "the later migration to go on")
+        assert later.abort("--drop-target-objects").code == walferry.OK
+    finally:
+        later.remove()
+
+
+@pytest.mark.parametrize("option", ["--no-schema", "--no-copy", "--no-owner"])
+def test_how_a_migration_was_begun_is_how_it_goes_on(migrations, option):
+    migration = following(migrations("settled"))
+    assert migration.daemon.terminate() == walferry.OK
+    migration.daemon.start(option)
+    assert migration.daemon.await_exit() == walferry.REFUSED
+    assert f"the migration was begun without {option}" in migration.daemon.log_tail()
+    migration.daemon.start()
+    migration.daemon.await_phase("follow", 60)
+    migration.switch()
+
+
+def test_check_of_a_migration_takes_its_name(migrations):
+    migration = migrations("called", "--slot", "another_name")
+    following(migration)
+    answer = migration.daemon.check("--state-dir", str(migration.daemon.state_dir), "--json")
+    assert answer.code == walferry.OK, answer
+    assert [each for each in answer.json()["findings"] if each["severity"] == "FAIL"] == []
+    migration.switch()
+    answer = migration.daemon.check("--state-dir", str(migration.daemon.state_dir))
+    assert answer.code == walferry.REFUSED and "there is nothing left to check" in answer.err, answer
+
+
+def test_a_lost_state_directory_does_not_keep_the_schema_from_being_made(migrations, folder):
+    migration = following(migrations("lost_state"))
+    source, target = migration.source, migration.target
+    migration.daemon.kill()
+    shutil.rmtree(migration.daemon.state_dir)
+    # What the page says of it.
+    wait_until(lambda: source.scalar("postgres", "SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'walferry_lost_state'"),
+               30, "the walsender to have ended")
+    source.query("lost_state", "SELECT pg_drop_replication_slot('walferry_lost_state')")
+    target.drop_database("lost_state")
+    target.create_database("lost_state")
+    target.execute("lost_state", "CREATE SCHEMA walferry", "CREATE TABLE walferry.schema_restored (migration text PRIMARY KEY)",
+                   "INSERT INTO walferry.schema_restored VALUES ('walferry_lost_state')")
+    later = walferry.Daemon(source.dsn("lost_state"), target.dsn("lost_state"), folder).start()
+    try:
+        later.await_phase("follow", 60)
+        assert target.scalar("lost_state", "SELECT count(*) FROM public.t") == source.scalar("lost_state", "SELECT count(*) FROM public.t")
+        assert later.abort().code == walferry.OK
+    finally:
+        later.remove()
+
+
+def test_an_index_that_a_dead_daemon_has_left_at_work_is_built_anew(migrations):
+    migration = migrations("orphan")
+    migration.load(sql="""
+        CREATE FUNCTION public.slow(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+          $$BEGIN PERFORM pg_sleep(0.5); RETURN i; END$$;
+        CREATE TABLE public.t (id int PRIMARY KEY, v text);
+        INSERT INTO public.t SELECT g, 'v' FROM generate_series(1, 8) g;
+        CREATE INDEX lazy ON public.t (public.slow(id));""")
+    building = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX lazy%%' AND state = 'active'"
+    migration.daemon.start()
+    wait_until(lambda: migration.target.scalar("orphan", building) == 1, 30, "the index to be built")
+    migration.daemon.kill()
+    assert migration.target.scalar("orphan", building) == 1, "it had ended before the daemon was there again"
+    migration.daemon.start()
+    migration.daemon.await_phase("follow", 60)
+    migration.switch()
+
+
+def test_a_target_that_comes_back_as_a_standby_is_waited_for(migrations, server_made):
+    target = server_made("target")
+    migration = following(migrations("standby", target=target))
+    target.stop("immediate")
+    (target.data / "standby.signal").touch()
+    target.start()
+    migration.source.execute("standby", "INSERT INTO public.t (v) VALUES ('meanwhile')")
+    migration.daemon.await_status(lambda status: "target: this server is a standby" in (status["last_error"] or {}).get("text", ""),
+                                  60, "the standby to be seen")
+    assert target.scalar("postgres", "SELECT pg_promote(true, 60)")
+    migration.await_applied()
+    migration.switch()
 
 
 def test_abort_drops_only_what_the_migration_made(migrations):

@@ -471,6 +471,8 @@ def test_prepared_before_the_slot_and_during_the_copy(ends):
             servers.wait_until(lambda: ends.source.scalar(
                 "prepared", "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%'"
                             " AND wait_event_type = 'Lock'"), 30, "the slot to wait for the prepared transaction")
+            migration.daemon.await_status(lambda status: "prepared transaction 'early' (postgres in database prepared" in
+                                          status["activity"], 30, "the prepared transaction to be named")
             ends.source.execute("prepared", "COMMIT PREPARED 'early'")
             migration.daemon.await_phase("copy")
             with ends.source.connect("prepared") as preparing, preparing.cursor() as statement:

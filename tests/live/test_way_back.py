@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -353,7 +354,11 @@ def test_a_reader_of_the_old_source_does_not_keep_it_closed(migrations):
         went_back(migration)
         source.execute(database, "INSERT INTO public.t VALUES (-1, 'open')")
         expect_refused(target, database)
+        answer = migration.daemon.finish()
+        assert answer.code == walferry.OK and "let everybody pass now, are left" in answer.out, answer
+        assert "source: the write fence stays" not in answer.out, answer
         cursor.execute("ROLLBACK")
+    assert source.query(database, "SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE tgname LIKE 'walferry%%'") == [("t",)]
     assert migration.daemon.finish().code == walferry.OK
     assert source.query(database, "SELECT tgname FROM pg_trigger WHERE tgname LIKE 'walferry%%'") == []
 
@@ -390,7 +395,9 @@ def test_the_old_source_is_opened_where_the_new_server_is_lost(migrations):
     target.stop("immediate")
     held.process.communicate(timeout=60)
     try:
-        answer = migration.daemon.finish("--lift-fence")
+        with source.connect(database, autocommit=False) as reader, reader.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM public.t")
+            answer = migration.daemon.finish("--lift-fence")
         assert answer.code in (walferry.SOURCE_FAILED, walferry.TARGET_FAILED), answer
         assert source.query(database, "SELECT v FROM public.t WHERE id = -1") == [("came back",)]
         source.execute(database, "DELETE FROM public.t")
@@ -442,6 +449,53 @@ def test_a_rollback_that_is_killed_at_its_commit(migrations, delivered):
         expect_refused(source, database)
         went_back(migration)
     assert source.scalar(database, "SELECT count(*) FROM public.t") == 1001
+
+
+def test_only_one_end_is_opened_where_a_rollback_could_not_open_the_old_source(migrations):
+    migration = migrations("both_closed").follow(TABLES)
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    migration.daemon.terminate()
+    direct = migration.daemon.target
+    with HeldCommit(target, FENCE, is_plain_commit, True) as held:
+        migration.daemon.target = held.dsn(database)
+        migration.daemon.start()
+        await_way_back(migration)
+        command = subprocess.Popen([walferry.binary(), "rollback", "--state-dir", str(migration.daemon.state_dir)],
+                                   env=walferry.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        held.await_held()
+        migration.daemon.kill()
+        command.communicate(timeout=60)
+    migration.daemon.target = direct
+    source.stop("immediate")
+    ends = "--source", source.dsn(database), "--target", direct
+    try:
+        answer = walferry.command("finish", "--state-dir", migration.daemon.state_dir, "--lift-fence", *ends)
+        assert answer.code in (walferry.SOURCE_FAILED, walferry.TARGET_FAILED), answer
+        target.execute(database, "INSERT INTO public.t VALUES (-1, 'serves again')")
+    finally:
+        source.start()
+    for _ in range(2):
+        answer = walferry.command("finish", "--state-dir", migration.daemon.state_dir, "--lift-fence", *ends)
+        assert answer.code == walferry.OK, answer
+        target.execute(database, "DELETE FROM public.t WHERE id = -1")
+        expect_refused(source, database)
+
+
+def test_finish_without_the_journal_of_the_way_back_leaves_nothing(migrations):
+    migration = migrations("journal_gone").follow(TABLES)
+    source, database, target, _ = migration.ends
+    switch_with_way_back(migration)
+    await_way_back(migration)
+    assert migration.daemon.terminate() == walferry.OK
+    shutil.rmtree(migration.daemon.state_dir / "back")
+    migration.daemon.start()
+    assert migration.daemon.await_exit() == walferry.USAGE
+    assert "the journal of the way back is not there" in migration.daemon.log_tail()
+    answer = migration.daemon.finish()
+    assert answer.code == walferry.OK and traces(migration) == [], answer
+    expect_refused(source, database)
+    target.execute(database, "DELETE FROM public.t")
 
 
 def test_what_stands_in_the_way_is_said_before_anything_is_stopped(migrations):
