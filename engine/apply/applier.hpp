@@ -138,6 +138,7 @@ class Applier {
   Awaitable<void> pass_ddl(const pgoutput::LogicalMessageView& note);
   Awaitable<ddl::Outcome> settle_ddl(const ddl::Command& command);
   Awaitable<void> execute_ddl(const ddl::Command& command);
+  Awaitable<void> fill_added_columns(const ddl::Command& command);
   struct Answer {
     bool there = false;
     std::string failure;  // of the source: it could not be compared

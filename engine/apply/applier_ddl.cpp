@@ -3,7 +3,12 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <utility>
+#include <vector>
+
 #include "engine/apply/applier.hpp"
+#include "engine/ddl/execute.hpp"
 #include "engine/pg/lock_limit.hpp"
 
 namespace walferry::apply {
@@ -25,6 +30,7 @@ Awaitable<void> Applier::pass_ddl(const pgoutput::LogicalMessageView& note) {
     std::function<void(pg::Session&)> relax = options_.relax;
     co_await change_target(std::move(relax));
   }
+  if (outcome != ddl::Outcome::Executed) co_await fill_added_columns(*command);
   ++(outcome == ddl::Outcome::Executed ? status_.ddl.applied : status_.ddl.passed);
   // Whoever runs the command on the target, and whenever: its rows come from a copy, and what follows counts from
   // there.
@@ -82,6 +88,28 @@ Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
     stop_at(command, fmt::format("the target refuses it: {}", failure->what()));
   }
   spdlog::info("schema change of the source applied at {}: {}", command.lsn.to_string(), command.title());
+}
+
+// Whoever added columns on the target did so at another time than the source, whose default may be the time.
+Awaitable<void> Applier::fill_added_columns(const ddl::Command& command) {
+  std::vector<std::pair<ddl::AddedValues, ddl::ColumnNames>> work;
+  for (const ddl::Object& object : command.objects) {
+    for (const ddl::AddedValues& added : object.added) {
+      const store::ColumnTypes* columns = writer_.tables().known_columns(added.id);
+      if (columns == nullptr) continue;
+      ddl::ColumnNames known;
+      for (const auto& [column, type] : *columns) known.insert(column);
+      const bool adds =
+          std::ranges::any_of(added.values, [&](const auto& entry) { return !known.contains(entry.first); });
+      if (adds) work.emplace_back(added, std::move(known));
+    }
+  }
+  if (work.empty()) co_return;
+  co_await settle_group();
+  std::function<void(pg::Session&)> fill = [work = std::move(work)](pg::Session& target) {
+    for (const auto& [added, known] : work) ddl::fill_added_columns(target, added, known);
+  };
+  co_await change_target(std::move(fill));
 }
 
 // What is done to the target's schema, or asked of it, is done within the transaction of the group, after all that was

@@ -32,6 +32,18 @@ RelationId relation_of(const element& object) {
   return RelationId{static_cast<std::uint32_t>(oid)};
 }
 
+void read_added_values(const element& from, std::vector<AddedValues>& added) {
+  simdjson::dom::object missing;
+  if (from["missing"].get(missing) != simdjson::SUCCESS) return;
+  AddedValues& of_table = added.emplace_back(
+      AddedValues{.table = {text_of(from, "schema"), text_of(from, "name")}, .id = relation_of(from)});
+  for (const auto [column, value] : missing) {
+    std::string_view text;
+    std::optional<std::string>& entry = of_table.values[std::string{column}];
+    if (value.get(text) == simdjson::SUCCESS) entry = std::string{text};
+  }
+}
+
 Object read_object(const element& from) {
   Object object;
   object.type = text_of(from, "type");
@@ -42,13 +54,10 @@ Object read_object(const element& from) {
   object.table = QualifiedName{text_of(from, "schema"), text_of(from, "name")};
   object.holds_rows = kind == "r" && text_of(from, "persistence") == "p";
   object.published = flag_of(from, "published");
-  simdjson::dom::object missing;
-  if (from["missing"].get(missing) == simdjson::SUCCESS) {
-    for (const auto [column, value] : missing) {
-      std::string_view text;
-      std::optional<std::string>& entry = object.missing[std::string{column}];
-      if (value.get(text) == simdjson::SUCCESS) entry = std::string{text};
-    }
+  read_added_values(from, object.added);
+  simdjson::dom::array below;
+  if (from["below"].get(below) == simdjson::SUCCESS) {
+    for (const element& table : below) read_added_values(table, object.added);
   }
   return object;
 }

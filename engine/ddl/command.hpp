@@ -19,6 +19,13 @@
 
 namespace walferry::ddl {
 
+// What rows written before columns were added hold in them: decided once, by the source.
+struct AddedValues {
+  QualifiedName table;
+  RelationId id{};
+  std::map<std::string, std::optional<std::string>> values = {};  // by column; of earlier commands too
+};
+
 struct Object {
   std::string type;      // "table", "index", "table column" ...
   std::string identity;  // as pg_identify_object writes it; empty for grants
@@ -27,10 +34,9 @@ struct Object {
   // Of a table that is there after the command:
   std::optional<QualifiedName> table = {};
   RelationId id{};
-  bool holds_rows = false;  // ordinary and permanent
-  bool published = false;   // in walferry's own publication
-  // What rows written before the column was added hold in it: decided once, by the source.
-  std::map<std::string, std::optional<std::string>> missing = {};
+  bool holds_rows = false;              // ordinary and permanent
+  bool published = false;               // in walferry's own publication
+  std::vector<AddedValues> added = {};  // its own, and of the tables below it
 };
 
 // A table whose rows a command filled with values that the target would make otherwise: they must be copied again.

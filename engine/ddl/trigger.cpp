@@ -70,6 +70,18 @@ BEGIN
         SELECT object OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object(
                  'schema', n.nspname, 'name', c.relname, 'oid', c.oid::pg_catalog.int8, 'kind', c.relkind, 'persistence', c.relpersistence,
                  'missing', {1}(c.oid),
+                 'below', CASE WHEN c.relhassubclass THEN (
+                   WITH RECURSIVE below(relation) AS (
+                     SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid
+                     UNION SELECT i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i
+                       ON i.inhparent OPERATOR(pg_catalog.=) b.relation)
+                   SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                            'schema', m.nspname, 'name', d.relname, 'oid', d.oid::pg_catalog.int8, 'missing', v.missing))
+                   FROM below b JOIN pg_catalog.pg_class d ON d.oid OPERATOR(pg_catalog.=) b.relation
+                   JOIN pg_catalog.pg_namespace m ON m.oid OPERATOR(pg_catalog.=) d.relnamespace
+                   CROSS JOIN LATERAL (SELECT {1}(d.oid) AS missing) v
+                   WHERE d.relkind OPERATOR(pg_catalog.=) 'r' AND d.relpersistence OPERATOR(pg_catalog.=) 'p'
+                     AND v.missing IS NOT NULL) END,
                  'published', EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r
                                       JOIN pg_catalog.pg_publication p ON p.oid OPERATOR(pg_catalog.=) r.prpubid
                                       WHERE r.prrelid OPERATOR(pg_catalog.=) c.oid

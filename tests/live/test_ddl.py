@@ -793,3 +793,43 @@ def test_a_new_table_whose_key_is_generated_stays_out(migrations):
                    "INSERT INTO app.g VALUES (1), (2)", "UPDATE app.g SET a = 3 WHERE a = 1", "DELETE FROM app.g WHERE a = 2")
     migration.await_applied()
     assert source.query(database, "SELECT tablename FROM pg_publication_tables WHERE tablename = 'g'") == []
+
+
+@pytest.mark.parametrize("way", ["goes on by itself", "skip"])
+def test_what_a_default_gave_to_rows_is_the_sources_whoever_adds_the_column(migrations, way):
+    """DEFAULT now() is another time when a person runs the same command on the target."""
+    migration = following(migrations("ddl_default"))
+    source, database, target, _ = migration.ends
+    source.execute(database, "UPDATE app.t SET v = 'early' WHERE id = 1", "ALTER TABLE app.t ADD COLUMN first int DEFAULT 7",
+                   "ALTER TABLE app.t ADD COLUMN created timestamptz DEFAULT now()", "UPDATE app.t SET v = 'late' WHERE id = 2",
+                   "UPDATE app.t SET created = '2000-01-01' WHERE id = 3", "DELETE FROM app.t WHERE id = 4",
+                   "INSERT INTO app.t (id) VALUES (1001)")
+    columns = ["first int DEFAULT 7", "created timestamptz DEFAULT now()"]
+    stop = await_stop(migration)["stop"]
+    if way == "skip":
+        for number, column in enumerate(columns):
+            target.execute(database, f"ALTER TABLE app.t ADD COLUMN {column}")
+            assert walferry.command("skip", "--state-dir", migration.daemon.state_dir, "--lsn", stop["lsn"], "--reason",
+                                    "made by hand").code == walferry.OK
+            if number == 0:
+                stop = migration.daemon.await_status(lambda status, lsn=stop["lsn"]: status["stop"] and status["stop"]["lsn"] != lsn,
+                                                     60, "the next stop")["stop"]
+    else:
+        target.execute(database, *(f"ALTER TABLE app.t ADD COLUMN {column}" for column in columns))
+    await_going(migration)
+    assert data_differences(*migration.ends) == []
+    migration.switch()
+
+
+def test_what_a_default_gave_to_rows_below_a_parent_is_the_sources(migrations):
+    migration = migrations("ddl_below").follow(TABLES + """
+        INSERT INTO app.measured SELECT g, '2024-01-01'::date + g FROM generate_series(1, 50) g;
+        CREATE TABLE app.parent (id int PRIMARY KEY); CREATE TABLE app.child (PRIMARY KEY (id)) INHERITS (app.parent);
+        INSERT INTO app.parent VALUES (1); INSERT INTO app.child VALUES (2);""", "--on-ddl", "apply")
+    source, database = migration.source, migration.database
+    source.execute(database, "ALTER TABLE app.measured ADD COLUMN created timestamptz DEFAULT now()",
+                   "ALTER TABLE app.parent ADD COLUMN created timestamptz DEFAULT now()",
+                   "UPDATE app.measured SET created = '2000-01-01' WHERE id = 3", "INSERT INTO app.child VALUES (3)")
+    migration.await_applied()
+    assert data_differences(*migration.ends) == []
+    migration.switch()
