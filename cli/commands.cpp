@@ -605,13 +605,29 @@ int skip_command(const Words& words) {
       "skip", "leave out the one transaction or schema change at which the apply has stopped, and go on behind it");
   add_state_dir(options);
   add_value(options, "lsn", "exactly the LSN that the error names");
+  add_value(options, "object", "instead: what the schemas are found to differ in, as `status` names it, is the same");
   add_value(options, "reason", "why it may be left out; kept in the report");
   add_switch(options, "json", "print JSON");
   const auto arguments = begin("skip", options, words);
   if (!arguments) return exit_codes::ok;
   const fs::path state_dir = current_dir(arguments->required("state-dir"));
-  const std::string lsn_text = arguments->required("lsn");
   const std::string reason = arguments->required("reason");
+  if (const auto object = arguments->text("object")) {
+    if (arguments->text("lsn")) throw Error{{ErrorKind::Usage}, "--lsn and --object: leave one out"};
+    const std::optional<std::string> json = http::request_acceptance(control_socket(state_dir), *object, reason);
+    if (!json) {
+      throw Error{{ErrorKind::Refused},
+                  fmt::format("no migration is running on {}. Nothing was changed. Remedy: start `walferry run`, which "
+                              "finds in what the schemas differ; then again",
+                              state_dir.string())};
+    }
+    print(
+        arguments->flag("json")
+            ? *json
+            : fmt::format("{}: accepted: {}\nIt is recorded, and the cutover's report will say so.", *object, reason));
+    return exit_codes::ok;
+  }
+  const std::string lsn_text = arguments->required("lsn");
   const auto lsn = Lsn::parse(lsn_text);
   if (!lsn) {
     throw Error{{ErrorKind::Usage},

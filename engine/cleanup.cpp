@@ -6,6 +6,7 @@
 #include "engine/apply/progress.hpp"
 #include "engine/catalog.hpp"
 #include "engine/cutover/fence.hpp"
+#include "engine/cutover/fence_name.hpp"
 #include "engine/ddl/trigger.hpp"
 #include "engine/listed.hpp"
 #include "engine/outside/large_objects.hpp"
@@ -38,9 +39,13 @@ Sides sides_of(const store::Journal& journal, const CleanupOptions& options) {
                 fmt::format("state directory {}: no migration was begun here, so there is nothing to remove",
                             options.state_dir.string())};
   }
-  return {.source = options.source ? *options.source : pg::ConnInfo::parse(*source, Side::Source),
-          .target = options.target ? *options.target : pg::ConnInfo::parse(*target, Side::Target),
-          .slot = *migration};
+  Sides sides{.source = options.source ? *options.source : pg::ConnInfo::parse(*source, Side::Source),
+              .target = options.target ? *options.target : pg::ConnInfo::parse(*target, Side::Target),
+              .slot = *migration};
+  // An end that is closed may have a login trigger that writes.
+  sides.source = cutover::with_passage(sides.source, sides.slot);
+  if (const auto forward = journal.get(keys::way_back_of)) sides.target = cutover::with_passage(sides.target, *forward);
+  return sides;
 }
 
 void require_pinned(pg::Session& session, const store::Journal& journal, Side side) {

@@ -42,6 +42,9 @@ class ControlHandler {
                                                                        std::function<void(std::string)> on_step) = 0;
   // Lets the apply leave out the one thing at which it stands. Throws Error{Refused} when that is not at `lsn`.
   virtual Skip skip(Lsn lsn, const std::string& reason) = 0;
+  // Takes what was found of this object in the schemas (Status::ddl.findings) as settled. Throws Error{Refused} when
+  // nothing was.
+  virtual void accept(const std::string& object, const std::string& reason) = 0;
   // Asks the migration to stop at a commit boundary; returns at once.
   virtual void stop() = 0;
 };

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "engine/cutover/fence.hpp"
+#include "engine/cutover/fence_name.hpp"
 #include "engine/ddl/execute.hpp"
 #include "engine/retry.hpp"
 #include "engine/starting_point.hpp"
@@ -50,6 +51,7 @@ Migration::Migration(MigrationOptions options)
   options_.slot = journal_.get(keys::migration)
                       .value_or(options_.slot.empty() ? default_slot_name(options_.source.get("dbname").value_or("db"))
                                                       : options_.slot);
+  options_.source = cutover::with_passage(options_.source, options_.slot);
   status_.migration = options_.slot;
   status_.way_back_of = journal_.get(keys::way_back_of).value_or("");
   // How a migration was begun is how it goes on.

@@ -52,6 +52,7 @@ class Migration final : public ControlHandler {
   Awaitable<std::string> cutover_readiness() override;
   Awaitable<CommandOutcome> cutover(CutoverOptions options, std::function<void(std::string)> on_step) override;
   Skip skip(Lsn lsn, const std::string& reason) override;
+  void accept(const std::string& object, const std::string& reason) override;
   void stop() override;
 
  private:

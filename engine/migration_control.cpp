@@ -1,6 +1,7 @@
 // What is asked of the running migration through the control socket and the status port.
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/json.hpp>
 #include <boost/system/system_error.hpp>
@@ -8,6 +9,8 @@
 
 #include "engine/cutover/fence.hpp"
 #include "engine/cutover/guards.hpp"
+#include "engine/ddl/schema_watch.hpp"
+#include "engine/listed.hpp"
 #include "engine/migration.hpp"
 
 namespace walferry {
@@ -29,6 +32,22 @@ Skip Migration::skip(Lsn lsn, const std::string& reason) {
   status_.skips = skips_.list();
   apply_.wake();
   return skip;
+}
+
+void Migration::accept(const std::string& object, const std::string& reason) {
+  if (reason.find_first_not_of(" \t\n") == std::string::npos)
+    throw Error{{ErrorKind::Usage}, "a skip needs a reason: it is kept in the report"};
+  const auto found = std::ranges::find(status_.ddl.findings, object, &DdlFinding::object);
+  if (found == status_.ddl.findings.end()) {
+    std::vector<std::string> objects;
+    for (const DdlFinding& finding : status_.ddl.findings) objects.push_back("'" + finding.object + "'");
+    throw Error{{ErrorKind::Refused},
+                fmt::format("nothing was found of {}. Nothing was changed. Remedy: one of `status`, exactly: {}",
+                            object, objects.empty() ? "there is none" : listed(objects, 10))};
+  }
+  ddl::SchemaWatch::accept(journal_, object, reason);
+  spdlog::warn("{} was {} on the source; that the target differs is accepted: {}", object, found->change, reason);
+  status_.ddl.findings.erase(found);
 }
 
 const Status& Migration::status() {

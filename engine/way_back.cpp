@@ -100,6 +100,18 @@ std::vector<std::string> texts(pg::Session& session, const std::string& sql) {
   return texts;
 }
 
+// It fires for our own sessions, and what it writes on the closed source for them is on no other server.
+void refuse_login_triggers(pg::Session& session, std::vector<std::string>& blockers) {
+  if (session.server_version() < 170'000) return;
+  const std::vector<std::string> names =
+      texts(session, "SELECT evtname FROM pg_catalog.pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D'");
+  if (names.empty()) return;
+  blockers.push_back(
+      fmt::format("no way back: an event trigger of the {} fires at login, for our sessions too: ALTER "
+                  "EVENT TRIGGER ... DISABLE for as long as the way back stands: {}",
+                  to_string(session.side()), listed(names, 5)));
+}
+
 // What a rollback writes there while writers wait, beside rows.
 void look_at_source(pg::Session& source, std::vector<std::string>& blockers) {
   if (!read_target_rights(source).replication_role) {
@@ -107,6 +119,7 @@ void look_at_source(pg::Session& source, std::vector<std::string>& blockers) {
         "no way back: our role may not set session_replication_role on the source, and changes would meet its triggers "
         "and foreign keys: GRANT SET ON PARAMETER session_replication_role, or connect as a superuser");
   }
+  refuse_login_triggers(source, blockers);
   const auto relations = [&source](std::string_view condition) {
     return texts(source,
                  fmt::format("SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN "
@@ -161,9 +174,7 @@ std::filesystem::path way_back_dir(const std::filesystem::path& state_dir) {
 MigrationOptions options_of_way_back(const MigrationOptions& options) {
   MigrationOptions back = options;
   back.source = options.target.of(Side::Source);
-  back.target = options.source.of(Side::Target);
-  back.target = back.target.with(
-      "options", fmt::format("{} -c {}={}", back.target.get("options").value_or(""), cutover::passage, options.slot));
+  back.target = cutover::with_passage(options.source.of(Side::Target), options.slot);
   back.state_dir = way_back_dir(options.state_dir);
   back.slot = way_back_slot(options.slot);
   back.until = Until::Never;

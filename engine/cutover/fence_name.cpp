@@ -15,6 +15,13 @@ std::string short_name(const std::string& migration) {
   return fmt::format("{}_{:08x}", migration.substr(0, name_max - 9), hash);
 }
 
+pg::ConnInfo with_passage(const pg::ConnInfo& info, const std::string& migration) {
+  const std::string before = info.get("options").value_or("");
+  const std::string option = fmt::format("-c {}={}", passage, migration);
+  if (before.find(option) != std::string::npos) return info;
+  return info.with("options", before.empty() ? option : before + " " + option);
+}
+
 std::string fence_function(const std::string& migration) {
   return "walferry.refuse_writes_" + short_name(migration);
 }

@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "engine/pg/conninfo.hpp"
+
 namespace walferry::cutover {
 
 // A slot's name, short enough for the names that are made of it; two long names stay two.
@@ -14,8 +16,11 @@ namespace walferry::cutover {
 inline constexpr std::string_view fence_trigger = "walferry_fence";
 inline constexpr std::string_view fence_row_trigger = "walferry_fence_rows";
 
-// The setting that opens a migration's fence to its way back; its value is the migration.
+// The setting that opens a migration's fence to its way back, and to what a login trigger writes for our own sessions;
+// its value is the migration.
 inline constexpr const char* passage = "walferry.way_back";
+// A connection string that sets it.
+[[nodiscard]] pg::ConnInfo with_passage(const pg::ConnInfo& info, const std::string& migration);
 
 // The function of its triggers: "walferry.refuse_writes_<slot>".
 [[nodiscard]] std::string fence_function(const std::string& migration);

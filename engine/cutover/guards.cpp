@@ -72,8 +72,10 @@ void look_at_source(pg::Session& source, const MigrationOptions& options, store:
   }
   for (std::string& blocker : table_blockers(source, selected, journal)) blockers.push_back(std::move(blocker));
   for (const DdlFinding& finding : ddl::SchemaWatch{options.source, options.target, journal}.compare()) {
-    blockers.push_back(fmt::format("{} was {} on the source and the target does not have the same: {}", finding.object,
-                                   finding.change, finding.remedy));
+    blockers.push_back(fmt::format(
+        "{0} was {1} on the source and the target does not have the same: {2}. Where it is the same in other "
+        "words: `walferry skip --object '{0}' --reason ...`",
+        finding.object, finding.change, finding.remedy));
   }
 }
 

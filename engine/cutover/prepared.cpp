@@ -209,6 +209,8 @@ std::shared_ptr<Prepared> prepare(const PrepareRequest& request) {
     prepared->notes.push_back(
         fmt::format("walferry did not copy the rows: the target held the data of {} already (--adopt)", *adopted));
   }
+  for (const auto& [object, reason] : request.journal.entries(keys::ddl_accepted))
+    prepared->notes.push_back(fmt::format("the schemas differ, as a person accepted: {}: {}", object, reason));
   for (const outside::LeftOut& left : outside::find_left_out(prepared->source, options.slot)) {
     if (!left.names.empty()) prepared->notes.push_back("left out: " + left.text());
   }

@@ -45,7 +45,9 @@ UNION ALL
   SELECT 'column', r.identity || '.' || pg_catalog.quote_ident(a.attname), r.identity,
          pg_catalog.concat_ws(' ', pg_catalog.format_type(a.atttypid, a.atttypmod),
            CASE WHEN a.attcollation <> t.typcollation THEN 'COLLATE ' || a.attcollation::pg_catalog.regcollation::text END,
-           CASE WHEN a.attnotnull THEN 'NOT NULL' END, CASE WHEN a.attidentity <> '' THEN 'GENERATED AS IDENTITY' END,
+           CASE WHEN a.attnotnull THEN 'NOT NULL' END, 
+           -- From 17 on it is the partitions' too.
+           CASE WHEN a.attidentity <> '' AND NOT r.relispartition THEN 'GENERATED AS IDENTITY' END,
            CASE WHEN a.attgenerated <> '' THEN 'GENERATED ALWAYS AS (' || pg_catalog.pg_get_expr(d.adbin, d.adrelid) || ')'
                 WHEN d.adbin IS NOT NULL THEN 'DEFAULT ' || pg_catalog.pg_get_expr(d.adbin, d.adrelid) END)
   FROM relations r

@@ -82,15 +82,21 @@ std::string remedy_of(const Difference& difference) {
                      difference.definition.empty() ? "" : "; it is now: " + difference.definition);
 }
 
-std::set<std::string> read_passed(const store::Journal& journal) {
-  std::set<std::string> passed;
-  for (const auto& [identity, value] : journal.entries(keys::ddl_passed)) passed.insert(identity);
-  return passed;
+std::set<std::string> read_keys(const store::Journal& journal, std::string_view below) {
+  std::set<std::string> found;
+  for (const auto& [key, value] : journal.entries(below)) found.insert(key);
+  return found;
 }
 
 bool is_passed(const std::set<std::string>& passed, const Difference& difference) {
   return passed.contains(difference.owner) ||
          std::ranges::any_of(passed, [&](const std::string& identity) { return names(difference.object, identity); });
+}
+
+// By itself, or by what it belongs to.
+bool is_accepted(const std::set<std::string>& accepted, const Difference& difference) {
+  return accepted.contains(difference.object) ||
+         std::ranges::any_of(accepted, [&](const std::string& object) { return names(object, difference.owner); });
 }
 
 // How the inventory names the tables that were copied.
@@ -139,12 +145,13 @@ std::vector<DdlFinding> SchemaWatch::compare() {
   }
   pg::Session target = open(target_);
   const Inventory there = read_inventory(target);
-  const std::set<std::string> passed = read_passed(*journal_);
+  const std::set<std::string> passed = read_keys(*journal_, keys::ddl_passed);
+  const std::set<std::string> accepted = read_keys(*journal_, keys::ddl_accept);
   std::vector<Difference> open_differences;
   bool settled = false;
   for (const Difference& difference : changed) {
     const bool agreed = same(now, there, difference.object);
-    if (!agreed && !is_passed(passed, difference)) {
+    if (!agreed && !is_passed(passed, difference) && !is_accepted(accepted, difference)) {
       open_differences.push_back(difference);
       continue;
     }
@@ -154,6 +161,8 @@ std::vector<DdlFinding> SchemaWatch::compare() {
     if (const auto entry = now.find(difference.object); entry != now.end()) baseline.insert(*entry);
     settled = true;
   }
+  // First: an interruption between the two asks the person again.
+  for (const std::string& object : accepted) journal_->erase(std::string{keys::ddl_accept} + object);
   if (settled) journal_->put(keys::ddl_baseline, encode(baseline));
   if (open_differences.empty()) {
     for (const std::string& identity : passed) journal_->erase(std::string{keys::ddl_passed} + identity);
@@ -197,6 +206,11 @@ void SchemaWatch::passed(const Command& command) {
   for (const Object& object : command.objects) {
     if (!object.identity.empty()) journal_->put(std::string{keys::ddl_passed} + object.identity, "1");
   }
+}
+
+void SchemaWatch::accept(store::Journal& journal, const std::string& object, const std::string& reason) {
+  journal.put(std::string{keys::ddl_accepted} + object, reason);
+  journal.put(std::string{keys::ddl_accept} + object, "1");
 }
 
 }  // namespace walferry::ddl

@@ -225,13 +225,25 @@ bool request_stop(const std::filesystem::path& socket) {
   return true;
 }
 
-std::optional<std::string> request_skip(const std::filesystem::path& socket, Lsn lsn, std::string_view reason) {
-  const std::string body =
-      fmt::format("{{\"lsn\":{},\"reason\":{}}}", json_string(lsn.to_string()), json_string(reason));
+namespace {
+
+std::optional<std::string> post_skip(const std::filesystem::path& socket, const std::string& body) {
   std::optional<Response> response = exchange(socket, bhttp::verb::post, "/skip", body);
   if (!response) return std::nullopt;
   if (response->status / 100 == 2) return std::move(response->body);
   throw Error{{.kind = response->status == 400 ? ErrorKind::Usage : ErrorKind::Refused}, error_text(response->body)};
+}
+
+}  // namespace
+
+std::optional<std::string> request_skip(const std::filesystem::path& socket, Lsn lsn, std::string_view reason) {
+  return post_skip(socket,
+                   fmt::format("{{\"lsn\":{},\"reason\":{}}}", json_string(lsn.to_string()), json_string(reason)));
+}
+
+std::optional<std::string> request_acceptance(const std::filesystem::path& socket, std::string_view object,
+                                              std::string_view reason) {
+  return post_skip(socket, fmt::format("{{\"object\":{},\"reason\":{}}}", json_string(object), json_string(reason)));
 }
 
 CommandOutcome request_cutover(const std::filesystem::path& socket, const CutoverOptions& options,

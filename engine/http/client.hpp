@@ -28,6 +28,9 @@ struct Response {
 // POST /skip; the skip as JSON, or nullopt when nobody listens. Throws Error{Refused} when it is not taken.
 [[nodiscard]] std::optional<std::string> request_skip(const std::filesystem::path& socket, Lsn lsn,
                                                       std::string_view reason);
+// The same for a finding in the schemas.
+[[nodiscard]] std::optional<std::string> request_acceptance(const std::filesystem::path& socket,
+                                                            std::string_view object, std::string_view reason);
 
 // POST /cutover; returns when it has ended. Throws Error{Refused} when nobody listens or the request is not taken, and
 // Error{Connection} when the connection is lost before the outcome is known (the cutover itself goes on).

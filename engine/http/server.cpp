@@ -213,6 +213,7 @@ CutoverOptions parse_cutover_options(const std::string& body) {
 
 struct SkipRequest {
   Lsn lsn;
+  std::string object;  // instead of the LSN
   std::string reason;
 };
 
@@ -223,9 +224,14 @@ SkipRequest parse_skip_request(const std::string& body) {
   std::string_view reason;
   if (parser.parse(body).get(members) == simdjson::SUCCESS && members["lsn"].get(lsn_text) == simdjson::SUCCESS &&
       members["reason"].get(reason) == simdjson::SUCCESS) {
-    if (const auto lsn = Lsn::parse(lsn_text)) return {.lsn = *lsn, .reason = std::string{reason}};
+    if (const auto lsn = Lsn::parse(lsn_text)) return {.lsn = *lsn, .object = {}, .reason = std::string{reason}};
   }
-  throw Error{{.kind = ErrorKind::Usage}, "the body must be a JSON object with lsn (X/Y) and reason"};
+  std::string_view object;
+  if (parser.parse(body).get(members) == simdjson::SUCCESS && members["object"].get(object) == simdjson::SUCCESS &&
+      members["reason"].get(reason) == simdjson::SUCCESS) {
+    return {.lsn = {}, .object = std::string{object}, .reason = std::string{reason}};
+  }
+  throw Error{{.kind = ErrorKind::Usage}, "the body must be a JSON object with lsn (X/Y), or object, and reason"};
 }
 
 // The answer to bytes that are not an acceptable request; none when the peer simply went away or said nothing.
@@ -445,7 +451,12 @@ asio::awaitable<Answer> Server::Impl::answer(Self self, Channel channel, Request
       }
       case Route::Skip: {
         const SkipRequest skip = parse_skip_request(request.body());
-        reply.body = skip_json(self->handler.skip(skip.lsn, skip.reason)) + "\n";
+        if (skip.object.empty()) {
+          reply.body = skip_json(self->handler.skip(skip.lsn, skip.reason)) + "\n";
+        } else {
+          self->handler.accept(skip.object, skip.reason);
+          reply.body = acceptance_json(skip.object, skip.reason) + "\n";
+        }
         break;
       }
       case Route::Stop:

@@ -230,6 +230,13 @@ std::string skip_json(const Skip& skip) {
   return json::serialize(skip_object(skip));
 }
 
+std::string acceptance_json(std::string_view object, std::string_view reason) {
+  json::object root;
+  root["object"] = text_value(object);
+  root["reason"] = text_value(reason);
+  return json::serialize(root);
+}
+
 std::string skips_json(const std::vector<Skip>& skips) {
   return json::serialize(skips_array(skips));
 }

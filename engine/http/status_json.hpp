@@ -19,6 +19,7 @@ namespace walferry::http {
 
 // What `walferry skip` answers, and a list of such for the cutover's report.
 [[nodiscard]] std::string skip_json(const Skip& skip);
+[[nodiscard]] std::string acceptance_json(std::string_view object, std::string_view reason);
 [[nodiscard]] std::string skips_json(const std::vector<Skip>& skips);
 
 // {"error": "..."}: what every answer that is not a success carries.

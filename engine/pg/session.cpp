@@ -18,8 +18,7 @@ namespace {
 // The settings of every session. A backslash keeps the blank inside a value of the startup packet's "options".
 constexpr std::string_view pinned_settings =
     "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC "
-    "-c lc_monetary=C -c search_path= -c synchronous_commit=on -c xmlbinary=base64 -c xmloption=content -c "
-    "row_security=off "
+    "-c lc_monetary=C -c synchronous_commit=on -c xmlbinary=base64 -c xmloption=content "
     "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 "
     "-c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed "
     "-c default_transaction_deferrable=off -c synchronize_seqscans=off -c quote_all_identifiers=off "
@@ -62,8 +61,9 @@ std::string sqlstate_of_failed_connect(std::string_view text) {
 
 // Settings that not every major knows cannot travel in the startup packet. Compiling a catalog query takes longer than
 // running it, and their estimated costs are high enough for that.
-std::string settings_of_version(int server_version) {
-  std::string sql;
+// Those that an older server does not know, and those that are none of a login trigger's business (from 17).
+std::string later_settings(int server_version) {
+  std::string sql = "SELECT pg_catalog.set_config('search_path', '', false); SET row_security = off;";
   if (server_version >= 110'000) sql += "SET jit = off;";
   if (server_version >= 140'000) sql += "SET idle_session_timeout = 0;";
   if (server_version >= 170'000) sql += "SET transaction_timeout = 0;";
@@ -188,7 +188,7 @@ Session Session::open(const ConnInfo& info, const SessionOptions& options) {
   }
   Session session{std::move(connection), info};
   // A walsender decodes inside transactions of its server, too.
-  session.exec(settings_of_version(session.server_version()));
+  session.exec(later_settings(session.server_version()));
   if (options.read_only) session.exec("SET default_transaction_read_only = on");
   return session;
 }

@@ -125,7 +125,8 @@ void disable_if_always_firing(pg::Session& target, const PostDataItem& item) {
     }
   } else if (item.kind == ItemKind::EventTrigger) {
     if (says_true(target,
-                  fmt::format("SELECT evtenabled IN ('R', 'A') FROM pg_catalog.pg_event_trigger WHERE evtname = {}",
+                  fmt::format("SELECT evtenabled IN ('R', 'A') OR (evtevent = 'login' AND evtenabled <> 'D') FROM "
+                              "pg_catalog.pg_event_trigger WHERE evtname = {}",
                               pg::quote_literal(item.name)))) {
       target.exec(fmt::format("ALTER EVENT TRIGGER {} DISABLE", pg::quote_name(item.name)));
     }

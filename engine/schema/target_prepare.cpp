@@ -26,6 +26,7 @@ struct State {
   bool partitioned = false;  // the table is a partitioned parent
   bool partition = false;
   Oid relation{};  // zero for event triggers
+  bool at_login = false;
 };
 
 using States = std::map<Key, State>;
@@ -66,11 +67,12 @@ States read_states(pg::Session& session) {
                         "state FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p') AND relpersistence <> 't'",
                         states);
   const pg::Result rows = session.exec(
-      "SELECT evtname, evtenabled FROM pg_catalog.pg_event_trigger t WHERE NOT EXISTS (SELECT FROM "
+      "SELECT evtname, evtenabled, evtevent = 'login' FROM pg_catalog.pg_event_trigger t WHERE NOT EXISTS (SELECT FROM "
       "pg_catalog.pg_depend e "
       "WHERE e.classid = 'pg_catalog.pg_event_trigger'::pg_catalog.regclass AND e.objid = t.oid AND e.deptype = 'e')");
   for (int row = 0; row < rows.rows(); ++row) {
-    states.emplace(Key{Kind::EventTrigger, {}, rows.str(row, 0)}, State{rows.text(row, 1).front()});
+    states.emplace(Key{Kind::EventTrigger, {}, rows.str(row, 0)},
+                   State{.letter = rows.text(row, 1).front(), .at_login = rows.flag(row, 2)});
   }
   return states;
 }
@@ -113,6 +115,7 @@ bool belongs_to_its_parent(pg::Session& target, const Key& key, const State& sta
 bool acts(const Key& key, const State& state, const RelaxOptions& options) {
   if (key.kind == Kind::IdentityColumn) return state.letter == 'a';
   if (key.kind == Kind::ForcedRowSecurity) return options.forced_row_security && state.letter == 'f';
+  if (state.at_login) return state.letter != 'D';  // the role of a session is set after its login
   return fires_always(state.letter) ||
          (options.ordinary_triggers && key.kind != Kind::EventTrigger && state.letter == 'O');
 }

@@ -128,7 +128,9 @@ inline constexpr std::string_view ddl_trigger = "ddl-trigger";    // the publica
                                                                   // made event triggers on the source
 inline constexpr std::string_view ddl_baseline = "ddl-baseline";  // the source's inventory (SchemaWatch)
 inline constexpr std::string_view ddl_passed = "ddl-passed/";     // + identity: settled by its place in the stream
-inline constexpr std::string_view ddl_agreed = "ddl-agreed/";     // + identity: changed, and alike on both ends
+inline constexpr std::string_view ddl_accept = "ddl-accept/";     // + object: a finding that a person takes as settled
+inline constexpr std::string_view ddl_accepted = "ddl-accepted/";  // + object: why, for the report
+inline constexpr std::string_view ddl_agreed = "ddl-agreed/";      // + identity: changed, and alike on both ends
 inline constexpr std::string_view ddl_differed =
     "ddl-differed";                                    // LSN of the command whose objects were seen to differ
 inline constexpr std::string_view recopy = "recopy/";  // + relation of the source: its rows must be copied again

@@ -833,3 +833,42 @@ def test_what_a_default_gave_to_rows_below_a_parent_is_the_sources(migrations):
     migration.await_applied()
     assert data_differences(*migration.ends) == []
     migration.switch()
+
+
+@on_versions((14, 16))
+def test_what_has_other_words_on_the_target_is_accepted_by_a_person(migrations):
+    """Without an event trigger the catalogs alone tell, and majors write the same view in other words."""
+    migration = following(migrations("ddl_words"), "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    for server in (source, target):
+        server.execute(database, "CREATE VIEW app.seen AS SELECT v FROM app.t")
+    await_findings(migration, lambda findings: [each["object"] for each in findings] == ["view app.seen"])
+
+    def accept(name: str, *more: str) -> walferry.Answer:
+        return walferry.command("skip", "--state-dir", migration.daemon.state_dir, "--object", name, "--reason", "the same", *more)
+
+    refused = migration.daemon.cutover("--dry-run")
+    assert "`walferry skip --object 'view app.seen' --reason ...`" in refused.out, refused
+    answer = accept("view app.sen")
+    assert answer.code == walferry.REFUSED and "'view app.seen'" in answer.err, answer
+    assert accept("view app.seen").code == walferry.OK
+    assert migration.daemon.cutover("--dry-run").code == walferry.OK
+    # As it is now, and no further.
+    source.execute(database, "CREATE OR REPLACE VIEW app.seen AS SELECT v || 'x' AS v FROM app.t")
+    await_findings(migration, lambda findings: [each["object"] for each in findings] == ["view app.seen"])
+    target.execute(database, "CREATE OR REPLACE VIEW app.seen AS SELECT v || 'x' AS v FROM app.t")
+    assert accept("view app.seen", "--json").json() == {"object": "view app.seen", "reason": "the same"}
+    report = migration.switch()
+    assert "the schemas differ, as a person accepted: view app.seen: the same" in report["notes"], report["notes"]
+
+
+@on_versions((16, 17))
+def test_a_partition_below_an_identity_is_the_same_on_majors_that_inherit_it(migrations):
+    migration = following(migrations("ddl_identity"), "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    parent = "CREATE TABLE app.root (id int GENERATED ALWAYS AS IDENTITY, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k)"
+    for server in (source, target):
+        server.execute(database, parent, "CREATE TABLE app.root_1 PARTITION OF app.root FOR VALUES IN (1)")
+    wait_until(lambda: migration.daemon.cutover("--dry-run").code == walferry.OK, 60, "the cutover to be allowed")
+    source.execute(database, "INSERT INTO app.root (k) VALUES (1)")
+    migration.switch()

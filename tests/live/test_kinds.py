@@ -8,7 +8,7 @@ import pytest
 
 import walferry
 from compare import assert_equal
-from migration import make_extension_table
+from migration import make_extension_table, on_versions
 from servers import wait_until
 
 HERE = Path(__file__).parent
@@ -371,3 +371,26 @@ def test_partitions_by_the_hash_of_a_text_are_found_anew_under_another_encoding(
     assert migration.switch()["verified_equal"]
     homes = [dict(server.query(database, "SELECT name, tableoid::regclass::text FROM p")) for server in (source, target)]
     assert len(homes[0]) == 60 and homes[0] != homes[1] and homes[0].keys() == homes[1].keys()
+
+
+@on_versions((17, 18))
+def test_a_trigger_at_login_acts_for_the_application_only(migrations):
+    """It fires for our sessions too: on the source as for anybody, on a closed one as well, on the target not before the
+    switch. Its function is written as in PostgreSQL's manual, with a table that has no schema."""
+    migration = migrations("at_login").follow("""
+        CREATE TABLE t (id int PRIMARY KEY);
+        CREATE TABLE login_log (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, who text DEFAULT session_user, application text);
+        CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+          BEGIN INSERT INTO login_log (application) VALUES (current_setting('application_name')); END $$;
+        CREATE EVENT TRIGGER note ON login EXECUTE FUNCTION note();""")
+    source, database, target, _ = migration.ends
+    noted = "SELECT count(*) FROM login_log"
+    assert source.scalar(database, noted) > 0
+    source.execute(database, "INSERT INTO t VALUES (1)")
+    refused = migration.daemon.cutover("--way-back")
+    assert refused.code == walferry.REFUSED and "an event trigger of the source fires at login" in refused.out, refused
+    migration.switch()
+    after = target.scalar(database, noted)
+    assert after == target.scalar(database, noted) - 1, "the trigger does not fire for the application"
+    assert migration.daemon.finish("--lift-fence").code == walferry.OK
+    source.execute(database, "INSERT INTO t VALUES (2)")

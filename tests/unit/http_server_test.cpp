@@ -93,6 +93,9 @@ class FakeHandler : public ControlHandler {
     if (lsn != Lsn{0x10}) throw Error{{ErrorKind::Refused}, "the apply stopped at 0/10 and not there"};
     return {.point = {.lsn = lsn, .commit_lsn = lsn, .error = {}}, .reason = reason, .at = {}};
   }
+  void accept(const std::string& object, const std::string& reason) override {
+    if (object != "view v") throw Error{{ErrorKind::Refused}, "nothing was found of it: " + reason};
+  }
   void stop() override { stops += 1; }
 
   std::atomic<bool> is_ready{true};
