@@ -234,6 +234,13 @@ void add_head(Page& page, element status) {
   page.add("phase", text_of(status, "phase") + (stopped ? ", apply stopped" : ""), stopped ? Color::Red : Color::Bold);
   const std::string activity = text_of(status, "activity");
   if (!activity.empty()) page.add("now", activity);
+  simdjson::dom::array waits;
+  if (status["waits"].get(waits) == simdjson::SUCCESS) {
+    for (const element wait : waits) {
+      std::string_view text;
+      if (wait.get(text) == simdjson::SUCCESS) page.add("waits", std::string{text}, Color::Yellow);
+    }
+  }
   const std::string way_back_of = text_of(status, "way_back_of");
   page.add("migration",
            fmt::format("{}{}, running since {}", text_of(status, "migration"),

@@ -144,6 +144,7 @@ Awaitable<void> Migration::main() {
   }
   cancel_receiver_.emit(asio::cancellation_type::all);
   cancel_monitor_.emit(asio::cancellation_type::all);
+  cancel_lock_waits_.emit(asio::cancellation_type::all);
   cancel_watcher_.emit(asio::cancellation_type::all);
   cancel_listing_.emit(asio::cancellation_type::all);
   server_->stop();
@@ -520,6 +521,8 @@ void Migration::start_monitor() {
       position_, status_);
   std::function<void()> on_tick = [this] { tick(); };
   run_beside(monitor_->run(on_tick), cancel_monitor_);
+  lock_waits_ = std::make_unique<LockWaits>(io_.get_executor(), pool_, options_.source, options_.target, status_);
+  run_beside(lock_waits_->run(), cancel_lock_waits_);
 }
 
 void Migration::start_receiver() {

@@ -23,6 +23,7 @@
 #include "engine/ddl/watcher.hpp"
 #include "engine/http/server.hpp"
 #include "engine/initial_copy.hpp"
+#include "engine/lock_waits.hpp"
 #include "engine/monitor.hpp"
 #include "engine/schema/target_prepare.hpp"
 #include "engine/setup.hpp"
@@ -115,6 +116,7 @@ class Migration final : public ControlHandler {
   asio::signal_set signals_;
   asio::cancellation_signal cancel_receiver_;
   asio::cancellation_signal cancel_monitor_;
+  asio::cancellation_signal cancel_lock_waits_;
   asio::cancellation_signal cancel_watcher_;
   asio::cancellation_signal cancel_listing_;
   std::stop_source stop_;  // for blocking work
@@ -154,6 +156,7 @@ class Migration final : public ControlHandler {
   std::unique_ptr<stream::Receiver> receiver_;
   ApplyWorker apply_;
   std::unique_ptr<Monitor> monitor_;
+  std::unique_ptr<LockWaits> lock_waits_;
   std::unique_ptr<ddl::Watcher> watcher_;
   std::unique_ptr<http::Server> server_;
 };

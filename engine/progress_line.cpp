@@ -107,6 +107,7 @@ std::string progress_line(const Status& status) {
     line += !status.source_connected ? "; source not connected" : "; target not connected";
     if (!says_activity && !status.activity.empty()) line += ": " + status.activity;
   }
+  for (const std::string& wait : status.waits) line += "; " + wait;
   // One line is the promise, and server messages have several.
   std::replace(line.begin(), line.end(), '\n', ' ');
   return line;

@@ -99,12 +99,13 @@ struct DdlStatus {
 
 struct Status {
   Phase phase = Phase::Init;
-  bool running = true;      // false: read from a state directory at rest
-  std::string activity;     // one sentence: what it does just now, or why it waits
-  std::string migration;    // the slot's name
-  std::string way_back_of;  // the migration that it leads back; empty for one that leads back none
-  std::string source;       // redacted
-  std::string target;       // redacted
+  bool running = true;             // false: read from a state directory at rest
+  std::string activity;            // one sentence: what it does just now, or why it waits
+  std::vector<std::string> waits;  // sentences: which of our sessions waits for which lock, and who holds that
+  std::string migration;           // the slot's name
+  std::string way_back_of;         // the migration that it leads back; empty for one that leads back none
+  std::string source;              // redacted
+  std::string target;              // redacted
   std::chrono::system_clock::time_point started_at{};
 
   Lsn source_lsn;     // pg_current_wal_lsn() of the source when last asked, or the newest WAL end the walsender named

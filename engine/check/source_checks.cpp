@@ -324,7 +324,7 @@ void check_source(End& source, const CheckOptions& options, Findings& findings) 
   const Room senders{"source.walsenders", "max_wal_senders", "walsenders",
                      "SELECT count(*) FROM pg_catalog.pg_stat_replication"};
   findings.ask(senders.id, [&] { check_room(source, senders, findings); });
-  check_free_connections(source, options.jobs + 4, findings);
+  check_free_connections(source, options.jobs + 5, findings);
   findings.ask("source.replication", [&] { check_replication_right(source, options, findings); });
   check_ddl_trigger(source, options, findings);
   if (!options.adopt || options.pinned)

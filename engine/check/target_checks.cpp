@@ -223,7 +223,7 @@ void check_target(End& target, const CheckOptions& options, Findings& findings) 
   check_version(target, findings);
   check_writable(target, findings);
   check_direct_connection(target, findings);
-  check_free_connections(target, 2 * options.jobs + 2 + 2 * options.apply_lanes, findings);
+  check_free_connections(target, 2 * options.jobs + 3 + 2 * options.apply_lanes, findings);
   findings.ask("target.create", [&] { check_create_rights(target, options, findings); });
   findings.ask("target.session_replication_role", [&] { check_replication_role(target, findings); });
   findings.ask("target.ownership", [&] { check_ownership(target, options, findings); });

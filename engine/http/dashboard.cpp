@@ -161,7 +161,7 @@ function draw(status) {
   document.title = status.phase + ' · ' + status.migration + ' · walferry';
   say('ends', status.migration + (status.way_back_of ? ', the way back of ' + status.way_back_of : '') + ':  ' + status.source + '  →  ' + status.target);
   drawSteps(status.phase);
-  say('activity', status.activity);
+  say('activity', [status.activity, ...status.waits].filter(text => text).join(' · '));
   const error = status.last_error;
   at('error').hidden = !error;
   if (error) say('error', (status.apply_stopped ? 'Apply has stopped. ' : 'Last error ') + '(' + error.at + ')\n' + error.text);

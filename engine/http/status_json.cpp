@@ -197,6 +197,8 @@ std::string status_json(const Status& status) {
   root["running"] = status.running;
   root["phase"] = to_string(status.phase);
   root["activity"] = text_value(status.activity);
+  json::array& waits = root["waits"].emplace_array();
+  for (const std::string& wait : status.waits) waits.push_back(text_value(wait));
   root["migration"] = text_value(status.migration);
   root["way_back_of"] = text_value(status.way_back_of);
   root["source"] = text_value(status.source);

@@ -156,3 +156,32 @@ def test_a_limit_for_transactions_does_not_end_the_walsender(migrations):
     migration.await_applied()
     assert "terminating connection due to transaction timeout" not in source.log.read_text(errors="replace")
     migration.switch()
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_whoever_holds_what_is_waited_for_is_named(migrations, side):
+    migration = migrations("waiting")
+    migration.load(sql="CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 100)")
+    server = getattr(migration, side)
+
+    def named(status) -> bool:
+        pid = locking.info.backend_pid
+        return any(each.startswith(f"{side}: walferry ") and f"which pid {pid} (postgres walferry-test, idle in transaction" in each
+                   for each in status["waits"])
+
+    with server.connect("waiting", autocommit=False) as locking, locking.cursor() as cursor:
+        if side == "source":
+            cursor.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")  # for which the copy waits
+            migration.daemon.start()
+        else:
+            migration.daemon.start()
+            migration.daemon.await_phase("follow")
+            cursor.execute("SELECT FROM t WHERE id = 1 FOR UPDATE")
+            migration.source.execute("waiting", "DELETE FROM t WHERE id = 1")
+        migration.daemon.await_status(named, 60, "the holder of the lock to be named")
+        page = walferry.command("status", "--state-dir", migration.daemon.state_dir)
+        assert "waits" in page.out and "idle in transaction" in " ".join(page.out.split()), page
+        cursor.execute("ROLLBACK")
+    migration.daemon.await_phase("follow")
+    migration.daemon.await_status(lambda status: status["waits"] == [], 30, "nothing to be waited for")
+    migration.switch()
