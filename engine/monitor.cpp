@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "engine/cutover/fence_name.hpp"
 #include "engine/progress_line.hpp"
 
 namespace walferry {
@@ -72,13 +73,14 @@ Awaitable<void> Monitor::look() {
       fmt::format(
           "SELECT w.lsn, s.slot_name, s.active, s.restart_lsn, s.confirmed_flush_lsn, "
           "pg_catalog.pg_wal_lsn_diff(w.lsn, s.restart_lsn)::int8, coalesce(s.wal_status, ''), s.safe_wal_size, "
-          "a.wait_event IS NOT DISTINCT FROM 'WaitForStandbyConfirmation' "
+          "a.wait_event IS NOT DISTINCT FROM 'WaitForStandbyConfirmation', pg_catalog.to_regproc({1}) IS NOT NULL "
           "FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn() "
           "ELSE pg_catalog.pg_current_wal_lsn() END AS lsn) w "
-          "LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = {} "
+          "LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = {0} "
           "LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid",
-          pg::quote_literal(options_.slot)),
+          pg::quote_literal(options_.slot), pg::quote_literal(cutover::fence_function(options_.slot))),
       Clock::now() + patience);
+  look_for_fence(row.flag(0, 9));
   if (!row.is_null(0, 0)) {
     status_.source_lsn = std::max(status_.source_lsn, row.lsn(0, 0));
     note_written(row.lsn(0, 0), asked);
@@ -101,6 +103,20 @@ Awaitable<void> Monitor::look() {
   if (slot.awaits_standbys && status_.activity.empty()) status_.activity = standbys_awaited;
   if (!slot.awaits_standbys && status_.activity == standbys_awaited) status_.activity.clear();
   status_.slot = std::move(slot);
+}
+
+// A standby that is promoted may lack it. Twice: the first answer may be from before the switch.
+void Monitor::look_for_fence(bool stands) {
+  const bool missed = status_.phase == Phase::Switched && !stands;
+  if (missed && fence_missed_ == 1) {
+    status_.last_error = LastError{
+        "source: the write fence is gone, and the server can be written to: was it failed over, or the fence removed? "
+        "Remedy: keep applications away from it; ALTER DATABASE ... SET default_transaction_read_only = on there, or "
+        "stop it",
+        std::chrono::system_clock::now()};
+    spdlog::error("{}", status_.last_error->text);
+  }
+  fence_missed_ = missed ? fence_missed_ + 1 : 0;
 }
 
 // A standby that is a little behind is waited for all the time, one that is down for ever. Even then the walsender

@@ -49,6 +49,7 @@ class Monitor {
   };
 
   Awaitable<void> look();
+  void look_for_fence(bool stands);
   void note_written(Lsn lsn, Deadline asked);
   [[nodiscard]] double lag_seconds();
   void take_sample();
@@ -71,6 +72,7 @@ class Monitor {
   };
   std::optional<Awaiting> awaiting_;
   bool failed_before_ = false;
+  unsigned fence_missed_ = 0;  // looks in a row, behind the switch
   Event woken_;
 };
 

@@ -791,3 +791,14 @@ def test_the_target_takes_writes_after_the_switch_and_the_source_does_not(migrat
     for thread in threads:
         thread.join(30)
     assert refused == ["25006"] * 3
+
+
+def test_a_fence_that_is_gone_is_said(migrations):
+    """As on a standby of the source that had not received it when it was promoted."""
+    migration = following(migrations("fence_gone"))
+    migration.switch()
+    migration.daemon.await_status(lambda status: status["phase"] == "switched", 30, "the switch")
+    migration.source.execute("fence_gone", "SET default_transaction_read_only = off",
+                             "DROP FUNCTION walferry.refuse_writes_walferry_fence_gone CASCADE")
+    status = migration.daemon.await_status(lambda status: status["last_error"], 30, "the missing fence to be noticed")
+    assert "the write fence is gone" in status["last_error"]["text"], status

@@ -115,15 +115,3 @@ INSERT INTO t VALUES (5, 'plain');
 INSERT INTO other VALUES (1, 'plain');
 INSERT INTO t VALUES (3, E'\xff\xfe');
 COMMIT;
-
--- scenario: transaction_timeout (points 28, 97; source >= 17)
--- alone:
--- A walsender sends within transactions of its server; one that takes long must not end it.
--- before
-ALTER DATABASE :database SET transaction_timeout = '100ms';
-SET transaction_timeout = 0;
-CREATE TABLE t (id int PRIMARY KEY, v text);
-INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(1, 1000) g;
--- meanwhile
-SET transaction_timeout = 0;
-INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(1001, 300000) g;
