@@ -88,8 +88,9 @@ class Cleaner {
     std::optional<pg::Session> source;
     try {
       source = pg::Session::open(sides_.source, {.application_name = "walferry"});
+      require_pinned(*source, journal_, Side::Source);
     } catch (const Error& error) {
-      if (error.kind() != ErrorKind::Connection) throw;
+      if (error.kind() != ErrorKind::Connection && error.kind() != ErrorKind::Refused) throw;
       restore_target_as_noted();
       return;
     }
@@ -116,6 +117,8 @@ class Cleaner {
     // Of a source that is closed: one would write to a table and be refused.
     if (journal_.get(keys::way_back_of) || cutover::any_durable_fence_stands(source))
       pg::silence_event_triggers(source);
+    // Whatever is in the way of the rest.
+    if (lift_fence) cutover::open_durable_fence(source, sides_.slot);
     drop_slot(source);
     if (journal_.get(keys::ddl_trigger)) {
       say(Side::Source, "removing the event triggers that tell of schema changes");
@@ -135,10 +138,9 @@ class Cleaner {
     }
   }
 
-  // What a lock had kept from being removed.
+  // What a lock had kept from being removed, by an earlier finish.
   void remove_opened_fence() {
-    pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
-    if (is_opened(source)) lift_fence();
+    if (journal_.get(keys::fence_left)) lift_fence();
   }
 
   void lift_fence() {
@@ -147,7 +149,10 @@ class Cleaner {
     pg::silence_event_triggers(source);
     say(Side::Source, "lifting the write fence, it can be written to again");
     const std::vector<std::string> left = cutover::remove_durable_fence(source, sides_.slot);
-    if (!left.empty()) {
+    if (left.empty()) {
+      journal_.erase(keys::fence_left);
+    } else {
+      journal_.put(keys::fence_left, "1");
       say(Side::Source,
           "triggers of the fence, which let everybody pass now, are left where somebody has locked the table; the same "
           "command again removes them: " +
@@ -177,6 +182,7 @@ class Cleaner {
     require_pinned(target, journal_, Side::Target);
     if (!journal_.get(keys::old_source_open)) say(Side::Target, "lifting the write fence, it serves again");
     open_old_source(sides_.target, journal_);
+    walferry::remove_opened_fence(sides_.target, journal_);
   }
 
   void clean_target(bool drop_objects) {
@@ -221,9 +227,33 @@ class Cleaner {
     pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
     require_pinned(source, journal_, Side::Source);
     say(Side::Source, "moving sequences behind the values that came back");
-    const std::vector<std::string> left = move_sequences_behind_rows(source);
-    if (!left.empty())
-      say(Side::Source, "sequences that feed no column stay as they were at the switch: " + listed(left, 40));
+    try {
+      source.exec("SET lock_timeout = '2s'");
+      const std::vector<std::string> left = move_sequences_behind_rows(source);
+      if (!left.empty())
+        say(Side::Source, "sequences that feed no column stay as they were at the switch: " + listed(left, 40));
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Sql) throw;
+      say(Side::Source,
+          fmt::format("sequences may stand before values that came back, setval() them before anybody inserts: {}",
+                      error.what()));
+    }
+  }
+
+  // Of a way back whose journal is gone.
+  void drop_position_of_way_back() {
+    pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
+    require_pinned(source, journal_, Side::Source);
+    pg::silence_event_triggers(source);
+    apply::Progress::drop(source, way_back_slot(sides_.slot));
+    say(Side::Source,
+        "the journal of the way back is gone, and with it how triggers, rules and identity columns were here: ENABLE "
+        "ALWAYS and GENERATED ALWAYS are to be put back by hand");
+  }
+
+  void require_source() {
+    pg::Session source = pg::Session::open(sides_.source, {.application_name = "walferry"});
+    require_pinned(source, journal_, Side::Source);
   }
 
   // Of a cutover that was not completed.
@@ -362,6 +392,7 @@ void finish_way_back(store::Database& database, CleanupOptions options) {
   cleaner.both(
       [&] {
         // Else a later run would open the old source beside it.
+        cleaner.require_source();
         if (options.lift_fence && went_back && !journal.get(keys::old_source_open))
           journal.put(keys::old_source_open, "never");
         cleaner.clean_source(options.lift_fence && went_back);
@@ -392,10 +423,11 @@ void finish(store::Database& database, store::Database* way_back, const CleanupO
     settled = store::Journal{*way_back}.get(keys::old_source_open).has_value();
   }
   const bool opens = options.lift_fence && !settled;
+  const bool came_back = way_back_armed(journal);
   if (journal.phase() == Phase::Finished) {
     // Others may have begun since, under the same name.
     if (opens) {
-      if (way_back != nullptr) cleaner.move_sequences();
+      if (came_back) cleaner.move_sequences();
       cleaner.lift_fence();
     } else {
       cleaner.remove_opened_fence();
@@ -405,7 +437,8 @@ void finish(store::Database& database, store::Database* way_back, const CleanupO
   }
   cleaner.both(
       [&] {
-        if (opens && way_back != nullptr) cleaner.move_sequences();
+        if (opens && came_back) cleaner.move_sequences();
+        if (came_back && way_back == nullptr) cleaner.drop_position_of_way_back();
         cleaner.clean_source(opens);
       },
       [&] {

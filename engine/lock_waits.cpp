@@ -17,7 +17,8 @@ constexpr std::string_view question = R"(
 SELECT a.pid, a.application_name, coalesce(w.relation, w.kind, 'a lock'), b.pid, coalesce(h.usename, h.backend_type, '?'),
        coalesce(h.application_name, ''), coalesce(h.state, ''),
        pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - h.xact_start)::text,
-       pg_catalog.left(pg_catalog.regexp_replace(coalesce(h.query, ''), '\s+', ' ', 'g'), 60)
+       CASE WHEN h.query ~* 'password' THEN '' ELSE
+         pg_catalog.left(pg_catalog.regexp_replace(coalesce(h.query, ''), '\s+', ' ', 'g'), 60) END
 FROM pg_catalog.pg_stat_activity a
 CROSS JOIN LATERAL (SELECT pg_catalog.min(x) AS pid FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids(a.pid)) AS x) b
 LEFT JOIN pg_catalog.pg_stat_activity h ON h.pid = b.pid

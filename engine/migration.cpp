@@ -243,7 +243,7 @@ Awaitable<void> Migration::begin() {
   auto waiting = [this](const std::string& blockers) {
     asio::post(io_, [this, blockers] {
       const std::string text = "waiting for open transactions on the source before the slot can be made: " +
-                               (blockers.empty() ? std::string{"they have ended"} : blockers);
+                               (blockers.empty() ? std::string{"they cannot be named, or have ended"} : blockers);
       if (status_.activity != text) spdlog::info("{}", text);
       status_.activity = text;
     });
@@ -454,10 +454,15 @@ Awaitable<void> Migration::retire() {
   cancel_watcher_.emit(asio::cancellation_type::all);
   if (journal_.get(keys::way_back_of) && !journal_.get(keys::old_source_open)) {
     status_.activity = "opening the old source";
-    std::function<void()> open = [this] { open_old_source(options_.target, journal_); };
+    std::function<void()> open = [this] {
+      open_old_source(options_.target, journal_);
+      remove_opened_fence(options_.target, journal_);
+    };
     co_await insist_blocking("opening the old source", std::move(open));
   }
-  status_.activity = journal_.get(keys::way_back_of)
+  status_.activity = journal_.get(keys::old_source_open) == "never"
+                         ? "the new server was opened again, the old source stays closed: `walferry finish`"
+                     : journal_.get(keys::way_back_of)
                          ? "switched back: the old source serves, the new server refuses writes"
                          : "switched: the target serves, the source refuses writes; its slot keeps WAL there until "
                            "`walferry finish`";

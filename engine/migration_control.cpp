@@ -45,7 +45,7 @@ void Migration::accept(const std::string& object, const std::string& reason) {
                 fmt::format("nothing was found of {}. Nothing was changed. Remedy: one of `status`, exactly: {}",
                             object, objects.empty() ? "there is none" : listed(objects, 10))};
   }
-  ddl::SchemaWatch::accept(journal_, object, reason);
+  ddl::SchemaWatch::accept(journal_, *found, reason);
   spdlog::warn("{} was {} on the source; that the target differs is accepted: {}", object, found->change, reason);
   status_.ddl.findings.erase(found);
 }

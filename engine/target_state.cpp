@@ -62,15 +62,19 @@ Restoring read_restoring(const store::Journal& journal) {
   return restoring;
 }
 
+void write_restoring(store::Journal& journal, const Restoring& restoring) {
+  std::string text;
+  for (const auto& [relaxes, restores] : restoring) text += relaxes + '\0' + restores + '\0';
+  journal.put(keys::relaxed, text);
+}
+
 // Of the old source of a way back only: elsewhere the source tells how it was.
 schema::OnRelaxations note_in(store::Journal& journal) {
   return [&journal](const std::vector<schema::Relaxation>& relaxations) {
     if (!journal.get(keys::way_back_of)) return;
     Restoring restoring = read_restoring(journal);
     for (const schema::Relaxation& relaxation : relaxations) restoring[relaxation.relaxes] = relaxation.restores;
-    std::string text;
-    for (const auto& [relaxes, restores] : restoring) text += relaxes + '\0' + restores + '\0';
-    journal.put(keys::relaxed, text);
+    write_restoring(journal, restoring);
   };
 }
 
@@ -144,8 +148,9 @@ void stay_relaxed(pg::Session& target, store::Journal& journal, const std::funct
   schema::relax_new_objects(target, before, options, note_in(journal));
 }
 
-std::vector<std::string> restore_as_noted(pg::Session& target, const store::Journal& journal) {
+std::vector<std::string> restore_as_noted(pg::Session& target, store::Journal& journal) {
   std::vector<std::string> failed;
+  Restoring left;
   for (const auto& [relaxes, restores] : read_restoring(journal)) {
     try {
       target.exec(fmt::format("BEGIN; SET LOCAL lock_timeout = '2s'; {}; COMMIT", restores));
@@ -153,8 +158,10 @@ std::vector<std::string> restore_as_noted(pg::Session& target, const store::Jour
       if (error.kind() != ErrorKind::Sql) throw;
       target.exec("ROLLBACK");
       failed.push_back(fmt::format("{}: {}", restores, error.what()));
+      left.emplace(relaxes, restores);
     }
   }
+  write_restoring(journal, left);  // what is done is the operator's from now on
   return failed;
 }
 

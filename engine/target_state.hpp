@@ -36,7 +36,7 @@ void stay_relaxed(pg::Session& target, store::Journal& journal, const std::funct
 void restore_target(pg::Session& source, pg::Session& target, store::Journal& journal);
 // The old source of a way back, without the new server, which alone knows what was changed there since. The statements
 // that failed, each with why.
-[[nodiscard]] std::vector<std::string> restore_as_noted(pg::Session& target, const store::Journal& journal);
+[[nodiscard]] std::vector<std::string> restore_as_noted(pg::Session& target, store::Journal& journal);
 
 // Notes in the journal that restore_target() is to make this foreign key, instead of now.
 void defer_foreign_key(store::Journal& journal, const std::string& id, const std::string& sql);

@@ -288,12 +288,18 @@ void open_old_source(const pg::ConnInfo& old_source, store::Journal& journal) {
   pg::silence_event_triggers(old);
   cutover::open_durable_fence(old, migration);
   journal.put(keys::old_source_open, "1");
-  const std::vector<std::string> left = cutover::remove_durable_fence(old, migration);
-  if (!left.empty()) {
-    spdlog::info(
-        "the old source can be written to; triggers of its fence, which let everybody pass, are left where somebody "
-        "has locked the table, and finish removes them: {}",
-        listed(left, 5));
+}
+
+void remove_opened_fence(const pg::ConnInfo& old_source, const store::Journal& journal) {
+  constexpr std::chrono::seconds tidying_max{1};
+  try {
+    pg::Session old = pg::Session::open(old_source, {.application_name = application_name});
+    pg::silence_event_triggers(old);
+    const std::vector<std::string> left = cutover::remove_durable_fence(
+        old, journal.get(keys::way_back_of).value_or(""), std::chrono::steady_clock::now() + tidying_max);
+    if (!left.empty()) spdlog::info("triggers of the old source's fence are left, and do nothing: {}", listed(left, 5));
+  } catch (const Error& error) {
+    spdlog::info("the old source can be written to; what is left of its fence stays until finish: {}", error.what());
   }
 }
 

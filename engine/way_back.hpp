@@ -55,5 +55,7 @@ void disarm_way_back(const MigrationOptions& options, store::Journal& journal);
 
 // Behind the switch of a way back, whose journal it is: lets the old source be written to again. Safe to repeat.
 void open_old_source(const pg::ConnInfo& old_source, store::Journal& journal);
+// Then: its triggers, which let everybody pass, as far as that goes at once. finish removes what is left.
+void remove_opened_fence(const pg::ConnInfo& old_source, const store::Journal& journal);
 
 }  // namespace walferry

@@ -92,22 +92,21 @@ Awaitable<void> Applier::execute_ddl(const ddl::Command& command) {
 
 // Whoever added columns on the target did so at another time than the source, whose default may be the time.
 Awaitable<void> Applier::fill_added_columns(const ddl::Command& command) {
-  std::vector<std::pair<ddl::AddedValues, ddl::ColumnNames>> work;
-  for (const ddl::Object& object : command.objects) {
-    for (const ddl::AddedValues& added : object.added) {
-      const store::ColumnTypes* columns = writer_.tables().known_columns(added.id);
-      if (columns == nullptr) continue;
-      ddl::ColumnNames known;
-      for (const auto& [column, type] : *columns) known.insert(column);
-      const bool adds =
-          std::ranges::any_of(added.values, [&](const auto& entry) { return !known.contains(entry.first); });
-      if (adds) work.emplace_back(added, std::move(known));
-    }
-  }
-  if (work.empty()) co_return;
+  if (std::ranges::all_of(command.objects, [](const ddl::Object& object) { return object.added.empty(); })) co_return;
   co_await settle_group();
-  std::function<void(pg::Session&)> fill = [work = std::move(work)](pg::Session& target) {
-    for (const auto& [added, known] : work) ddl::fill_added_columns(target, added, known);
+  std::function<void(pg::Session&)> fill = [command](pg::Session& target) {
+    target.exec("SAVEPOINT fill");
+    try {
+      for (const ddl::Object& object : command.objects) {
+        for (const ddl::AddedValues& added : object.added) ddl::replace_own_defaults(target, added);
+      }
+      target.exec("RELEASE SAVEPOINT fill");
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::Sql || is_transient(error)) throw;
+      target.exec("ROLLBACK TO SAVEPOINT fill");
+      spdlog::warn("what {} gave to rows that were there is not the source's on the target: {}", command.title(),
+                   error.what());
+    }
   };
   co_await change_target(std::move(fill));
 }

@@ -125,11 +125,6 @@ class TableMap {
     types_ = other.types_;
     homes_ = other.homes_;
   }
-  // The source's columns, as far as the stream or the snapshot described them; null for a table that neither did.
-  [[nodiscard]] const store::ColumnTypes* known_columns(RelationId relation) const {
-    const auto found = types_->types.tables.find(relation);
-    return found == types_->types.tables.end() ? nullptr : &found->second;
-  }
   // The table's changes are written one by one until then.
   void distrust(const QualifiedName& name, std::chrono::steady_clock::time_point until);
   // Changes to the table do not count until it has been copied again, whatever its name is by then.

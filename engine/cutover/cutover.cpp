@@ -592,13 +592,18 @@ void Cutover::note_switched() {
 // Of a way back. What fails here is tried again by whoever runs the migration.
 Awaitable<void> Cutover::open_target() {
   std::function<void()> open = [this] { open_old_source(environment_.options.target, environment_.journal); };
+  bool opened = false;
   try {
     co_await run_blocking<void>(environment_.pool, std::move(open));
+    opened = true;
   } catch (const Error& error) {
     report_.notes.push_back(fmt::format(
         "the old source refuses writes still, and `walferry run` goes on trying to open it: {}", error.what()));
   }
   report_.writes_stopped_ms = milliseconds_since(writes_stopped_at_);
+  if (!opened) co_return;
+  std::function<void()> tidy = [this] { remove_opened_fence(environment_.options.target, environment_.journal); };
+  co_await run_blocking<void>(environment_.pool, std::move(tidy));
 }
 
 // The commit's answer was lost, or it failed: only the source knows, once the fence's backend is gone.

@@ -101,7 +101,10 @@ class Fence {
 // Lets everybody write again at once, without a lock on any table: the triggers stay, and do nothing.
 void open_durable_fence(pg::Session& source, const std::string& migration);
 // Opens it, and removes what is left of it: the triggers where nobody holds a lock on their table, and, when all are
-// gone, the function and, when it is empty then, schema walferry. The tables whose triggers stay: safe to repeat.
-[[nodiscard]] std::vector<std::string> remove_durable_fence(pg::Session& source, const std::string& migration);
+// gone, the function and, when it is empty then, schema walferry. The tables whose triggers stay, those among them that
+// it did not come to before the deadline: safe to repeat.
+[[nodiscard]] std::vector<std::string> remove_durable_fence(
+    pg::Session& source, const std::string& migration,
+    std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max());
 
 }  // namespace walferry::cutover

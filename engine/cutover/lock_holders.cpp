@@ -33,7 +33,8 @@ std::vector<std::string> holders_among(pg::Session& source, const std::vector<Qu
   GROUP BY l.pid)
 SELECT a.pid, coalesce(a.usename, a.backend_type, '?'), pg_catalog.date_trunc('second', pg_catalog.now() - s.since),
        coalesce(h.a_table, ''), a.backend_xid IS NOT NULL,
-       pg_catalog.left(pg_catalog.regexp_replace(coalesce(a.query, ''), '\s+', ' ', 'g'), 60), a.state = 'active'
+       CASE WHEN a.query ~* 'password' THEN '' ELSE
+         pg_catalog.left(pg_catalog.regexp_replace(coalesce(a.query, ''), '\s+', ' ', 'g'), 60) END, a.state = 'active'
 FROM pg_catalog.pg_stat_activity a
 LEFT JOIN held h USING (pid)
 CROSS JOIN LATERAL (SELECT CASE WHEN h.for_the_statement AND a.state = 'active'

@@ -2,11 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <functional>
+#include <set>
 #include <utility>
 #include <vector>
 
 namespace walferry::ddl {
 namespace {
+
+using ColumnNames = std::set<std::string, std::less<>>;
 
 ColumnNames columns_of(pg::Session& target, const QualifiedName& table) {
   const pg::Result rows = target.exec(fmt::format(
@@ -36,8 +40,8 @@ std::string take_settings(pg::Session& target, const Command& command) {
   return restore;
 }
 
-}  // namespace
-
+// Rows that were there before the columns hold what the source decided when it added them (DEFAULT now()), in all but
+// the `known` ones.
 void fill_added_columns(pg::Session& target, const AddedValues& added, const ColumnNames& known) {
   for (const auto& [column, value] : added.values) {
     if (known.contains(column)) continue;
@@ -52,6 +56,25 @@ void fill_added_columns(pg::Session& target, const AddedValues& added, const Col
         fmt::format("UPDATE ONLY {0} SET {1} = {2}::{3} WHERE {1}::pg_catalog.text IS DISTINCT FROM "
                     "{2}::{3}::pg_catalog.text",
                     added.table.quoted(), name, wanted, type.text(0, 0)));
+  }
+}
+
+}  // namespace
+
+void replace_own_defaults(pg::Session& target, const AddedValues& added) {
+  const pg::Result own = target.exec(fmt::format(
+      "SELECT attname, pg_catalog.format_type(atttypid, atttypmod), "
+      "(attmissingval::pg_catalog.text::pg_catalog.text[])[1] FROM pg_catalog.pg_attribute WHERE attrelid = "
+      "pg_catalog.to_regclass({}) AND attnum > 0 AND NOT attisdropped AND atthasmissing",
+      pg::quote_literal(added.table.quoted())));
+  for (int row = 0; row < own.rows(); ++row) {
+    const auto of_source = added.values.find(own.str(row, 0));
+    if (of_source == added.values.end() || !of_source->second || own.is_null(row, 2)) continue;
+    if (*of_source->second == own.str(row, 2)) continue;
+    target.exec(fmt::format("UPDATE ONLY {0} SET {1} = {2}::{4} WHERE {1}::pg_catalog.text = {3}::{4}::pg_catalog.text",
+                            added.table.quoted(), pg::quote_name(own.text(row, 0)),
+                            pg::quote_literal(*of_source->second), pg::quote_literal(own.text(row, 2)),
+                            own.text(row, 1)));
   }
 }
 

@@ -5,10 +5,6 @@
 // Applier with the apply's own session, so that the change is committed together with the position (G1).
 #pragma once
 
-#include <functional>
-#include <set>
-#include <string>
-
 #include "engine/ddl/command.hpp"
 #include "engine/pg/session.hpp"
 
@@ -18,11 +14,10 @@ struct ExecuteOptions {
   bool as_role = true;  // false: everything on the target belongs to the connecting role (--no-owner)
 };
 
-using ColumnNames = std::set<std::string, std::less<>>;
-
-// Rows that were there before the columns hold what the source decided when it added them (DEFAULT now()), in all but
-// the `known` ones. Of columns that the target has.
-void fill_added_columns(pg::Session& target, const AddedValues& added, const ColumnNames& known);
+// Columns that somebody else added on the target: rows that hold what its own default gave them then hold what the
+// source's gave. No other row has that value of the target's, where it is a time; where both are the same nothing is
+// done.
+void replace_own_defaults(pg::Session& target, const AddedValues& added);
 
 // Throws Error{Sql}; the transaction is then lost.
 void execute(pg::Session& target, const Command& command, const ExecuteOptions& options);

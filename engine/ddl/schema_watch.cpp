@@ -82,6 +82,11 @@ std::string remedy_of(const Difference& difference) {
                      difference.definition.empty() ? "" : "; it is now: " + difference.definition);
 }
 
+// What a person has seen of an object; its definition is in it, where it has one.
+std::string seen(const DdlFinding& finding) {
+  return finding.change + "\n" + finding.remedy;
+}
+
 std::set<std::string> read_keys(const store::Journal& journal, std::string_view below) {
   std::set<std::string> found;
   for (const auto& [key, value] : journal.entries(below)) found.insert(key);
@@ -91,12 +96,6 @@ std::set<std::string> read_keys(const store::Journal& journal, std::string_view 
 bool is_passed(const std::set<std::string>& passed, const Difference& difference) {
   return passed.contains(difference.owner) ||
          std::ranges::any_of(passed, [&](const std::string& identity) { return names(difference.object, identity); });
-}
-
-// By itself, or by what it belongs to.
-bool is_accepted(const std::set<std::string>& accepted, const Difference& difference) {
-  return accepted.contains(difference.object) ||
-         std::ranges::any_of(accepted, [&](const std::string& object) { return names(object, difference.owner); });
 }
 
 // How the inventory names the tables that were copied.
@@ -146,36 +145,49 @@ std::vector<DdlFinding> SchemaWatch::compare() {
   pg::Session target = open(target_);
   const Inventory there = read_inventory(target);
   const std::set<std::string> passed = read_keys(*journal_, keys::ddl_passed);
-  const std::set<std::string> accepted = read_keys(*journal_, keys::ddl_accept);
+  const auto accepted = journal_->entries(keys::ddl_accept);
   std::vector<Difference> open_differences;
   bool settled = false;
+  const auto settle = [&](const Difference& difference) {
+    baseline.erase(difference.object);
+    if (const auto entry = now.find(difference.object); entry != now.end()) baseline.insert(*entry);
+    settled = true;
+  };
   for (const Difference& difference : changed) {
     const bool agreed = same(now, there, difference.object);
-    if (!agreed && !is_passed(passed, difference) && !is_accepted(accepted, difference)) {
+    if (!agreed && !is_passed(passed, difference)) {
       open_differences.push_back(difference);
       continue;
     }
     // Should its message still come, the apply finds here that it is done.
     if (agreed) journal_->put(std::string{keys::ddl_agreed} + difference.owner, "1");
-    baseline.erase(difference.object);
-    if (const auto entry = now.find(difference.object); entry != now.end()) baseline.insert(*entry);
-    settled = true;
-  }
-  // First: an interruption between the two asks the person again.
-  for (const std::string& object : accepted) journal_->erase(std::string{keys::ddl_accept} + object);
-  if (settled) journal_->put(keys::ddl_baseline, encode(baseline));
-  if (open_differences.empty()) {
-    for (const std::string& identity : passed) journal_->erase(std::string{keys::ddl_passed} + identity);
-    return {};
+    settle(difference);
   }
   std::set<std::string> whole;  // objects that came or went as a whole stand for their parts
   for (const Difference& difference : open_differences) {
     if (difference.change != "changed" && !is_part(difference)) whole.insert(difference.owner);
   }
+  const auto stands_for = [&](const Difference& finding, const Difference& difference) {
+    return finding.object == difference.object || (is_part(difference) && !is_part(finding) &&
+                                                   finding.owner == difference.owner && whole.contains(finding.owner));
+  };
   std::vector<DdlFinding> findings;
   for (const Difference& difference : open_differences) {
     if (is_part(difference) && whole.contains(difference.owner)) continue;
-    findings.push_back({.object = difference.object, .change = difference.change, .remedy = remedy_of(difference)});
+    DdlFinding finding{.object = difference.object, .change = difference.change, .remedy = remedy_of(difference)};
+    if (std::ranges::count(accepted, std::pair{finding.object, seen(finding)}) == 0) {
+      findings.push_back(std::move(finding));
+      continue;
+    }
+    for (const Difference& part : open_differences) {
+      if (stands_for(difference, part)) settle(part);
+    }
+  }
+  // First: an interruption between the two asks the person again.
+  for (const auto& [object, what] : accepted) journal_->erase(std::string{keys::ddl_accept} + object);
+  if (settled) journal_->put(keys::ddl_baseline, encode(baseline));
+  if (findings.empty()) {
+    for (const std::string& identity : passed) journal_->erase(std::string{keys::ddl_passed} + identity);
   }
   return findings;
 }
@@ -208,9 +220,9 @@ void SchemaWatch::passed(const Command& command) {
   }
 }
 
-void SchemaWatch::accept(store::Journal& journal, const std::string& object, const std::string& reason) {
-  journal.put(std::string{keys::ddl_accepted} + object, reason);
-  journal.put(std::string{keys::ddl_accept} + object, "1");
+void SchemaWatch::accept(store::Journal& journal, const DdlFinding& finding, const std::string& reason) {
+  journal.put(std::string{keys::ddl_accepted} + finding.object, reason);
+  journal.put(std::string{keys::ddl_accept} + finding.object, seen(finding));
 }
 
 }  // namespace walferry::ddl

@@ -33,9 +33,9 @@ class SchemaWatch {
   [[nodiscard]] bool target_has(pg::Session& target, const Command& command);
   // The command came through the stream and is settled.
   void passed(const Command& command);
-  // A person says that what compare() finds of this object, as it is now, is no difference: the same in other words, or
-  // none that counts. Its next change is a finding again.
-  static void accept(store::Journal& journal, const std::string& object, const std::string& reason);
+  // A person says that exactly this, which compare() has found, is no difference: the same in other words, or none that
+  // counts. The object's next change is a finding again.
+  static void accept(store::Journal& journal, const DdlFinding& finding, const std::string& reason);
 
  private:
   pg::ConnInfo source_;

@@ -62,12 +62,11 @@ std::string sqlstate_of_failed_connect(std::string_view text) {
 // Settings that not every major knows cannot travel in the startup packet. Compiling a catalog query takes longer than
 // running it, and their estimated costs are high enough for that.
 // Those that an older server does not know, and those that are none of a login trigger's business (from 17).
-std::string later_settings(int server_version) {
-  std::string sql = "SELECT pg_catalog.set_config('search_path', '', false); SET row_security = off;";
-  if (server_version >= 110'000) sql += "SET jit = off;";
-  if (server_version >= 140'000) sql += "SET idle_session_timeout = 0;";
-  if (server_version >= 170'000) sql += "SET transaction_timeout = 0;";
-  return sql;
+std::vector<std::string> later_settings(int server_version) {
+  std::vector<std::string> statements{"SET search_path = ''", "SET row_security = off", "SET jit = off"};
+  if (server_version >= 140'000) statements.emplace_back("SET idle_session_timeout = 0");
+  if (server_version >= 170'000) statements.emplace_back("SET transaction_timeout = 0");
+  return statements;
 }
 
 struct FreeCancel {
@@ -187,8 +186,13 @@ Session Session::open(const ConnInfo& info, const SessionOptions& options) {
                             reason, remedy)};
   }
   Session session{std::move(connection), info};
-  // A walsender decodes inside transactions of its server, too.
-  session.exec(later_settings(session.server_version()));
+  // A walsender decodes inside transactions of its server, too. It takes one statement at a time: older minors no more.
+  const std::vector<std::string> settings_after_login = later_settings(session.server_version());
+  if (options.kind == SessionKind::Ordinary) {
+    session.exec(fmt::format("{}", fmt::join(settings_after_login, "; ")));
+  } else {
+    for (const std::string& statement : settings_after_login) session.exec(statement);
+  }
   if (options.read_only) session.exec("SET default_transaction_read_only = on");
   return session;
 }

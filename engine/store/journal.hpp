@@ -128,7 +128,7 @@ inline constexpr std::string_view ddl_trigger = "ddl-trigger";    // the publica
                                                                   // made event triggers on the source
 inline constexpr std::string_view ddl_baseline = "ddl-baseline";  // the source's inventory (SchemaWatch)
 inline constexpr std::string_view ddl_passed = "ddl-passed/";     // + identity: settled by its place in the stream
-inline constexpr std::string_view ddl_accept = "ddl-accept/";     // + object: a finding that a person takes as settled
+inline constexpr std::string_view ddl_accept = "ddl-accept/";  // + object: the finding that a person takes as settled
 inline constexpr std::string_view ddl_accepted = "ddl-accepted/";  // + object: why, for the report
 inline constexpr std::string_view ddl_agreed = "ddl-agreed/";      // + identity: changed, and alike on both ends
 inline constexpr std::string_view ddl_differed =
@@ -141,6 +141,7 @@ inline constexpr std::string_view changed_types = "changed-types/";  // + relati
 inline constexpr std::string_view lane_plan = "lane-plan";           // LanePlan::text()
 inline constexpr std::string_view cutover_step = "cutover-step";     // set while a cutover may hold the lease
 inline constexpr std::string_view fence_begun = "fence-begun";       // set just before the source is closed for good
+inline constexpr std::string_view fence_left = "fence-left";         // set: triggers of an opened fence are there still
 inline constexpr std::string_view way_back = "way-back";        // set: one may be armed; with the switch its first LSN
 inline constexpr std::string_view way_back_of = "way-back-of";  // the migration that this one leads back
 inline constexpr std::string_view old_source_open = "old-source-open";  // by this way back, behind its switch: "1"; or

@@ -862,6 +862,42 @@ def test_what_has_other_words_on_the_target_is_accepted_by_a_person(migrations):
     assert "the schemas differ, as a person accepted: view app.seen: the same" in report["notes"], report["notes"]
 
 
+def test_who_accepts_one_difference_of_a_table_accepts_no_other(migrations):
+    migration = following(migrations("ddl_one"), "--no-ddl-trigger")
+    source, database, target, _ = migration.ends
+    source.execute(database, "ALTER TABLE app.t ADD CONSTRAINT positive CHECK (n > -1)", "CREATE INDEX t_n ON app.t (n)",
+                   "ALTER TABLE app.t SET (fillfactor = 80)")
+    target.execute(database, "ALTER TABLE app.t ADD CONSTRAINT positive CHECK (n >= 0)")
+    found = {"constraint positive on app.t", "index app.t_n", "table app.t"}
+    await_findings(migration, lambda findings: {each["object"] for each in findings} == found)
+    for name in ("constraint positive on app.t", "table app.t"):
+        answer = walferry.command("skip", "--state-dir", migration.daemon.state_dir, "--object", name, "--reason", "the same")
+        assert answer.code == walferry.OK, answer
+    refused = migration.daemon.cutover("--json")
+    blockers = refused.json()["blockers"]
+    assert refused.code == walferry.REFUSED and len(blockers) == 1 and blockers[0].startswith("index app.t_n was added"), refused
+    await_findings(migration, lambda findings: {each["object"] for each in findings} == {"index app.t_n"})
+    target.execute(database, "CREATE INDEX t_n ON app.t (n)")
+    migration.switch()
+
+
+def test_rows_that_were_copied_behind_the_added_column_keep_what_they_hold(migrations):
+    """The table is copied again while the apply stands before the command that added the column."""
+    migration = following(migrations("ddl_copied_behind"))
+    source, database, target, _ = migration.ends
+    source.execute(database, "ALTER TABLE app.t ADD COLUMN random float8 DEFAULT random()",
+                   "ALTER TABLE app.t ADD COLUMN created timestamptz DEFAULT now()")
+    stop = await_stop(migration)["stop"]
+    target.execute(database, "ALTER TABLE app.t ADD COLUMN random float8 DEFAULT random()",
+                   "ALTER TABLE app.t ADD COLUMN created timestamptz DEFAULT now()")
+    source.execute(database, "INSERT INTO app.t (id) SELECT generate_series(1001, 1050)",
+                   "UPDATE app.t SET created = '2000-01-01' WHERE id = 7")
+    migration.daemon.await_status(lambda status: not status["stop"] or status["stop"]["lsn"] != stop["lsn"], 60, "the stop to pass")
+    await_going(migration)
+    wait_until(lambda: data_differences(*migration.ends) == [], 60, "the table to have been copied again")
+    migration.switch()
+
+
 @on_versions((16, 17))
 def test_a_partition_below_an_identity_is_the_same_on_majors_that_inherit_it(migrations):
     migration = following(migrations("ddl_identity"), "--no-ddl-trigger")

@@ -494,6 +494,8 @@ def test_finish_without_the_journal_of_the_way_back_leaves_nothing(migrations):
     assert "the journal of the way back is not there" in migration.daemon.log_tail()
     answer = migration.daemon.finish()
     assert answer.code == walferry.OK and traces(migration) == [], answer
+    assert source.query(database, "SELECT relname FROM pg_class WHERE relname LIKE 'progress%%'") == []
+    assert "are to be put back by hand" in answer.out, answer
     expect_refused(source, database)
     target.execute(database, "DELETE FROM public.t")
 
