@@ -419,24 +419,30 @@ def test_after_a_rollback_finish_may_open_the_target_later(migrations):
     source.execute(database, "DELETE FROM public.t")
 
 
-@pytest.mark.parametrize("delivered", [False, True], ids=["lost", "answer lost"])
-def test_a_rollback_that_is_killed_at_its_commit(migrations, delivered):
-    """Either the target serves on, or the old source is opened when the daemon is there again."""
-    migration = migrations(f"killed_back_{delivered}").follow(TABLES)
-    source, database, target, _ = migration.ends
+def kill_rollback_at_its_commit(migration: Migration, delivered: bool) -> None:
+    """The daemon, when the COMMIT that closes the target is on its way there, or has been made."""
     switch_with_way_back(migration)
     migration.daemon.terminate()
     direct = migration.daemon.target
-    with HeldCommit(target, FENCE, is_plain_commit, delivered) as held:
-        migration.daemon.target = held.dsn(database)
+    with HeldCommit(migration.target, FENCE, is_plain_commit, delivered) as held:
+        migration.daemon.target = held.dsn(migration.database)
         migration.daemon.start()
         await_way_back(migration)
         command = subprocess.Popen([walferry.binary(), "rollback", "--state-dir", str(migration.daemon.state_dir)],
                                    env=walferry.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         held.await_held()
         migration.daemon.kill()
-        assert command.wait(60) != walferry.OK
+        command.communicate(timeout=60)
+        assert command.returncode != walferry.OK
     migration.daemon.target = direct
+
+
+@pytest.mark.parametrize("delivered", [False, True], ids=["lost", "answer lost"])
+def test_a_rollback_that_is_killed_at_its_commit(migrations, delivered):
+    """Either the target serves on, or the old source is opened when the daemon is there again."""
+    migration = migrations(f"killed_back_{delivered}").follow(TABLES)
+    source, database, target, _ = migration.ends
+    kill_rollback_at_its_commit(migration, delivered)
     migration.daemon.start()
     if delivered:
         migration.daemon.await_status(lambda status: status["phase"] == "switched" and "old source serves" in status["activity"], 60,
@@ -454,21 +460,9 @@ def test_a_rollback_that_is_killed_at_its_commit(migrations, delivered):
 def test_only_one_end_is_opened_where_a_rollback_could_not_open_the_old_source(migrations):
     migration = migrations("both_closed").follow(TABLES)
     source, database, target, _ = migration.ends
-    switch_with_way_back(migration)
-    migration.daemon.terminate()
-    direct = migration.daemon.target
-    with HeldCommit(target, FENCE, is_plain_commit, True) as held:
-        migration.daemon.target = held.dsn(database)
-        migration.daemon.start()
-        await_way_back(migration)
-        command = subprocess.Popen([walferry.binary(), "rollback", "--state-dir", str(migration.daemon.state_dir)],
-                                   env=walferry.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        held.await_held()
-        migration.daemon.kill()
-        command.communicate(timeout=60)
-    migration.daemon.target = direct
+    kill_rollback_at_its_commit(migration, True)
     source.stop("immediate")
-    ends = "--source", source.dsn(database), "--target", direct
+    ends = "--source", source.dsn(database), "--target", target.dsn(database)
     try:
         answer = walferry.command("finish", "--state-dir", migration.daemon.state_dir, "--lift-fence", *ends)
         assert answer.code in (walferry.SOURCE_FAILED, walferry.TARGET_FAILED), answer
